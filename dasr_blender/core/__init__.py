@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every other part stands on: rotations, skeleton, skinning, camera, rasteriser, category, motion.
+
+Needs numpy and nothing else.
+"""
+
+from __future__ import annotations
+
+from .body import Body
+from .camera import (
+    CropBox,
+    Pinhole,
+    crop_info,
+    decode_root,
+    default_focal,
+    encode_root,
+    project,
+    ray_rotation,
+    transform,
+)
+from .category import Category, category_search_path, list_categories, load_category, save_category
+from .errors import CategoryError, DasrError, MotionError
+from .files import sha256_of, written_atomically
+from .motion import Motion
+from .schema import NetworkSpec, Proportion
+from .skeleton import (
+    Skeleton,
+    clamp_rotations,
+    forward_kinematics,
+    local_from_global,
+    mirror_rotations,
+    skin_transforms,
+)
+from .skinning import dual_quaternion, linear_blend
+
+__all__ = [
+    "Body",
+    "Category",
+    "CategoryError",
+    "CropBox",
+    "DasrError",
+    "Motion",
+    "MotionError",
+    "NetworkSpec",
+    "Pinhole",
+    "Proportion",
+    "Skeleton",
+    "category_search_path",
+    "clamp_rotations",
+    "crop_info",
+    "decode_root",
+    "default_focal",
+    "dual_quaternion",
+    "encode_root",
+    "forward_kinematics",
+    "linear_blend",
+    "list_categories",
+    "load_category",
+    "local_from_global",
+    "mirror_rotations",
+    "project",
+    "ray_rotation",
+    "save_category",
+    "sha256_of",
+    "skin_transforms",
+    "transform",
+    "written_atomically",
+]
