@@ -22,6 +22,7 @@ from .category import Category, category_search_path, list_categories, load_cate
 from .errors import CategoryError, DasrError, MotionError
 from .files import sha256_of, written_atomically
 from .motion import Motion
+from .raster import Raster, rasterize, silhouette
 from .schema import NetworkSpec, Proportion
 from .skeleton import (
     Skeleton,
@@ -44,6 +45,7 @@ __all__ = [
     "NetworkSpec",
     "Pinhole",
     "Proportion",
+    "Raster",
     "Skeleton",
     "category_search_path",
     "clamp_rotations",
@@ -59,9 +61,11 @@ __all__ = [
     "local_from_global",
     "mirror_rotations",
     "project",
+    "rasterize",
     "ray_rotation",
     "save_category",
     "sha256_of",
+    "silhouette",
     "skin_transforms",
     "transform",
     "written_atomically",
