@@ -18,11 +18,11 @@ _MINIMUM_DEPTH = 1e-9
 
 
 def default_focal(image_size: Array | tuple[float, float]) -> float:
-    """Focal length in pixels to assume when nothing is known: ``1.2 × max(width, height)``, about 45° wide."""
+    """Focal length in pixels when nothing is known: ``1.2 × max(width, height)``, a view about 45° wide."""
     return 1.2 * float(max(image_size[0], image_size[1]))
 
 
-def _trailing(values: Array, ndim: int) -> Array:
+def _trailing(values: Array | float, ndim: int) -> Array:
     """Append axes to `values` until it has `ndim`, so that leading axes broadcast."""
     values = np.asarray(values)
     return values.reshape(values.shape + (1,) * max(0, ndim - values.ndim))
@@ -122,8 +122,9 @@ def decode_root(
 ) -> Array:
     """Crop-relative root poses to ``camera_from_root`` ``(T, ..., 4, 4)``.
 
-    rot: ``(T, ..., 3, 3)`` relative to the crop's ray.  trans: ``(T, ..., 3)`` = (u, v, w): the root is seen at
-    ``center + side·(u, v)`` at the depth ``focal/side·exp(w)``.  center ``(T, 2)``, side ``(T,)``, pixels.
+    rot: ``(T, ..., 3, 3)`` relative to the crop's ray.  trans: ``(T, ..., 3)`` = (u, v, w): the root is
+    seen at ``center + side·(u, v)`` at the depth ``focal/side·exp(w)``.
+    center ``(T, 2)`` and side ``(T,)``, pixels.
     """
     rot, trans = np.asarray(rot, dtype=np.float64), np.asarray(trans, dtype=np.float64)
     lead = trans.ndim

@@ -74,7 +74,7 @@ class Category:
     ) -> Array:
         """Vertices ``(T, V, 3)`` in body space.
 
-        pose: a motion, or the morphology ``(K,)`` (None for the mean) together with `rotations` ``(T, J, 4)``.
+        pose: a motion, or the morphology ``(K,)`` (None for the mean) and `rotations` ``(T, J, 4)`` beside it.
         dual: dual-quaternion instead of linear-blend skinning.
         """
         if isinstance(pose, Motion):
@@ -121,7 +121,8 @@ def load_category(
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise CategoryError(
-            f"{folder / DESCRIPTION}: line {error.lineno} is not valid JSON ({error.msg}); install the category again."
+            f"{folder / DESCRIPTION}: line {error.lineno} is not valid JSON ({error.msg}); "
+            "install the category again."
         ) from None
     parsed = parse(data, folder / DESCRIPTION)
     hashes: dict[str, str] = parsed.pop("files")
@@ -132,8 +133,8 @@ def load_category(
     for name, expected in hashes.items():
         if _read(folder / name, sha256_of) != expected:
             raise CategoryError(
-                f"{folder / name}: its SHA-256 is not the one in field 'files' of {DESCRIPTION}, so it is damaged "
-                "or was changed; install the category again."
+                f"{folder / name}: its SHA-256 is not the one in field 'files' of {DESCRIPTION}, so it is "
+                "damaged or was changed; install the category again."
             )
     body = _load_body(folder / BODY)
     category = Category(
@@ -233,7 +234,8 @@ def _check(category: Category, folder: Path) -> None:
     joints, proportions = len(category.body.joints), len(category.body.morphology_std)
     if joints != len(category.skeleton):
         raise CategoryError(
-            f"{folder / BODY}: field 'joints' has {joints} joints, but {DESCRIPTION} has {len(category.skeleton)}."
+            f"{folder / BODY}: field 'joints' has {joints} joints, but {DESCRIPTION} has "
+            f"{len(category.skeleton)}."
         )
     if proportions != len(category.morphology):
         raise CategoryError(

@@ -192,8 +192,8 @@ class Motion:
         ):
             if have != want:
                 raise MotionError(
-                    f"field '{name}' has {have} entries, but category '{category.name}' {category.version} has "
-                    f"{want}; reconstruct the clip again with this version."
+                    f"field '{name}' has {have} entries, but category '{category.name}' {category.version} "
+                    f"has {want}; reconstruct the clip again with this version."
                 )
 
 

@@ -11,6 +11,7 @@ it to the bit, and a mesh has neither cracks nor pixels drawn by both sides.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 
 import numpy as np
@@ -73,7 +74,7 @@ class Raster:
         return bary
 
     def interpolate(self, attribute: Array) -> Array:
-        """Vertex values ``(V, C)`` or ``(B, V, C)`` over the picture, ``(B, h, w, C)``; zero where there is no face."""
+        """Vertex values ``(V, C)`` or ``(B, V, C)`` over the picture, ``(B, h, w, C)``, else 0."""
         attribute = np.asarray(attribute)
         batch, row, column = self.hits
         corner = self._faces[self.face[batch, row, column]]
@@ -143,7 +144,7 @@ def silhouette(pixels: Array, faces: Array, size: tuple[int, int], near: float =
     return covered
 
 
-def _chunks(pixels: Array, faces: Array, width: int, height: int):  # noqa: ANN202
+def _chunks(pixels: Array, faces: Array, width: int, height: int) -> Iterator[tuple[int, Array]]:
     """Runs of frames as (first, ``(b, V, 3)``), short enough for the temporaries."""
     cost = max(2 * len(faces), width * height // 4, 1)
     step = max(1, 2 * _TRIANGLES_AT_ONCE // cost)
@@ -152,7 +153,7 @@ def _chunks(pixels: Array, faces: Array, width: int, height: int):  # noqa: ANN2
 
 
 def _triangles(pixels: Array, faces: Array, near: float) -> tuple[Array, Array, Array]:
-    """Drawable triangles of some frames: frame ``(N,)``, face ``(N,)`` and corners ``(3, 3, N)`` as [corner][xyz].
+    """Drawable triangles: frame ``(N,)``, face ``(N,)`` and corners ``(3, 3, N)`` as [corner][xyz].
 
     Triangles that cross the near plane are cut, those behind it left out, as are those that are not finite.
     """
@@ -179,7 +180,7 @@ def _triangles(pixels: Array, faces: Array, near: float) -> tuple[Array, Array, 
 
 
 def _clip(corners: Array, near: float) -> tuple[Array, Array]:
-    """Cut triangles ``(3, 3, N)`` at the near plane: which each piece came from, and the pieces ``(3, 3, M)``.
+    """Cut triangles ``(3, 3, N)`` at the near plane: whose each piece is, and the pieces ``(3, 3, M)``.
 
     (x z, y z, z) is linear in camera space whatever the focal length, so the cut is made there.
     """
@@ -202,7 +203,7 @@ def _clip(corners: Array, near: float) -> tuple[Array, Array]:
 
 
 def _spans(corners: Array, width: int, height: int) -> tuple[Array, Array, Array, Array]:
-    """Spans of triangles ``(3, 3, N)`` inside the picture: triangle, row, first column, column past the last."""
+    """Spans of triangles ``(3, 3, N)`` in the picture: triangle, row, first column, last column + 1."""
     x, y = corners[:, 0], corners[:, 1]
     (x0, y0), (x1, y1), (x2, y2) = (x[0], y[0]), (x[1], y[1]), (x[2], y[2])
     # a sorting network by y

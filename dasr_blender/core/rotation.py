@@ -140,7 +140,7 @@ def geodesic(a: Array, b: Array) -> Array:
 
 
 def slerp(q0: Array, q1: Array, t: Array | float) -> Array:
-    """Spherical interpolation of ``(..., 4)`` quaternions along the shorter arc; `t` broadcasts to ``(...)``."""
+    """Spherical interpolation of quaternions ``(..., 4)`` along the shorter arc; t: ``(...)``."""
     q0, q1 = _unit(_float(q0)), _unit(_float(q1))
     t = np.asarray(t, dtype=q0.dtype)[..., None]
     dot = np.sum(q0 * q1, axis=-1, keepdims=True)
@@ -157,7 +157,7 @@ def slerp(q0: Array, q1: Array, t: Array | float) -> Array:
 
 
 def make_continuous(q: Array, axis: int = 0) -> Array:
-    """Flip signs along `axis` so that neighbouring quaternions ``(..., 4)`` have a non-negative dot product."""
+    """Flip signs along `axis` so that no two neighbouring quaternions ``(..., 4)`` have a negative dot product."""
     q = np.moveaxis(_float(q), axis, 0)
     if len(q) < 2:
         return np.moveaxis(q.copy(), 0, axis)
@@ -178,5 +178,5 @@ def quat_mean(q: Array, weights: Array | None = None) -> Array:
 
 
 def mirror_quat(q: Array) -> Array:
-    """Rotation ``(..., 4)`` seen in the YZ plane's mirror (x to −x): the axis is a pseudovector, (x, −y, −z)."""
+    """Rotation ``(..., 4)`` mirrored in the YZ plane: its axis is a pseudovector, so (x, −y, −z)."""
     return _float(q) * np.array([1, 1, -1, -1], dtype=_float(q).dtype)

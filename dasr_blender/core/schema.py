@@ -22,7 +22,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Proportion:
-    """A named morphology coefficient and the range it may take (fractions of change; +0.5 is half as much again)."""
+    """A named morphology coefficient and its range, as fractions of change: +0.5 is half as much again."""
 
     name: str
     label: str
