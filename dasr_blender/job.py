@@ -1,0 +1,367 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a clip to a `Motion`: the whole pipeline as one function, with progress and cancel.
+
+    clip → masks → crops → student → track → motion.npz, overlay, report.json
+
+No Blender and no torch in here: the extension runs it in a worker process and builds the scene itself, the
+command line goes on to `scene/` in the same process.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+
+from .clip import (
+    Cancelled,
+    Clip,
+    MaskError,
+    Masks,
+    Subject,
+    automatic_masks,
+    crop_boxes,
+    extract_crops,
+    load_clip,
+    masks_from_alpha,
+    masks_from_folder,
+)
+from .core import Category, DasrError, Motion, load_category
+from .core.camera import crop_info, default_focal
+from .core.files import sha256_of
+from .predict import Prediction, Student, track
+from .workspace import Workspace, fingerprint
+
+Progress = Callable[[float, str, str], None]  # fraction 0…1, stage, text for a person
+
+
+@dataclass(frozen=True)
+class JobOptions:
+    """What to reconstruct and how.
+
+    Attributes:
+        clip: video file, folder of frames, or a pattern such as `shot.####.png`.
+        out: folder for everything that is written.
+        category: name of a category, or path of its folder.
+        masks: folder with one mask image a frame; None takes the clip's alpha channel, or else makes them.
+        start, end, step: frames of the clip to use, as a Python slice.
+        subject: which animal, when there are several; pixels of the original picture.
+        focal: focal length in pixels of the original picture; None assumes 1.2 × the longer side.
+        fps: frames a second, when the file does not know or is wrong.
+        place, formats, names: for the scene and its exports; reported, not used by the job.
+        overlay: also write `<stem>-overlay.mp4`.
+        max_side: frames are worked on at no more than this many pixels on the longer side.
+    """
+
+    clip: str
+    out: str
+    category: str = "quadruped"
+    masks: str | None = None
+    start: int | None = None
+    end: int | None = None
+    step: int = 1
+    subject: Subject | None = None
+    focal: float | None = None
+    fps: float | None = None
+    place: str = "camera"
+    formats: tuple[str, ...] = ()
+    names: str = "neutral"
+    overlay: bool = True
+    max_side: int = 960
+
+    @property
+    def stem(self) -> str:
+        """Name of the clip without folder and ending, for naming what is written."""
+        return clip_stem(self.clip)
+
+
+@dataclass
+class JobResult:
+    """What a job made.
+
+    Attributes:
+        motion: the reconstruction; pixels of the original picture.
+        motion_path, overlay_path: files written.
+        category: the category it was made with.
+        seconds: wall time of each stage; stages taken over from an earlier run are in `reused`.
+        warnings: sentences for the user.
+        focal_source: "given" or "assumed".
+        mask_source: where the masks came from.
+        interpolated: (T,) bool, frames whose mask was filled in from their neighbours.
+    """
+
+    options: JobOptions
+    motion: Motion
+    motion_path: Path
+    category: Category
+    workspace: Workspace
+    overlay_path: Path | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+    reused: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    focal_source: str = "assumed"
+    mask_source: str = ""
+    interpolated: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+
+def clip_stem(clip: str) -> str:
+    """`shots/dog.mp4` → `dog`; `shots/dog/frames` → `dog-frames`; `shots/dog.####.png` → `dog`."""
+    path = Path(clip.rstrip("/\\"))
+    if path.suffix and not path.is_dir():
+        return path.stem.split("%")[0].rstrip("#*._- ") or path.parent.name or "clip"
+    generic = path.name.lower() in {"frames", "images", "rgb", "jpegimages"} and path.parent.name
+    return f"{path.parent.name}-{path.name}" if generic else path.name or "clip"
+
+
+class _Run:
+    """Progress, cancel and the clock of one run."""
+
+    # Share of the whole that each stage takes, measured on 90 frames of 854×480 with automatic masks.
+    SHARES = {"clip": 0.05, "masks": 0.55, "crops": 0.05, "student": 0.12, "track": 0.13, "overlay": 0.10}
+
+    def __init__(self, progress: Progress | None, cancel: Callable[[], bool] | None) -> None:
+        self._progress, self._cancel = progress, cancel
+        self.seconds: dict[str, float] = {}
+        self.reused: list[str] = []
+
+    def check(self) -> bool:
+        """Raise Cancelled once the user asked for it; also serves callees that poll for a bool."""
+        if self._cancel is not None and self._cancel():
+            raise Cancelled("Stopped as asked")
+        return False
+
+    def report(self, stage: str, fraction: float, text: str) -> None:
+        self.check()
+        if self._progress is not None:
+            names = list(self.SHARES)
+            done = sum(self.SHARES[name] for name in names[: names.index(stage)])
+            self._progress(done + self.SHARES[stage] * min(max(fraction, 0.0), 1.0), stage, text)
+
+    @contextmanager
+    def stage(self, name: str, text: str) -> Iterator[Callable[..., None]]:
+        self.report(name, 0.0, text)
+        begin = time.perf_counter()
+        yield lambda fraction, words="", *_: self.report(name, fraction, words or text)
+        self.seconds[name] = round(time.perf_counter() - begin, 3)
+
+
+def run_job(
+    options: JobOptions, progress: Progress | None = None, cancel: Callable[[], bool] | None = None
+) -> JobResult:
+    """Reconstruct one clip; writes `motion.npz` and the overlay into `options.out`.
+
+    progress is called with (fraction, stage, text); cancel is polled between frames. A second run with the
+    same inputs takes finished stages from `<out>/.dasr/`.
+    Raises DasrError (a subclass for each layer) with one sentence for the user, and Cancelled.
+    """
+    run = _Run(progress, cancel)
+    category = load_category(options.category)
+    if category.predictor_path is None or not Path(category.predictor_path).is_file():
+        raise DasrError(f"category {category.name} in {category.path} has no predictor.onnx: train one first")
+    workspace = Workspace(Path(options.out), needed=50_000_000)
+    try:
+        with run.stage("clip", "Reading the clip") as step:
+            clip = load_clip(
+                options.clip,
+                options.start,
+                options.end,
+                options.step,
+                options.max_side,
+                options.fps,
+                step,
+                run.check,
+            )
+            workspace.require(20_000_000 + len(clip) * 300_000)
+        key = fingerprint(
+            clip.sha256, clip.frame_index.tolist(), clip.size, _mask_inputs(options), code_hash()
+        )
+        masks = _masks(options, clip, workspace, key, run)
+        motion = _predict(options, category, clip, masks, workspace, key, run)
+        motion_path = workspace.out / "motion.npz"
+        with workspace.guarding(motion_path):
+            motion.save(motion_path)
+        result = JobResult(
+            options,
+            motion,
+            motion_path,
+            category,
+            workspace,
+            seconds=run.seconds,
+            reused=run.reused,
+            focal_source="assumed" if options.focal is None else "given",
+            mask_source=masks.source,
+            interpolated=np.asarray(masks.interpolated, bool),
+        )
+        result.warnings = list(clip.warnings) + find_warnings(
+            motion, result.interpolated, masks.boxes, clip.size
+        )
+        if options.overlay:
+            from .overlay import write_overlay
+
+            with run.stage("overlay", "Drawing the overlay") as step:
+                target = workspace.out / f"{options.stem}-overlay.mp4"
+                with workspace.writing(target) as temporary:
+                    write_overlay(temporary, clip, category, motion, step)
+                result.overlay_path = target
+        return result
+    finally:
+        workspace.clean()
+
+
+def code_hash() -> str:
+    """Hash of the code that makes the stages, so that an update does not take over stale results."""
+    package = Path(__file__).parent
+    sources = sorted(path for part in ("core", "clip", "predict") for path in (package / part).glob("*.py"))
+    return fingerprint([(path.name, sha256_of(path)) for path in sources], sha256_of(Path(__file__)))
+
+
+def _mask_inputs(options: JobOptions) -> list:
+    if options.masks is None:
+        return ["own", asdict(options.subject) if options.subject else None]
+    folder = Path(options.masks)
+    listed = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [
+        "folder",
+        str(folder.resolve()),
+        [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in listed],
+    ]
+
+
+def _masks(options: JobOptions, clip: Clip, workspace: Workspace, key: str, run: _Run) -> Masks:
+    with run.stage("masks", "Finding the subject") as step:
+        stage = workspace.stage("masks", key)
+        if stage.exists():
+            try:
+                masks = Masks.load(stage)
+                run.reused.append("masks")
+                return masks
+            except (MaskError, OSError, ValueError, KeyError):
+                stage.unlink(missing_ok=True)
+        if options.masks is not None:
+            masks = masks_from_folder(Path(options.masks), clip)
+        elif clip.alpha(0) is not None:
+            masks = masks_from_alpha(clip)
+        else:
+            masks = automatic_masks(clip, options.subject, progress=step, cancel=run.check)
+        with workspace.guarding(stage):
+            masks.save(stage)
+        workspace.forget_other("masks", key)
+        return masks
+
+
+def _predict(
+    options: JobOptions,
+    category: Category,
+    clip: Clip,
+    masks: Masks,
+    workspace: Workspace,
+    key: str,
+    run: _Run,
+) -> Motion:
+    focal = (options.focal or default_focal(clip.original_size)) * clip.scale  # pixels of the working size
+    principal = 0.5 * np.asarray(clip.size, np.float64)
+    center, side = crop_boxes(masks.boxes)
+    key = fingerprint(key, category.hashes, focal)
+    stage = workspace.stage("prediction", key)
+    prediction = _load_prediction(stage)
+    size = category.network.input_size
+    with run.stage("crops", "Cutting out the subject") as step:
+        crops = extract_crops(clip, masks, center, side, size, progress=step)
+    with run.stage("student", "Predicting the pose") as step:
+        if prediction is None:
+            info = crop_info(center, side, focal, principal)
+            prediction = Student(category).run(crops, info)
+            with workspace.writing(stage) as temporary:
+                _save_prediction(temporary, prediction)
+            workspace.forget_other("prediction", key)
+        else:
+            run.reused.append("student")
+    with run.stage("track", "Following the subject") as step:
+        motion = track(category, prediction, center, side, crops[:, 3], focal, principal, clip.size, clip.fps)
+    motion = _in_original_pixels(motion, clip)
+    motion.validate(category)
+    return motion
+
+
+def _in_original_pixels(motion: Motion, clip: Clip) -> Motion:
+    """The same motion with its camera in pixels of the original picture, and the clip's name on it."""
+    motion.focal_px = np.asarray(motion.focal_px) / clip.scale
+    motion.principal_point = 0.5 * np.asarray(clip.original_size, np.float64)
+    motion.image_size = np.asarray(clip.original_size)
+    motion.frame_index = np.asarray(clip.frame_index)
+    motion.source, motion.source_hash = Path(str(clip.source)).name, clip.sha256
+    return motion
+
+
+def _save_prediction(path: Path, prediction: Prediction) -> None:
+    arrays = {f.name: getattr(prediction, f.name) for f in fields(prediction)}
+    np.savez(path, **{name: value for name, value in arrays.items() if value is not None})
+
+
+def _load_prediction(path: Path) -> Prediction | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return Prediction(**{f.name: stored.get(f.name) for f in fields(Prediction)})
+    except (OSError, ValueError, KeyError):
+        path.unlink(missing_ok=True)
+        return None
+
+
+def find_warnings(
+    motion: Motion, interpolated: np.ndarray, boxes: np.ndarray, size: Sequence[int]
+) -> list[str]:
+    """Sentences on what makes this result less sure.
+
+    interpolated: (T,) bool, frames without a mask of their own; boxes: (T, 4) x0, y0, x1, y1 of the masks in a
+    picture of `size` (width, height).
+    """
+    found = []
+    count = len(motion.frame_index)
+    if count == 1:
+        found.append("the clip has one frame: the rig is static")
+    if interpolated.any():
+        found.append(
+            f"{int(interpolated.sum())} frames had no mask and were interpolated: frames "
+            f"{ranges(interpolated, motion.frame_index)}"
+        )
+    facing = facing_camera(motion)
+    if np.mean(np.abs(facing) > 0.85) > 0.8:
+        side = "the front" if np.median(facing) > 0 else "behind"
+        if (facing > 0.85).any() and (facing < -0.85).any():
+            side = "the front or behind"
+        found.append(f"the animal is seen only from {side}: side views work better")
+    unsure = motion.confidence < 0.35
+    if unsure.any():
+        found.append(f"low confidence in frames {ranges(unsure, motion.frame_index)}")
+    cut = ((boxes[:, :2] <= 1.0) | (boxes[:, 2:] >= np.asarray(size) - 1.0)).any(axis=1) & ~interpolated
+    if cut.mean() > 0.1:
+        found.append(
+            f"the animal is cut by the picture's edge in frames {ranges(cut, motion.frame_index)}: "
+            "what is out of sight is guessed"
+        )
+    return found
+
+
+def facing_camera(motion: Motion) -> np.ndarray:
+    """(T,) cosine of the angle between where the animal looks and the way to the camera: 1 seen from the front,
+    -1 from behind, 0 from a side."""
+    forward = -motion.camera_from_root[:, :3, 1]  # the body looks along its -Y
+    place = motion.camera_from_root[:, :3, 3]
+    to_camera = -place / np.maximum(np.linalg.norm(place, axis=1, keepdims=True), 1e-9)
+    return np.einsum("ti,ti->t", forward / np.linalg.norm(forward, axis=1, keepdims=True), to_camera)
+
+
+def ranges(chosen: np.ndarray, frame_index: np.ndarray) -> str:
+    """Chosen frames as text: `3-7, 12`; runs are of neighbours in the clip's used frames, at most six shown."""
+    places = np.flatnonzero(chosen)
+    runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
+    texts = [
+        f"{frame_index[r[0]]}" if len(r) == 1 else f"{frame_index[r[0]]}-{frame_index[r[-1]]}" for r in runs
+    ]
+    return ", ".join(texts[:6]) + (f" and {len(texts) - 6} more" if len(texts) > 6 else "")

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The reconstruction drawn over the clip: input | overlay | the body seen from another side.
+
+The third panel is there because a silhouette alone proves little: a body can cover the mask and be bent
+wrong. Left limbs are orange and right limbs blue, so that a mirrored pose shows at a glance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from .core import Category, DasrError, Motion
+from .core.camera import project, transform
+from .core.raster import rasterize
+
+if TYPE_CHECKING:
+    from .clip import Clip
+
+PANEL_SIDE = 640  # longest side of one panel of the video, pixels
+SIDE_ANGLE = np.radians(75.0)  # how far the second view is turned about the picture's vertical
+OPACITY = 0.78
+_COLOURS = {
+    "left": (236, 138, 54),
+    "right": (66, 128, 230),
+    "head": (240, 206, 84),
+    "tail": (116, 190, 96),
+    "trunk": (206, 200, 194),
+}
+
+
+def part_colours(category: Category) -> np.ndarray:
+    """Colour of every vertex by the part it hangs on, (V, 3) 0…255: limbs by side, head, tail, trunk."""
+    skeleton = category.skeleton
+    palette = np.zeros((len(skeleton.names), 3))
+    for j, (name, role) in enumerate(zip(skeleton.names, skeleton.roles, strict=True)):
+        part = "trunk"
+        if role == "limb":
+            part = "left" if name.endswith(".L") else "right"
+        elif role in ("head", "tail"):
+            part = role
+        palette[j] = _COLOURS[part]
+    body = category.body
+    return np.einsum("vk,vkc->vc", body.skin_weight, palette[body.skin_index])
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Area-weighted unit normals; vertices (..., V, 3), faces (F, 3) → (..., V, 3)."""
+    corners = vertices[..., faces, :]  # (..., F, 3, 3)
+    flat = np.cross(corners[..., 1, :] - corners[..., 0, :], corners[..., 2, :] - corners[..., 0, :])
+    normals = np.zeros_like(vertices)
+    rows = normals.reshape(-1, *vertices.shape[-2:])
+    for row, face_normals in zip(rows, flat.reshape(-1, *flat.shape[-2:]), strict=True):
+        for axis in range(3):
+            row[:, axis] = np.bincount(faces.ravel(), np.repeat(face_normals[:, axis], 3), len(row))
+    return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+
+
+def draw_body(
+    points_cam: np.ndarray,
+    faces: np.ndarray,
+    colours: np.ndarray,
+    focal: float,
+    principal: np.ndarray,
+    size: tuple[int, int],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shaded picture (H, W, 3) uint8 and mask (H, W) bool of one posed body.
+
+    points_cam (V, 3) metres; colours (V, 3) 0…255; focal and principal (2,) in pixels of `size` (w, h).
+    """
+    normals = vertex_normals(points_cam, faces)
+    light = np.array([-0.35, -0.65, -0.67])  # over the viewer's left shoulder; the camera looks along +z
+    shade = 0.5 + 0.5 * np.clip(normals @ light, 0.0, 1.0)
+    pixels = np.concatenate([project(points_cam, focal, principal), points_cam[:, 2:]], axis=1)
+    raster = rasterize(pixels[None].astype(np.float32), faces, size)
+    picture = raster.interpolate((colours * shade[:, None]).astype(np.float32))[0]
+    return np.clip(picture, 0, 255).astype(np.uint8), raster.face[0] >= 0
+
+
+class OverlayPainter:
+    """Draws any frame of a reconstruction.
+
+    category and motion belong together; panel_side is the longest side of one panel in pixels.
+    """
+
+    def __init__(self, clip: Clip, category: Category, motion: Motion, panel_side: int = PANEL_SIDE) -> None:
+        self._clip, self._motion, self._category = clip, motion, category
+        scale = min(1.0, panel_side / max(clip.size))
+        width, height = (
+            max(2, int(round(side * scale / 2)) * 2) for side in clip.size
+        )  # video needs even sides
+        self.panel_size = (width, height)
+        self._to_panel = width / float(motion.image_size[0])  # from pixels of the original picture
+        self._colours = part_colours(category)
+        self._vertices = category.posed_vertices(motion)  # (T, V, 3)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of a drawn frame."""
+        return 3 * self.panel_size[0], self.panel_size[1]
+
+    def __len__(self) -> int:
+        return len(self._motion.frame_index)
+
+    def frame(self, i: int) -> np.ndarray:
+        """Input | overlay | second view of frame i, (H, 3 W, 3) uint8 RGB."""
+        picture = cv2.resize(self._clip.frame(i), self.panel_size, interpolation=cv2.INTER_AREA)
+        drawn = self._overlay(i, picture)
+        number = f"{int(self._motion.frame_index[i])}  conf {float(self._motion.confidence[i]):.2f}"
+        place = (8, self.panel_size[1] - 10)
+        for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            cv2.putText(drawn, number, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, width, cv2.LINE_AA)
+        return np.concatenate([picture, drawn, self._second_view(i)], axis=1)
+
+    def _camera_points(self, i: int) -> np.ndarray:
+        return transform(
+            self._motion.camera_from_root[i].astype(np.float64), self._vertices[i].astype(np.float64)
+        )
+
+    def _overlay(self, i: int, picture: np.ndarray) -> np.ndarray:
+        focal = float(self._motion.focal_px[i]) * self._to_panel
+        principal = np.asarray(self._motion.principal_point, np.float64) * self._to_panel
+        body, mask = draw_body(
+            self._camera_points(i),
+            self._category.body.faces,
+            self._colours,
+            focal,
+            principal,
+            self.panel_size,
+        )
+        out = picture.copy()
+        out[mask] = (OPACITY * body[mask] + (1 - OPACITY) * picture[mask]).astype(np.uint8)
+        outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(out, outline, -1, (255, 255, 255), 1, cv2.LINE_AA)
+        return out
+
+    def _second_view(self, i: int) -> np.ndarray:
+        """The body from the side, framed alike in all frames, on plain grey."""
+        root = self._motion.camera_from_root[i, :3, 3].astype(np.float64)
+        points = self._camera_points(i) - root
+        cos, sin = np.cos(SIDE_ANGLE), np.sin(SIDE_ANGLE)
+        turned = points @ np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]]).T
+        reach = float(np.abs(self._vertices[0]).max()) * 1.15
+        width, height = self.panel_size
+        distance = 6.0 * reach
+        turned[:, 2] += distance
+        focal = 0.5 * min(self.panel_size) / reach * distance
+        body, mask = draw_body(
+            turned,
+            self._category.body.faces,
+            self._colours,
+            focal,
+            np.array([width / 2, height / 2]),
+            self.panel_size,
+        )
+        out = np.full((height, width, 3), 52, np.uint8)
+        out[mask] = body[mask]
+        return out
+
+
+def write_overlay(
+    path: Path, clip: Clip, category: Category, motion: Motion, progress: Callable[..., None] | None = None
+) -> None:
+    """Write the overlay of a whole clip as mp4 and read it back.
+
+    progress(fraction, text) is called for each frame and may raise to stop.
+    Raises DasrError when the video cannot be written or does not hold all frames.
+    """
+    painter = OverlayPainter(clip, category, motion)
+    write_video(
+        path,
+        (painter.frame(i) for i in range(len(painter))),
+        painter.size,
+        motion.fps,
+        len(painter),
+        progress,
+    )
+
+
+def write_video(
+    path: Path,
+    frames: Iterator[np.ndarray],
+    size: tuple[int, int],
+    fps: float,
+    count: int,
+    progress: Callable[..., None] | None = None,
+) -> None:
+    """Write `count` RGB frames of `size` (w, h) as MPEG-4, which every OpenCV build can encode, and read it back."""
+    writer = cv2.VideoWriter(
+        str(path), cv2.VideoWriter.fourcc(*"mp4v"), float(min(max(fps, 1.0), 240.0)), size
+    )
+    if not writer.isOpened():
+        raise DasrError(
+            f"Cannot write the video {path}: this OpenCV has no MPEG-4 encoder, or the folder refuses it"
+        )
+    try:
+        for i, frame in enumerate(frames):
+            writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+            if progress is not None:
+                progress((i + 1) / count, f"drawing frame {i + 1} of {count}")
+    finally:
+        writer.release()
+    reader = cv2.VideoCapture(str(path))
+    whole = reader.isOpened() and int(reader.get(cv2.CAP_PROP_FRAME_COUNT)) == count and reader.read()[0]
+    reader.release()
+    if not whole:
+        raise DasrError(
+            f"The video {path} does not hold all {count} frames: is there space left on the disk?"
+        )
+
+
+def contact_sheet(painter: OverlayPainter, columns: int = 2, count: int = 8) -> np.ndarray:
+    """`count` frames spread over the clip in a grid, (H, W, 3) uint8 RGB."""
+    chosen = np.unique(np.linspace(0, len(painter) - 1, min(count, len(painter))).round().astype(int))
+    tiles = [painter.frame(int(i)) for i in chosen]
+    tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
+    rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
+    return np.concatenate(rows, axis=0)

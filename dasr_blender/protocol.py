@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a command talks: JSON lines for a program, a progress bar for a person, and how it is told to stop.
+
+With `--json` stdout carries one JSON object a line and nothing else (`progress`, `log`, `result`, `error`).
+Blender and ffmpeg print to stdout from C, so file descriptor 1 is pointed at stderr for the while. The line
+`cancel` on stdin, the end of a stdin that is a pipe, SIGTERM and Ctrl-C stop the command within half a second.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+CANCELLED = 130  # exit status, as after Ctrl-C
+GRACE = 0.35  # seconds the work has to notice by itself before the process is ended
+
+
+class Channel:
+    """Where a command's messages go. Use as a context manager: on exit stdout is what it was."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self._out = -1
+        self._terminal = not as_json and sys.stderr.isatty()
+        self._shown = ("", -1)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Channel:
+        sys.stdout.flush()
+        self._out = os.dup(1)
+        os.dup2(2, 1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end_bar()
+        sys.stdout.flush()
+        os.dup2(self._out, 1)
+        os.close(self._out)
+
+    def progress(self, fraction: float, stage: str, text: str) -> None:
+        """fraction 0…1 of the whole command; at most one message a percent and stage."""
+        percent = int(100 * fraction)
+        if (stage, percent) == self._shown:
+            return
+        new_stage = stage != self._shown[0]
+        self._shown = (stage, percent)
+        if self.as_json:
+            self._message({"type": "progress", "fraction": round(fraction, 4), "stage": stage, "text": text})
+        elif self._terminal:
+            filled = int(30 * fraction)
+            sys.stderr.write(f"\r\x1b[K{'█' * filled}{'░' * (30 - filled)} {percent:3d} %  {text}"[:110])
+            sys.stderr.flush()
+        elif new_stage:
+            sys.stderr.write(f"{percent:3d} %  {text}\n")
+
+    def log(self, text: str) -> None:
+        """A sentence that is neither progress nor the end, such as a warning."""
+        if self.as_json:
+            self._message({"type": "log", "text": text})
+        else:
+            self._end_bar()
+            print(f"dasr: {text}", file=sys.stderr)
+
+    def result(self, values: dict[str, Any], lines: list[str]) -> None:
+        """The end of a command that worked: values for a program, lines for a person."""
+        if self.as_json:
+            self._message({"type": "result", **values})
+        else:
+            self._end_bar()
+            self._write("".join(f"{line}\n" for line in lines))
+
+    def error(self, text: str, cancelled: bool = False) -> None:
+        """The end of a command that did not."""
+        if self.as_json:
+            self._message({"type": "error", "text": text, **({"cancelled": True} if cancelled else {})})
+        self._end_bar()
+        print(f"dasr: {text}", file=sys.stderr, flush=True)
+
+    def _message(self, message: dict[str, Any]) -> None:
+        self._write(json.dumps(message, ensure_ascii=False) + "\n")
+
+    def _write(self, text: str) -> None:
+        data = text.encode("utf-8")
+        with self._lock:
+            try:
+                while data:
+                    data = data[os.write(self._out, data) :]
+            except BrokenPipeError:
+                pass  # nobody reads any more; the closed stdin stops the work
+
+    def _end_bar(self) -> None:
+        if self._terminal and self._shown[0]:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._shown = ("", -1)
+
+
+class Canceller:
+    """Listens for the wish to stop, and ends the process when the work does not notice in time.
+
+    Args:
+        channel: gets the last message if the process has to be ended.
+        listen: also read stdin (a worker), not signals alone.
+        tidy: removes temporary files before the process is ended.
+    """
+
+    def __init__(self, channel: Channel, listen: bool, tidy: Callable[[], None]) -> None:
+        self._event = threading.Event()
+        self._finished = threading.Event()
+        self._channel, self._tidy, self._listen = channel, tidy, listen
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Canceller:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._handlers[number] = signal.signal(number, lambda *_: self._event.set())
+        if self._listen and _is_pipe(0):
+            threading.Thread(target=self._read, daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finished.set()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def asked(self) -> bool:
+        """Has somebody asked to stop?"""
+        return self._event.is_set()
+
+    def _read(self) -> None:
+        waiting = b""
+        while not self._finished.is_set():
+            try:
+                data = os.read(0, 4096)
+            except OSError:
+                data = b""
+            waiting += data
+            if not data or b"cancel" in waiting.split(b"\n")[:-1]:
+                self._event.set()
+                return
+            waiting = waiting.rpartition(b"\n")[2]
+
+    def _watch(self) -> None:
+        """Networks and exporters run for seconds without looking up; whole files alone are ever in place."""
+        self._event.wait()
+        if self._finished.is_set():
+            return
+        deadline = time.monotonic() + GRACE
+        while time.monotonic() < deadline:
+            if self._finished.wait(0.02):
+                return
+        self._channel.error("Cancelled", cancelled=True)
+        self._tidy()
+        os._exit(CANCELLED)
+
+
+def _is_pipe(descriptor: int) -> bool:
+    try:
+        mode = os.fstat(descriptor).st_mode
+    except OSError:
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

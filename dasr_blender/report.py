@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`report.json`: what was run, how long it took, how sure the result is, and what was written."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import __version__
+from .job import JobResult
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of this project and of what its results depend on; None for what is not installed.
+
+    Read from the packages' metadata: bpy is not imported for it.
+    """
+    found: dict[str, str | None] = {"dasr-blender": __version__, "python": platform.python_version()}
+    for module, packages in {
+        "numpy": ["numpy"],
+        "opencv": ["opencv-python-headless", "opencv-python"],
+        "onnxruntime": ["onnxruntime", "onnxruntime-gpu"],
+        "bpy": ["bpy"],
+    }.items():
+        found[module] = next((v for v in map(_installed, packages) if v), None)
+    if (bpy := sys.modules.get("bpy")) is not None:
+        found["bpy"] = bpy.app.version_string
+    return found
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def make_report(
+    result: JobResult, files: Mapping[str, Path], seconds: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """The report as JSON-able values.
+
+    files: kind → path of everything written; seconds: times of stages after the job (scene, exports).
+    """
+    motion, category = result.motion, result.category
+    times = {**result.seconds, **(seconds or {})}
+    frames = len(motion.frame_index)
+    return {
+        "versions": versions(),
+        "clip": {
+            "path": str(result.options.clip),
+            "sha256": motion.source_hash,
+            "frames": frames,
+            "fps": float(motion.fps),
+            "size": [int(side) for side in motion.image_size],
+        },
+        "category": {"name": category.name, "version": str(category.version), "files": category.hashes},
+        "options": asdict(result.options),
+        "seconds": {**times, "total": round(sum(times.values()), 3)},
+        "frames_per_second": round(frames / max(sum(result.seconds.values()), 1e-9), 2),
+        "reused_stages": result.reused,
+        "focal": {"pixels": round(float(np.mean(motion.focal_px)), 2), "source": result.focal_source},
+        "masks": {
+            "source": result.mask_source,
+            "interpolated_frames": [int(f) for f in motion.frame_index[result.interpolated]],
+        },
+        "morphology": {
+            p.name: round(float(value), 4)
+            for p, value in zip(category.morphology, motion.morphology, strict=True)
+        },
+        "frame": [int(f) for f in motion.frame_index],
+        "confidence": np.round(np.asarray(motion.confidence, float), 4).tolist(),
+        "mask_iou": [_number(value) for value in motion.mask_iou],
+        "mean_mask_iou": _number(np.nanmean(motion.mask_iou)) if np.isfinite(motion.mask_iou).any() else None,
+        "warnings": list(result.warnings),
+        "files": {kind: str(path) for kind, path in files.items()},
+    }
+
+
+def _number(value: float) -> float | None:
+    """For JSON, which has no NaN: a frame without a mask has no overlap to report."""
+    return round(float(value), 4) if np.isfinite(value) else None
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write the report as indented JSON."""
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
