@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a video to frames, subject masks, optical flow and square crops. OpenCV and onnxruntime; no bpy."""
+
+from __future__ import annotations
+
+from .crop import crop_boxes, extract_crops, sample_square
+from .masks import (
+    AutomaticConfig,
+    MaskError,
+    Masks,
+    Subject,
+    automatic_masks,
+    masks_from_alpha,
+    masks_from_folder,
+)
+from .video import Cancelled, Clip, ClipError, load_clip
+
+__all__ = [
+    "AutomaticConfig",
+    "Cancelled",
+    "Clip",
+    "ClipError",
+    "MaskError",
+    "Masks",
+    "Subject",
+    "automatic_masks",
+    "crop_boxes",
+    "extract_crops",
+    "load_clip",
+    "masks_from_alpha",
+    "masks_from_folder",
+    "sample_square",
+]

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The subject's mask in every frame of a clip: packed storage, boxes, and filling frames without one."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..core.errors import DasrError
+from ..core.files import written_atomically
+
+
+class MaskError(DasrError):
+    """Masks that cannot be had or used; the message says what, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Binary masks of a clip, one bit a pixel. Build with Masks.pack, which fills empty frames."""
+
+    size: tuple[int, int]  # (width, height)
+    packed: np.ndarray = field(repr=False)  # (T, ceil(H W / 8)) uint8
+    boxes: np.ndarray  # (T, 4) float64 x0, y0, x1, y1: pixel edges, so x1 - x0 is the width
+    interpolated: np.ndarray  # (T,) bool: nothing was seen here, the mask is made from its neighbours
+    source: str  # "folder", "alpha" or "automatic"
+    warnings: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def mask(self, i: int) -> np.ndarray:
+        """Mask of frame i, (H, W) float32, 0 or 1."""
+        width, height = self.size
+        return np.unpackbits(self.packed[i], count=width * height).reshape(height, width).astype(np.float32)
+
+    @staticmethod
+    def pack(masks: list[np.ndarray | None], source: str, warnings: list[str] | None = None) -> Masks:
+        """From one (H, W) bool mask a frame; None or an empty one is filled from the frames around it.
+
+        Raises MaskError when every mask is empty.
+        """
+        empty = np.array([m is None or not m.any() for m in masks], bool)
+        seen = np.flatnonzero(~empty)
+        if len(seen) == 0:
+            raise MaskError(
+                f"No subject in any of the {len(masks)} frames ({source} masks): "
+                "say where it is with --subject, or give a folder of masks"
+            )
+        filled = [None if e else np.asarray(m, bool) for m, e in zip(masks, empty, strict=True)]
+        for before, after in zip([-1, *seen], [*seen, len(masks)], strict=True):
+            for i in range(before + 1, after):
+                if before < 0 or after == len(masks):
+                    filled[i] = filled[seen[0] if before < 0 else before]
+                else:
+                    filled[i] = blend_masks(
+                        filled[before], filled[after], (i - before) / (after - before)  # type: ignore[arg-type]
+                    )
+        height, width = filled[0].shape  # type: ignore[union-attr]
+        notes = list(warnings or [])
+        if empty.any():
+            notes.append(
+                f"No mask in {int(empty.sum())} of {len(masks)} frames ({frame_list(np.flatnonzero(empty))}): "
+                "interpolated between the frames around them"
+            )
+        return Masks(
+            size=(width, height),
+            packed=np.stack([np.packbits(m) for m in filled]),  # type: ignore[arg-type]
+            boxes=np.stack([mask_box(m) for m in filled]),  # type: ignore[arg-type]
+            interpolated=empty,
+            source=source,
+            warnings=notes,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz, moved into place when whole."""
+        with written_atomically(path) as temporary:
+            np.savez_compressed(
+                temporary,
+                size=np.array(self.size),
+                packed=self.packed,
+                boxes=self.boxes,
+                interpolated=self.interpolated,
+                source=np.array(self.source),
+                warnings=np.array(self.warnings, dtype=np.str_),
+            )
+
+    @staticmethod
+    def load(path: str | Path) -> Masks:
+        """Read what `save` wrote; MaskError names the file and the field that is wrong."""
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                fields = {name: data[name] for name in data.files}
+        except FileNotFoundError:
+            raise MaskError(f"There is no mask file {path}: make the masks again") from None
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            raise MaskError(f"The mask file {path} is damaged ({error}): delete it to make it again") from None
+        wanted = {"size": 1, "packed": 2, "boxes": 2, "interpolated": 1, "source": 0, "warnings": 1}
+        for name, dimensions in wanted.items():
+            if name not in fields or fields[name].ndim != dimensions:
+                raise MaskError(f"The mask file {path} has no valid field {name}: delete it to make it again")
+        width, height = (int(x) for x in fields["size"])
+        frames = len(fields["packed"])
+        shapes = {"packed": (frames, (width * height + 7) // 8), "boxes": (frames, 4), "interpolated": (frames,)}
+        for name, shape in shapes.items():
+            if fields[name].shape != shape:
+                raise MaskError(
+                    f"In the mask file {path} the field {name} is {fields[name].shape}, not {shape}: "
+                    "delete it to make it again"
+                )
+        return Masks(
+            size=(width, height),
+            packed=fields["packed"].astype(np.uint8),
+            boxes=fields["boxes"].astype(np.float64),
+            interpolated=fields["interpolated"].astype(bool),
+            source=str(fields["source"]),
+            warnings=[str(w) for w in fields["warnings"]],
+        )
+
+
+def mask_box(mask: np.ndarray) -> np.ndarray:
+    """(4,) x0, y0, x1, y1 around the true pixels of (H, W); the caller sees to it that there are any."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+
+
+def blend_masks(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
+    """The shape between two masks (H, W) bool at time t of 0…1.
+
+    Both are moved and stretched onto the box in between, and their signed distances averaged there.
+    """
+    box_a, box_b = mask_box(a), mask_box(b)
+    box = (1.0 - t) * box_a + t * box_b
+    distance = (1.0 - t) * _distance_in(a, box_a, box) + t * _distance_in(b, box_b, box)
+    blended = distance > 0.0
+    if not blended.any():  # two thin shapes that never meet: the nearer one, moved
+        near, near_box = (a, box_a) if t < 0.5 else (b, box_b)
+        blended = _distance_in(near, near_box, box) > 0.0
+    return blended if blended.any() else (a if t < 0.5 else b)
+
+
+def _distance_in(mask: np.ndarray, own: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Signed distance (H, W), positive inside, of `mask` with its box `own` stretched onto `box`."""
+    scale = (box[2:] - box[:2]) / (own[2:] - own[:2])
+    shift = box[:2] - scale * own[:2]  # in edge coordinates; pixel indices differ by half a pixel
+    matrix = np.column_stack([np.diag(scale), shift + 0.5 * scale - 0.5])
+    size = (mask.shape[1], mask.shape[0])
+    moved = cv2.warpAffine(mask.astype(np.float32), matrix, size, flags=cv2.INTER_LINEAR) > 0.5
+    inside = cv2.distanceTransform(moved.astype(np.uint8), cv2.DIST_L2, 3)
+    outside = cv2.distanceTransform((~moved).astype(np.uint8), cv2.DIST_L2, 3)
+    return inside - outside
+
+
+def frame_list(frames: np.ndarray, most: int = 8) -> str:
+    """'3, 4, 9 …' for a message."""
+    return ", ".join(str(int(f)) for f in frames[:most]) + (" …" if len(frames) > most else "")

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The subject's masks: from a folder of images, from the clip's alpha channel, or automatic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from .automatic import AutomaticConfig, Subject, automatic_masks
+from .mask_store import MaskError, Masks, frame_list
+from .sequence import decode_image, folder_images
+from .video import Clip
+
+__all__ = [
+    "AutomaticConfig",
+    "MaskError",
+    "Masks",
+    "Subject",
+    "automatic_masks",
+    "masks_from_alpha",
+    "masks_from_folder",
+]
+
+
+def masks_from_folder(folder: str | Path, clip: Clip) -> Masks:
+    """Masks from one image a frame, in natural order of their names.
+
+    The folder holds either as many images as the clip was read with, or as many as its source has, of which
+    the read frames' are taken. Whatever is not black is the subject (0/1, 0/255, palettes of any colours);
+    pictures with many grey levels (soft edges, JPEG) count from half of their maximum. Masks of another size
+    are resized. Raises MaskError.
+    """
+    folder = Path(folder)
+    try:
+        files = folder_images(folder)
+    except OSError as error:
+        raise MaskError(
+            f"The mask folder {folder} cannot be listed ({error.strerror}): give a folder of images"
+        ) from None
+    if len(files) == len(clip):
+        pass
+    elif len(files) == clip.source_count:
+        files = [files[i] for i in clip.frame_index]
+    else:
+        whole = f" (of {clip.source_count} in the source)" if clip.source_count != len(clip) else ""
+        raise MaskError(
+            f"The mask folder {folder} has {len(files)} images but the clip has {len(clip)} frames{whole}: "
+            "give one mask for each frame"
+        )
+    warnings: list[str] = []
+    masks: list[np.ndarray | None] = []
+    for i, file in enumerate(files):
+        mask = _read_mask(file, i)
+        if (mask.shape[1], mask.shape[0]) != clip.size:
+            if not warnings and abs(mask.shape[1] * clip.size[1] / (mask.shape[0] * clip.size[0]) - 1.0) > 0.02:
+                warnings.append(
+                    f"The mask {file.name} is {mask.shape[1]}×{mask.shape[0]} pixels, another shape than the clip's "
+                    f"{clip.original_size[0]}×{clip.original_size[1]}: it is stretched"
+                )
+            shrinks = mask.shape[1] > clip.size[0]
+            soft = cv2.resize(
+                mask.astype(np.float32), clip.size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            )
+            mask = soft >= 0.5
+        masks.append(mask)
+    full = [i for i, m in enumerate(masks) if m is not None and m.mean() > 0.995]
+    if full:
+        warnings.append(
+            f"The mask covers the whole picture in {len(full)} frames ({frame_list(clip.frame_index[full])}): "
+            "is it the right folder?"
+        )
+    return Masks.pack(masks, "folder", warnings)
+
+
+def masks_from_alpha(clip: Clip) -> Masks:
+    """Masks from the clip's alpha channel, at least half opaque. Raises MaskError where it has none."""
+    if not clip.has_alpha:
+        raise MaskError(
+            f"{clip.source} has no alpha channel: leave masks out to make them automatically, or give a folder"
+        )
+    return Masks.pack([clip.alpha(i) >= 0.5 for i in range(len(clip))], "alpha")  # type: ignore[operator]
+
+
+def _read_mask(file: Path, frame: int) -> np.ndarray:
+    """(H, W) bool at the file's own size."""
+    try:
+        image = decode_image(file.read_bytes(), file.suffix)
+    except OSError as error:
+        raise MaskError(f"The mask {file} cannot be read ({error.strerror}): check its permissions") from None
+    if image is None:
+        raise MaskError(f"The mask {file} (frame {frame}) is damaged or no image: replace it")
+    value = image[..., :3].max(axis=2)
+    if image.shape[2] == 4 and (image[..., 3] < 255).any():
+        visible = image[..., 3] > 127
+        if not value.any() or len(np.unique(value[visible])) == 1:  # the shape is in the alpha alone
+            return visible
+        value = np.where(visible, value, 0)
+    levels = np.count_nonzero(np.bincount(value.ravel(), minlength=256))
+    return value > (int(value.max()) // 2 if levels > 32 else 0)
