@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`python -m dasr_blender.training COMMAND …`: every step from rigged models to a published predictor."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+# command: (module, function, what it does); in the order in which a category is made
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "bake": ("synth.bake", "main_bake", "rigged glTF models to plain arrays (needs bpy)"),
+    "body": ("body", "main", "the category's body from the rigs"),
+    "map": ("synth.mapping", "main_map", "each rig's poses as the category's parameters"),
+    "synth": ("synth.clips", "main", "rendered clips with labels (needs OpenGL through EGL)"),
+    "pack": ("distill", "main_pack", "clip folders to one file of crops and targets"),
+    "train": ("distill", "main_train", "the student, from packed clips"),
+    "export": ("export", "main", "the student to the category's predictor.onnx"),
+    "evaluate": ("evaluate", "main", "the scores we publish"),
+}
+
+
+def usage() -> str:
+    """One line a command."""
+    lines = "\n".join(f"  {name:9} {what}" for name, (_, _, what) in COMMANDS.items())
+    return f"usage: python -m dasr_blender.training COMMAND …\n\ncommands (each has --help):\n{lines}"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns its exit status, 2 for an unknown one. Imports only that command's module."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if arguments else 2
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        print(f"There is no command '{name}'.\n{usage()}", file=sys.stderr)
+        return 2
+    module, function, _ = COMMANDS[name]
+    try:
+        loaded = importlib.import_module(f".{module}", package=__package__)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] == "dasr_blender":
+            raise
+        print(
+            f"'{name}' needs the package '{error.name}': pip install 'dasr-blender[train]'.", file=sys.stderr
+        )
+        return 1
+    return int(getattr(loaded, function)(rest) or 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pseudo-ground-truth folders from renders: frames, masks, `motion.npz`, `meta.json`, one folder a clip.
+
+Every clip depends only on (seed, number), is written under a temporary name and moved into place, so a run can
+be stopped and gone on with, and split between any number of workers without changing a pixel.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ...core.camera import project
+from ...core.category import Category, load_category
+from ...core.motion import Motion
+from ...core.rotation import make_continuous
+from .camera import CameraConfig, random_camera
+from .coat import random_coat
+from .corrupt import CorruptConfig, background, exposure, mask_errors, occluders
+from .render import NormalSolver, Renderer, random_light
+from .subjects import MappedRig, Subject, body_subject, rig_subject
+
+HELD_OUT = ("KhronosFox_textured", "sketchfab_rabbit", "Husky")
+_SIZES = ((320, 240), (320, 180), (288, 192), (256, 256), (240, 320))
+_SIZE_SHARES = (0.3, 0.35, 0.15, 0.1, 0.1)
+
+
+@dataclass(frozen=True)
+class SynthConfig:
+    """Settings of a synthetic dataset, saved beside it."""
+
+    rigs: Path
+    """Folder of baked rigs and their mappings."""
+    out: Path
+    """Dataset folder; finished clips in it are kept."""
+    category: str = "quadruped"
+    """Category bundle: a name or a folder."""
+    clips: int = 5000
+    """How many clips."""
+    seed: int = 1
+    workers: int = 2
+    split: str = "train"
+    """'train' (all rigs but the held-out ones), 'held-out' (only those) or 'all'."""
+    rig_share: float = 0.5
+    """Share of clips that show a rig; the rest show the category's own body."""
+    frames: int = 12
+    """Frames in a clip."""
+    fps: float = 24.0
+    first: int = 0
+    """Number of the first clip, so that several runs can fill one folder."""
+    blur_share: float = 0.25
+    """Share of clips with motion blur."""
+    hold_out: tuple[str, ...] = HELD_OUT
+    """Rigs that never appear in the 'train' split."""
+    sheet: Path | None = None
+    """Also write a contact sheet of the dataset with the labels drawn over the frames."""
+    camera: CameraConfig = field(default_factory=CameraConfig)
+    corrupt: CorruptConfig = field(default_factory=CorruptConfig)
+
+
+@dataclass(frozen=True)
+class ClipData:
+    """One clip before it is written: frames (T, H, W, 3), masks (T, H, W) uint8, motion, meta."""
+
+    frames: np.ndarray
+    masks: np.ndarray
+    motion: Motion
+    meta: dict[str, object]
+
+
+def make_clip(
+    number: int,
+    config: SynthConfig,
+    category: Category,
+    rigs: Sequence[MappedRig],
+    renderer: Renderer,
+    normals: dict[str, NormalSolver] | None = None,
+) -> ClipData:
+    """Clip `number` of a dataset. Tries again with the next stream when the subject was hardly to be seen."""
+    for attempt in range(20):
+        rng = np.random.default_rng([config.seed, number, attempt])
+        subject = _subject(rng, config, category, rigs)
+        clip = _film(rng, subject, config, category, renderer, normals if normals is not None else {})
+        if clip is not None:
+            clip.meta.update(split=config.split, seed=config.seed, number=number)
+            return clip
+    raise RuntimeError(
+        f"clip {number}: no visible subject in 20 draws; check the rigs and the camera settings"
+    )
+
+
+def _subject(
+    rng: np.random.Generator, config: SynthConfig, category: Category, rigs: Sequence[MappedRig]
+) -> Subject:
+    if rigs and rng.random() < config.rig_share:
+        return rig_subject(rng, category, rigs[int(rng.integers(len(rigs)))], config.frames, config.fps)
+    return body_subject(rng, category, rigs, config.frames, config.fps)
+
+
+def _film(
+    rng: np.random.Generator,
+    subject: Subject,
+    config: SynthConfig,
+    category: Category,
+    renderer: Renderer,
+    normals: dict[str, NormalSolver],
+) -> ClipData | None:
+    count = config.frames
+    size = _SIZES[int(rng.choice(len(_SIZES), p=_SIZE_SHARES))]
+    camera = random_camera(rng, subject.vertices, np.arange(count) / config.fps, size, config.camera)
+    matrix = camera.camera_from_world
+    seen = np.einsum("tij,tvj->tvi", matrix[:, :3, :3].astype(np.float32), subject.vertices)
+    seen += matrix[:, None, :3, 3].astype(np.float32)
+    if seen[..., 2].min() < 0.05:
+        return None
+    key = f"{subject.source}:{subject.rig if subject.source == 'rig' else ''}"
+    if key not in normals:
+        normals[key] = NormalSolver(subject.rest, subject.faces)
+    coat = random_coat(rng, subject.rest, subject.own, subject.regions)
+    light = random_light(rng)
+    views, turns = seen, matrix
+    sub = 3 if rng.random() < config.blur_share else 1
+    if sub > 1:  # the shutter is open round the frame's own time
+        step = np.gradient(seen, axis=0) * rng.uniform(0.3, 1.0)
+        views = seen[:, None] + step[:, None] * np.linspace(-0.4, 0.4, sub)[None, :, None, None]
+        views = views.reshape(-1, *seen.shape[1:]).astype(np.float32)
+        turns = np.repeat(matrix, sub, axis=0)
+    focal = np.full(len(views), camera.focal_px)
+    rgba = renderer.render(
+        views, subject.faces, focal, camera.principal_point, size, coat, light, turns, normals[key](views)
+    )
+    behind = background(rng, count, size)
+    if sub == 1:
+        images = np.where(rgba[..., 3:] > 0, rgba[..., :3], behind)
+        true = rgba[..., 3]
+    else:  # black where there is no subject, so the mean is premultiplied
+        mean = rgba.reshape(count, sub, *rgba.shape[1:]).mean(1, dtype=np.float32)
+        images = (mean[..., :3] + (1 - mean[..., 3:] / 255) * behind).astype(np.uint8)
+        true = ((mean[..., 3] > 127) * 255).astype(np.uint8)
+    visible = true
+    if rng.random() < config.corrupt.occluder:
+        images, visible = occluders(rng, images, true, config.corrupt)
+    images = exposure(rng, images, config.corrupt)
+    smallest = 0.01 * size[0] * size[1]
+    if (visible > 0).sum((1, 2)).min() < smallest:
+        return None
+    masks = mask_errors(rng, visible, _parts_in_pixels(rng, subject, camera, matrix), config.corrupt)
+    agree = ((masks > 127) & (visible > 127)).sum((1, 2)) / ((masks > 127) | (visible > 127)).sum((1, 2))
+    motion = Motion(
+        fps=config.fps,
+        frame_index=np.arange(count),
+        image_size=np.array(size),
+        focal_px=focal[:count],
+        principal_point=camera.principal_point,
+        camera_from_root=matrix @ subject.world_from_root,
+        joint_rotations=make_continuous(subject.joint_rotations),
+        morphology=subject.morphology,
+        appearance=np.zeros(len(category.body.appearance_basis)),
+        confidence=np.ones(count),
+        joint_confidence=np.tile(subject.joint_confidence, (count, 1)),
+        mask_iou=agree,
+        category=category.name,
+        category_version=category.version,
+        source=f"{subject.rig}:{subject.action}",
+    )
+    meta: dict[str, object] = {
+        "rig": subject.rig,
+        "source": subject.source,
+        "action": subject.action,
+        "jpeg_quality": int(rng.integers(35, 96)),
+        "sub_frames": sub,
+    }
+    return ClipData(images, masks, motion, meta)
+
+
+def _parts_in_pixels(rng: np.random.Generator, subject: Subject, camera, matrix: np.ndarray) -> np.ndarray:
+    """(T, P, 3): where the parts a segmenter loses are in the picture, and how far round them it loses."""
+    parts = np.einsum("tij,tpj->tpi", matrix[:, :3, :3], subject.parts) + matrix[:, None, :3, 3]
+    pixel = project(parts, np.full(len(parts), camera.focal_px), camera.principal_point)
+    reach = rng.uniform(0.04, 0.14) * camera.focal_px / np.maximum(parts[..., 2:], 0.1)
+    return np.concatenate([pixel, reach], axis=-1)
+
+
+# -- writing -------------------------------------------------------------------------------------------------
+
+
+def write_clip(clip: ClipData, folder: Path) -> None:
+    """Write one clip folder, whole or not at all."""
+    part = folder.with_name(f".{folder.name}.part{os.getpid()}")
+    shutil.rmtree(part, ignore_errors=True)
+    (part / "frames").mkdir(parents=True)
+    (part / "masks").mkdir()
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(str(clip.meta["jpeg_quality"]))]
+    for i, (image, mask) in enumerate(zip(clip.frames, clip.masks, strict=True)):
+        cv2.imwrite(str(part / "frames" / f"{i:05d}.jpg"), image[..., ::-1], quality)
+        cv2.imwrite(str(part / "masks" / f"{i:05d}.png"), mask, [cv2.IMWRITE_PNG_BILEVEL, 1])
+    clip.motion.save(part / "motion.npz")
+    (part / "meta.json").write_text(json.dumps(clip.meta))
+    os.replace(part, folder)
+
+
+def clip_folder(out: Path, number: int) -> Path:
+    """Folder of clip `number`."""
+    return out / f"{number:06d}"
+
+
+def load_mapped_rigs(
+    folder: Path, category: Category, split: str, hold_out: Sequence[str]
+) -> list[MappedRig]:
+    """The mapped rigs of a split: 'train', 'held-out' or 'all'."""
+    from .mapped import load_mapped_rig, mapped_names
+
+    wanted = {
+        "train": lambda n: n not in hold_out,
+        "held-out": lambda n: n in hold_out,
+        "all": lambda n: True,
+    }
+    if split not in wanted:
+        raise ValueError(f"split must be train, held-out or all, not {split}")
+    return [load_mapped_rig(folder, name, category) for name in mapped_names(folder) if wanted[split](name)]
+
+
+@lru_cache(maxsize=1)
+def _worker_state(config: SynthConfig) -> tuple[Category, list[MappedRig], Renderer, dict[str, NormalSolver]]:
+    cv2.setNumThreads(1)
+    category = load_category(config.category)
+    return category, load_mapped_rigs(config.rigs, category, config.split, config.hold_out), Renderer(), {}
+
+
+def _work(job: tuple[SynthConfig, int]) -> int:
+    config, number = job
+    category, rigs, renderer, normals = _worker_state(config)
+    write_clip(make_clip(number, config, category, rigs, renderer, normals), clip_folder(config.out, number))
+    return number
+
+
+def generate(config: SynthConfig) -> int:
+    """Write every clip that is not there yet, with a progress bar; returns how many were written."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    config.out.mkdir(parents=True, exist_ok=True)
+    for stale in config.out.glob(".*.part*"):
+        shutil.rmtree(stale, ignore_errors=True)
+    category = load_category(config.category)
+    if category.path is not None:
+        shutil.copyfile(category.path / "body.npz", config.out / "body.npz")
+    settings = json.dumps(asdict(config), default=str, indent=1)
+    (config.out / f"synth-{config.split}-{config.seed}.json").write_text(settings + "\n")
+    numbers = range(config.first, config.first + config.clips)
+    jobs = [(config, n) for n in numbers if not clip_folder(config.out, n).exists()]
+    columns = (TextColumn("synth"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    # One GL thread a worker: the workers are the parallelism. Set before any of them starts a driver.
+    os.environ.setdefault("LP_NUM_THREADS", "0" if config.workers > 1 else "2")
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    with Progress(*columns) as bar:
+        task = bar.add_task("synth", total=len(numbers), completed=len(numbers) - len(jobs))
+        if config.workers <= 1:
+            for job in jobs:
+                _work(job)
+                bar.advance(task)
+        else:
+            with multiprocessing.get_context("spawn").Pool(config.workers) as pool:
+                for _ in pool.imap_unordered(_work, jobs, chunksize=4):
+                    bar.advance(task)
+    return len(jobs)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`synth --rigs DIR --out DIR --clips N`: make a synthetic dataset; `--sheet PNG` to look at it."""
+    import tyro
+
+    from .render import RenderUnavailable
+    from .sheet import contact_sheet
+
+    config = tyro.cli(SynthConfig, args=argv, prog="synth", description=__doc__)
+    try:
+        written = generate(config)
+    except (RenderUnavailable, FileNotFoundError, ValueError) as error:
+        print(f"synth: {error}", file=sys.stderr)
+        return 1
+    print(f"{written} clips written to {config.out}")
+    if config.sheet is not None:
+        folders = sorted(p.parent for p in config.out.glob("*/motion.npz"))
+        contact_sheet(
+            folders[:: max(1, len(folders) // 40)][:40], load_category(config.category), config.sheet
+        )
+        print(f"contact sheet: {config.sheet}")
+    return 0

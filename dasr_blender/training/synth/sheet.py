@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Contact sheets of pseudo ground truth: do the labels sit on the animal, left on left, legs on legs?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ...core.camera import project, transform
+from ...core.category import Category
+from ...core.motion import Motion
+from ...core.raster import silhouette
+from ...core.skeleton import forward_kinematics
+
+_LEFT, _RIGHT, _MIDDLE = (255, 60, 60), (60, 120, 255), (60, 255, 60)  # RGB
+
+
+def labelled_pixels(motion: Motion, category: Category) -> tuple[np.ndarray, np.ndarray]:
+    """Label geometry in the picture: joints (T, J, 3) and vertices (T, V, 3) as pixel x, y and depth."""
+    _, joints = category.body.shaped(motion.morphology)
+    placed = forward_kinematics(category.skeleton, joints, motion.joint_rotations)[..., :3, 3]
+    out = []
+    for points in (placed, category.posed_vertices(motion)):
+        camera = transform(motion.camera_from_root, points)
+        pixel = project(camera, motion.focal_px, motion.principal_point)
+        out.append(np.concatenate([pixel, camera[..., 2:]], axis=-1))
+    return out[0], out[1]
+
+
+def label_iou(folder: Path, category: Category) -> np.ndarray:
+    """Overlap (T,) of the labelled body's silhouette with the clip's stored masks."""
+    motion = Motion.load(folder / "motion.npz")
+    _, vertices = labelled_pixels(motion, category)
+    width, height = (int(v) for v in motion.image_size)
+    drawn = silhouette(vertices, category.body.faces, (width, height))
+    masks = (
+        np.stack([cv2.imread(str(p), cv2.IMREAD_GRAYSCALE) for p in sorted((folder / "masks").iterdir())])
+        > 127
+    )
+    return (drawn & masks).sum((1, 2)) / np.maximum((drawn | masks).sum((1, 2)), 1)
+
+
+def draw_labels(
+    image: np.ndarray, joints: np.ndarray, vertices: np.ndarray, category: Category, scale: int = 2
+) -> np.ndarray:
+    """One frame (H, W, 3) RGB enlarged, with bones (left red, right blue, middle green) and the body's outline.
+
+    joints (J, 3), vertices (V, 3): pixels and depth from `labelled_pixels`.
+    """
+    height, width = image.shape[:2]
+    out = cv2.resize(image, (width * scale, height * scale), interpolation=cv2.INTER_LINEAR)
+    drawn = silhouette(vertices[None], category.body.faces, (width, height))[0].astype(np.uint8)
+    outline, _ = cv2.findContours(
+        cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_NEAREST),
+        cv2.RETR_EXTERNAL,
+        cv2.CHAIN_APPROX_NONE,
+    )
+    cv2.drawContours(out, outline, -1, (255, 255, 0), 1)
+    for j in np.argsort(-joints[:, 2]):
+        name, parent = category.skeleton.names[j], category.skeleton.parents[j]
+        colour = _LEFT if name.endswith(".L") else _RIGHT if name.endswith(".R") else _MIDDLE
+        here = tuple(int(v) for v in np.clip(joints[j, :2] * scale, -9999, 9999))
+        if parent >= 0:
+            there = tuple(int(v) for v in np.clip(joints[parent, :2] * scale, -9999, 9999))
+            cv2.line(out, there, here, colour, 1, cv2.LINE_AA)
+        cv2.circle(out, here, 4 if name == "head" else 2, (255, 0, 255) if name == "head" else colour, -1)
+    return out
+
+
+def contact_sheet(
+    folders: Sequence[Path],
+    category: Category,
+    path: Path,
+    columns: int = 5,
+    tile: tuple[int, int] = (400, 300),
+) -> None:
+    """One PNG with the first and the middle frame of each clip, plain masked and with labels."""
+    tiles = []
+    for folder in folders:
+        motion = Motion.load(folder / "motion.npz")
+        joints, vertices = labelled_pixels(motion, category)
+        meta = json.loads((folder / "meta.json").read_text())
+        t = len(motion) // 2
+        image = cv2.imread(str(folder / "frames" / f"{t:05d}.jpg"))[..., ::-1]
+        mask = cv2.imread(str(folder / "masks" / f"{t:05d}.png"), cv2.IMREAD_GRAYSCALE) > 127
+        both = [np.where(mask[..., None], image, image // 6 + 20), image]
+        both = [
+            draw_labels(np.ascontiguousarray(both[1]), joints[t], vertices[t], category),
+            cv2.resize(np.ascontiguousarray(both[0]), None, fx=2, fy=2),
+        ]
+        row = []
+        for picture in both:
+            factor = min(tile[0] / picture.shape[1], tile[1] / picture.shape[0])
+            small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+            padded = np.zeros((tile[1], tile[0], 3), np.uint8)
+            padded[: small.shape[0], : small.shape[1]] = small
+            row.append(padded)
+        text = f"{folder.name} {meta.get('rig', '')} {meta.get('source', '')} {meta.get('action', '')}"
+        cv2.putText(
+            row[0], text, (4, tile[1] - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA
+        )
+        tiles.append(np.hstack(row))
+    while len(tiles) % columns:
+        tiles.append(np.zeros_like(tiles[0]))
+    rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])

@@ -1,0 +1,226 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Synthetic clips: labels must sit on the picture, exactly; damage must stay what it says; runs must resume."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import toy
+
+from dasr_blender.core.camera import project, transform
+from dasr_blender.core.motion import Motion
+from dasr_blender.core.raster import silhouette
+
+pytest.importorskip("scipy")
+
+from dasr_blender.training.synth import camera as cameras
+from dasr_blender.training.synth import clips, corrupt, subjects
+from dasr_blender.training.synth.coat import random_coat
+from dasr_blender.training.synth.render import Light, NormalSolver, Renderer, RenderUnavailable
+
+CLEAN = corrupt.CorruptConfig(occluder=0, exposure=0, noise=0, clean_mask=1)
+
+
+@pytest.fixture(scope="module")
+def renderer():
+    pytest.importorskip("moderngl")
+    try:
+        made = Renderer()
+    except RenderUnavailable as error:
+        pytest.skip(str(error))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def category():
+    return toy.toy_category_in_memory()
+
+
+def a_rig(category, seed: int = 0, frames: int = 30) -> subjects.MappedRig:
+    """The toy body itself as a rig, posed by known rotations, its root moving through the world."""
+    from dasr_blender.core.rotation import rotvec_to_matrix
+    from dasr_blender.core.skeleton import skin_transforms
+
+    rng = np.random.default_rng(seed)
+    beta = rng.normal(0, 0.1, len(category.morphology))
+    rest, joints = category.body.shaped(beta)
+    rotations = toy.toy_rotations(category.skeleton, frames, seed=seed)
+    world = np.tile(np.eye(4), (frames, 1, 1))
+    world[:, :3, :3] = rotvec_to_matrix(np.linspace(0, 1, frames)[:, None] * rng.normal(0, 0.5, 3))
+    world[:, :3, 3] = np.linspace(0, 0.5, frames)[:, None] * rng.normal(size=3) + [0, 0, 0.5]
+    return subjects.MappedRig(
+        "toy",
+        rest,
+        category.body.faces,
+        category.body.appearance_mean,
+        category.body.skin_index,
+        category.body.skin_weight,
+        world[:, None] @ skin_transforms(category.skeleton, joints, rotations),
+        ("walk",),
+        np.array([0, frames]),
+        world,
+        rotations,
+        beta,
+        np.ones(len(category.skeleton)),
+    )
+
+
+def config(tmp_path: Path, **changes) -> clips.SynthConfig:
+    return clips.SynthConfig(
+        **{
+            "rigs": tmp_path,
+            "out": tmp_path / "set",
+            "workers": 1,
+            "frames": 4,
+            "blur_share": 0.0,
+            "corrupt": CLEAN,
+            **changes,
+        }
+    )
+
+
+def test_render_covers_the_same_pixels_as_the_numpy_rasteriser(renderer, category):
+    body, size = category.body, (160, 120)
+    matrix = cameras.look_at(
+        np.array([[1.2, -1.5, 0.8], [-1.0, 1.6, 0.1]]), np.zeros((2, 3)), np.array([0.0, 0.3])
+    )
+    seen = transform(matrix, body.vertices)
+    focal, centre = np.array([150.0, 140.0]), np.array([85.0, 55.0])
+    rng = np.random.default_rng(0)
+    rgba = renderer.render(
+        seen.astype(np.float32),
+        body.faces,
+        focal,
+        centre,
+        size,
+        random_coat(rng, body.vertices),
+        Light(np.array([0, 0, 1.0]), np.ones(3), np.ones(3) * 0.3, np.zeros(3)),
+        matrix,
+        NormalSolver(body.vertices, body.faces)(seen),
+    )
+    pixels = np.concatenate([project(seen, focal, centre), seen[..., 2:]], axis=-1)
+    expected = silhouette(pixels, body.faces, size)
+    assert expected.sum() > 2000
+    assert ((rgba[..., 3] > 0) != expected).mean() < 5e-4
+    assert rgba[..., :3][rgba[..., 3] > 0].std() > 2
+
+
+@pytest.mark.parametrize("source", ["rig", "body"])
+def test_labels_lie_on_the_picture(renderer, category, tmp_path, source):
+    settings = config(tmp_path, rig_share=float(source == "rig"))
+    rigs = [a_rig(category)]
+    for number in range(6):
+        clip = clips.make_clip(number, settings, category, rigs, renderer)
+        motion = clip.motion.validate(category)
+        points = transform(motion.camera_from_root, category.posed_vertices(motion))
+        pixels = np.concatenate(
+            [project(points, motion.focal_px, motion.principal_point), points[..., 2:]], -1
+        )
+        drawn = silhouette(
+            pixels, category.body.faces, (int(motion.image_size[0]), int(motion.image_size[1]))
+        )
+        masks = clip.masks > 127
+        iou = (drawn & masks).sum((1, 2)) / (drawn | masks).sum((1, 2))
+        # Between two stored poses a rig's vertices move in straight lines and its labels on arcs.
+        assert iou.min() > (0.99 if source == "body" else 0.95)
+
+
+def test_the_cameras_up_is_up_and_left_is_on_the_right_seen_from_the_front(category):
+    """Front view: the animal looks at us, so its left (+X) is on the picture's right."""
+    matrix = cameras.look_at(np.array([[0, -3.0, 0.3]]), np.zeros((1, 3)), np.zeros(1))
+    left, top = transform(matrix, np.array([[1.0, 0, 0], [0, 0, 1.0]]))[0]
+    assert left[0] > 0.9 and top[1] < -0.9
+
+
+def test_cameras_frame_the_subject(category):
+    rng = np.random.default_rng(5)
+    vertices = np.tile(category.body.vertices, (6, 1, 1)).astype(np.float64)
+    settings = cameras.CameraConfig(cut_share=0.0)
+    inside, pitch = [], []
+    for _ in range(60):
+        path = cameras.random_camera(rng, vertices, np.arange(6) / 24, (320, 240), settings)
+        seen = transform(path.camera_from_world, vertices)
+        assert seen[..., 2].min() > 0
+        pixel = project(seen, np.full(6, path.focal_px), path.principal_point)
+        inside.append(((pixel > -5) & (pixel < [325, 245])).all(-1).mean())
+        eye = -path.camera_from_world[0, :3, :3].T @ path.camera_from_world[0, :3, 3]
+        pitch.append(np.degrees(np.arctan2(eye[2], np.hypot(eye[0], eye[1]))))
+    assert np.mean(inside) > 0.93
+    assert min(pitch) > -30 and max(pitch) < 70 and np.mean(np.abs(np.subtract(pitch, 12.5)) < 20) > 0.6
+
+
+def test_occluders_and_mask_errors(category):
+    mask = np.zeros((3, 120, 160), np.uint8)
+    mask[:, 30:90, 40:120] = 255
+    image = np.zeros((3, 120, 160, 3), np.uint8)
+    changed = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        images, masks = corrupt.occluders(rng, image, mask, corrupt.CorruptConfig())
+        assert not (masks & ~mask).any() and (mask[0] == mask[2]).all()
+        assert (masks > 0).sum() >= corrupt.CorruptConfig().least_visible * (mask > 0).sum()
+        changed += bool((masks != mask).any())
+        lost = (mask > 0) & (masks == 0)
+        assert images[~lost & (mask > 0)].max(initial=0) == 0  # what is still subject was not painted over
+    assert changed > 20
+    overlap = []
+    parts = np.tile(np.array([[45.0, 88, 9], [115, 88, 9]]), (3, 1, 1))
+    for seed in range(60):
+        out = corrupt.mask_errors(np.random.default_rng(seed), mask, parts, corrupt.CorruptConfig())
+        assert set(np.unique(out)) <= {0, 255}
+        overlap.append(((out > 0) & (mask > 0)).sum() / ((out > 0) | (mask > 0)).sum())
+    assert 0.2 < np.mean(np.array(overlap) == 1) < 0.7 and np.mean(overlap) > 0.8 and min(overlap) > 0.25
+
+
+def test_random_bodies_stay_within_range_and_limits(category):
+    low, high = category.morphology_range.T
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        subject = subjects.body_subject(rng, category, [a_rig(category, seed)], 3, 24.0)
+        assert (subject.morphology >= low).all() and (subject.morphology <= high).all()
+        from dasr_blender.core.rotation import quat_to_rotvec
+
+        vectors = quat_to_rotvec(subject.joint_rotations)
+        limits = category.skeleton.limits
+        assert (vectors >= limits[..., 0] - 1e-6).all() and (vectors <= limits[..., 1] + 1e-6).all()
+        assert np.allclose(subject.joint_rotations[:, 0], [1, 0, 0, 0])
+
+
+def test_generation_is_whole_seeded_and_goes_on_where_it_stopped(renderer, tmp_path, monkeypatch):
+    path = toy.save_toy_category(tmp_path / "bundle")
+    category = clips.load_category(path)
+    monkeypatch.setattr(clips, "load_mapped_rigs", lambda *_: [a_rig(category)])
+    settings = config(tmp_path, category=str(path), clips=3, corrupt=corrupt.CorruptConfig(), blur_share=0.5)
+    assert clips.generate(settings) == 3
+    first = clips.clip_folder(settings.out, 1)
+    before = (first / "motion.npz").read_bytes(), (first / "frames" / "00002.jpg").read_bytes()
+    assert len(list((first / "frames").iterdir())) == len(list((first / "masks").iterdir())) == 4
+    mask = cv2.imread(str(first / "masks" / "00000.png"), cv2.IMREAD_GRAYSCALE)
+    assert set(np.unique(mask)) == {0, 255}
+    meta = json.loads((first / "meta.json").read_text())
+    assert {"rig", "source", "split", "seed"} <= set(meta)
+    Motion.load(first / "motion.npz").validate(category)
+    assert (settings.out / "body.npz").exists()
+    import shutil
+
+    shutil.rmtree(first)
+    (settings.out / ".000001.part1").mkdir()
+    assert clips.generate(settings) == 1
+    assert not list(settings.out.glob(".*"))
+    assert (first / "frames" / "00002.jpg").read_bytes() == before[1]
+    assert np.array_equal(Motion.load(first / "motion.npz").camera_from_root[0].shape, (4, 4))
+
+
+def test_dispatcher_names_every_command_and_refuses_others(capsys):
+    from dasr_blender.training.__main__ import COMMANDS, main
+
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in COMMANDS)
+    assert main(["no-such"]) == 2
+    assert "no-such" in capsys.readouterr().err
