@@ -13,14 +13,12 @@ PACKAGE = Path(__file__).resolve().parents[1] / "dasr_blender"
 FILES = sorted(p for p in PACKAGE.rglob("*.py"))
 
 CORE = {"core"}
-JOB = {"core", "clip", "predict", "overlay", "job"}
 # part of the package → other parts it may import
 ARROWS: dict[str, set[str]] = {
     "core": set(),
     "clip": CORE,
     "predict": CORE,
     "overlay": {"core", "clip", "predict"},
-    "job": JOB | {"report", "workspace"},
     "scene": CORE,
     "training": {"core", "clip", "predict"},
 }
@@ -29,9 +27,9 @@ THIRD_PARTY: dict[str, set[str]] = {
     "core": {"numpy"},
     "clip": {"numpy", "cv2", "onnxruntime"},
     "predict": {"numpy", "cv2", "onnxruntime"},
-    "scene": {"numpy", "bpy", "mathutils", "bpy_extras"},
+    "scene": {"numpy", "bpy", "mathutils", "bpy_extras", "addon_utils"},
 }
-BLENDER = {"bpy", "mathutils", "bpy_extras", "bmesh", "gpu", "bl_ui"}
+BLENDER = {"bpy", "mathutils", "bpy_extras", "bmesh", "gpu", "bl_ui", "addon_utils"}
 BAKER = Path("training", "synth", "bake.py")
 
 
@@ -86,7 +84,21 @@ def test_arrows(path: Path) -> None:
         assert not theirs & BLENDER, "only scene/, ui/ and the asset baker import bpy"
     if part != "training":
         assert "torch" not in theirs, "only training/ imports torch"
-        assert "training" not in ours or part in ("cli", "__main__", "ui"), "the add-on runs without training/"
+        assert "training" not in ours or part in ("cli", "__main__"), "the add-on runs without it"
+
+
+@pytest.mark.parametrize("start", ["job", "overlay"])
+def test_the_job_never_reaches_blender_or_training(start: str) -> None:
+    """Whatever modules the job is split into, none of them leads out of core, clip and predict."""
+    reached: set[str] = set()
+    waiting = {start}
+    while waiting:
+        part = waiting.pop()
+        reached.add(part)
+        for path in FILES:
+            if part_of(path) == part:
+                waiting |= imports(path)[0] - reached
+    assert not reached & {"scene", "ui", "cli", "training"}, f"{start} reaches {sorted(reached)}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=identify)

@@ -74,7 +74,7 @@ class Category:
     ) -> Array:
         """Vertices ``(T, V, 3)`` in body space.
 
-        pose: a motion, or the morphology ``(K,)`` (None for the mean) and `rotations` ``(T, J, 4)`` beside it.
+        pose: a motion, or the morphology ``(K,)`` (None for the mean) and `rotations` ``(T, J, 4)``.
         dual: dual-quaternion instead of linear-blend skinning.
         """
         if isinstance(pose, Motion):
@@ -88,10 +88,10 @@ class Category:
 
 
 def category_search_path() -> list[Path]:
-    """Folders that hold bundles: in the package, in the source tree, and the user's (``DASR_CATEGORIES``)."""
+    """Folders that hold bundles: the user's (``DASR_CATEGORIES``), in the package, and in the source tree."""
     package = Path(__file__).resolve().parents[1]
     user = [Path(p) for p in os.environ.get("DASR_CATEGORIES", "").split(os.pathsep) if p]
-    return [package / "models", package.parent / "models", *user]
+    return [*user, package / "models", package.parent / "models"]
 
 
 def list_categories(search: Iterable[str | os.PathLike[str]] = ()) -> dict[str, Path]:

@@ -157,7 +157,7 @@ def slerp(q0: Array, q1: Array, t: Array | float) -> Array:
 
 
 def make_continuous(q: Array, axis: int = 0) -> Array:
-    """Flip signs along `axis` so that no two neighbouring quaternions ``(..., 4)`` have a negative dot product."""
+    """Flip signs so that no two quaternions ``(..., 4)`` next to each other along `axis` have a dot product < 0."""
     q = np.moveaxis(_float(q), axis, 0)
     if len(q) < 2:
         return np.moveaxis(q.copy(), 0, axis)
