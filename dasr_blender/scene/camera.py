@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The solved camera: the one place where OpenCV's camera space meets Blender's, and its background clip."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+SENSOR_MM = 36.0  # the longer side of the sensor; only its ratio to the focal length matters
+
+# OpenCV's camera: x right, y down, z forward. Blender's: x right, y up, z backward.
+CV_FROM_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
+
+IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".exr", ".tga"))
+
+
+@dataclass(frozen=True)
+class Background:
+    """The clip behind the camera. `path` is the movie or the first image of the sequence; the scene frame
+    `start_frame` shows the file's frame number `first` (counted from 0)."""
+
+    path: Path
+    sequence: bool
+    start_frame: int
+    first: int
+
+
+@dataclass(frozen=True)
+class CameraPlan:
+    """A Blender camera. n is the number of frames, or 1 where the camera stands still.
+
+    location: (n, 3) metres.  rotation: (n, 4) wxyz.  lens_mm: (n,).  sensor_mm: (width, height).
+    shift: in units of the sensor's longer side.  clip_range: nearest and farthest drawn, metres.
+    """
+
+    name: str
+    location: np.ndarray
+    rotation: np.ndarray
+    lens_mm: np.ndarray
+    sensor_mm: tuple[float, float]
+    sensor_fit: str
+    shift: tuple[float, float]
+    clip_range: tuple[float, float]
+    display_size: float
+    background: Background | None
+
+
+def blender_camera(world_from_camera: np.ndarray) -> np.ndarray:
+    """OpenCV camera poses (…, 4, 4) to the `matrix_world` of the Blender camera that sees the same."""
+    return world_from_camera @ CV_FROM_BLENDER
+
+
+def intrinsics(
+    focal_px: np.ndarray, principal_point: np.ndarray, image_size: np.ndarray
+) -> tuple[np.ndarray, tuple[float, float], str, tuple[float, float]]:
+    """Pinhole in pixels to Blender's lens, sensor, fit and shift.
+
+    With the sensor's longer side S mm over L pixels, a pixel is S/L mm, so lens = focal · S/L. A positive
+    `shift_x` moves the frame right by that fraction of L, which moves the optical axis left in the picture:
+    px = w/2 − shift_x·L; the picture's y points down and Blender's up: py = h/2 + shift_y·L.
+    """
+    width, height = (float(v) for v in image_size)
+    longer = max(width, height)
+    lens = np.asarray(focal_px, dtype=np.float64) * SENSOR_MM / longer
+    px, py = (float(v) for v in principal_point)
+    shift = ((width / 2 - px) / longer, (py - height / 2) / longer)
+    fit = "HORIZONTAL" if width >= height else "VERTICAL"
+    return lens, (SENSOR_MM * width / longer, SENSOR_MM * height / longer), fit, shift
+
+
+def find_background(clip_path: str | Path, start_frame: int, frame_index: np.ndarray) -> tuple[Background | None, str]:
+    """The file that Blender is to show, and a warning when it cannot be right ("" otherwise).
+
+    Args:
+        clip_path: movie, folder of images, or a pattern of images with #, % or *.
+        start_frame: scene frame of the first frame.
+        frame_index: (T,) frame numbers within the clip, from 0.
+    """
+    path = Path(clip_path)
+    text = str(clip_path)
+    first = int(frame_index[0])
+    if path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
+        return Background(path.resolve(), False, start_frame, first), ""
+    if path.is_dir():
+        images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    elif path.is_file():
+        images = [path]
+    else:
+        name = re.sub(r"%0?\d*d|#+", "*", path.name)
+        images = [p for p in path.parent.glob(name) if p.suffix.lower() in IMAGE_SUFFIXES] if "*" in name else []
+    if not images:
+        return None, f"{text} is no movie or folder of images, so the camera has no background"
+    images.sort(key=lambda p: [int(s) if s.isdigit() else s.lower() for s in re.split(r"(\d+)", p.name)])
+    numbers = [int(digits[-1]) if (digits := re.findall(r"\d+", p.stem)) else -1 for p in images]
+    if len(images) > 1 and np.any(np.diff(numbers) != 1):
+        return None, f"the images in {text} are not numbered one by one, so the camera has no background"
+    return Background(images[0].resolve(), True, start_frame, first), ""
+
+
+def _movie_clip(background: Background) -> bpy.types.MovieClip:
+    """The movie clip with the wanted timing. A clip the user already set up otherwise is left as it is.
+
+    Blender shows, at scene frame f, frame f − frame_start + frame_offset of the file, counted from 0.
+    """
+    for clip in bpy.data.movieclips:
+        same = Path(bpy.path.abspath(clip.filepath, library=clip.library)).resolve() == background.path
+        if same and clip.frame_start - clip.frame_offset == background.start_frame - background.first:
+            return clip
+    clip = bpy.data.movieclips.load(str(background.path), check_existing=False)
+    clip.frame_start = background.start_frame
+    clip.frame_offset = background.first
+    return clip
+
+
+def write_camera(plan: CameraPlan, collection: bpy.types.Collection, scene_aspect: float) -> bpy.types.Object:
+    """Make the camera object, posed as in its first frame. `scene_aspect`: width over height of the render."""
+    data = bpy.data.cameras.new(plan.name)
+    data.sensor_fit = plan.sensor_fit
+    data.sensor_width, data.sensor_height = plan.sensor_mm
+    data.lens = float(plan.lens_mm[0])
+    data.shift_x, data.shift_y = plan.shift
+    data.clip_start, data.clip_end = plan.clip_range
+    data.display_size = plan.display_size
+    camera = bpy.data.objects.new(plan.name, data)
+    collection.objects.link(camera)
+    camera.rotation_mode = "QUATERNION"
+    camera.location = plan.location[0]
+    camera.rotation_quaternion = plan.rotation[0]
+    if plan.background:
+        data.show_background_images = True
+        image = data.background_images.new()
+        image.source = "MOVIE_CLIP"
+        image.clip = _movie_clip(plan.background)
+        image.alpha = 1.0
+        image.display_depth = "BACK"
+        # The sensor's fitted side spans the frame; the picture has to span the same side.
+        wider = scene_aspect > plan.sensor_mm[0] / plan.sensor_mm[1]
+        image.frame_method = "CROP" if wider == (plan.sensor_fit == "HORIZONTAL") else "FIT"
+    return camera

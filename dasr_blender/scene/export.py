@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The built scene as .blend, .glb, .fbx, .usd and .bvh.
+
+Other programs differ from Blender in three ways, and each is met while the file is written and undone after:
+
+- They count time in seconds, from 0. So the scene runs at the clip's own rate, and for glTF and FBX the
+  first frame is moved to time 0 (Blender's FBX importer puts time 0 on frame 1, its glTF importer on 0).
+- They bind a skeleton to the mesh as stored, and many cut morph weights to 0…1. So the clip's proportions
+  become the base mesh, which is then the shape the armature's rest pose fits, and each proportion a morph
+  target at 0.
+- A camera has one lens in glTF, and its principal point is the picture's centre.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from ..core import written_atomically
+from . import compat
+from .build import BuiltScene, frame_rate
+from .plan import ScenePlanError
+
+FORMATS = ("blend", "glb", "fbx", "usd", "bvh")
+
+
+def export_scene(
+    built: BuiltScene, out_dir: str | Path, formats: Iterable[str], stem: str
+) -> dict[str, Path]:
+    """Write `stem`.<format> for each format, each whole or not at all, and return where they are.
+
+    The scene is as before when it returns. A .blend is a copy of the whole file that is open.
+
+    Raises:
+        ScenePlanError: an unknown format, a place that cannot be written, or a file that came out empty.
+    """
+    formats = list(dict.fromkeys(formats))
+    unknown = [kind for kind in formats if kind not in FORMATS]
+    if unknown:
+        raise ScenePlanError(f"There is no format '{unknown[0]}'; choose from {', '.join(FORMATS)}.")
+    written = {}
+    for kind in formats:
+        path = Path(out_dir).resolve() / f"{stem}.{kind}"
+        try:
+            with written_atomically(path) as temporary:
+                with compat.quiet():
+                    _WRITERS[kind](built, temporary)
+                if not temporary.is_file() or temporary.stat().st_size == 0:
+                    raise ScenePlanError(f"Blender wrote nothing to {path}; is the disk full?")
+        except (OSError, RuntimeError) as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise ScenePlanError(f"{path} could not be written ({lines[-1]}); choose another folder.") from error
+        written[kind] = path
+    return written
+
+
+def _write_blend(built: BuiltScene, path: Path) -> None:
+    bpy.ops.wm.save_as_mainfile(
+        filepath=str(path), copy=True, check_existing=False, compress=True, relative_remap=True
+    )
+
+
+def _write_glb(built: BuiltScene, path: Path) -> None:
+    options = compat.known(
+        bpy.ops.export_scene.gltf,
+        filepath=str(path),
+        check_existing=False,
+        export_format="GLB",
+        use_selection=True,
+        export_cameras=True,
+        export_animations=True,
+        export_animation_mode="ACTIONS",
+        export_optimize_animation_size=False,
+        export_optimize_animation_keep_anim_object=True,  # a camera that stands still is animated too
+        export_frame_range=False,
+        export_anim_slide_to_zero=False,
+        export_force_sampling=True,
+        export_skins=True,
+        export_influence_nb=4,
+        export_morph=True,
+        export_morph_normal=False,
+        export_morph_animation=False,
+        export_rest_position_armature=True,
+        export_vertex_color="MATERIAL",
+        export_draco_mesh_compression_enable=False,
+    )
+    with _prepared(built, at_zero=True, shaped=True):
+        bpy.ops.export_scene.gltf(**options)
+
+
+def _write_fbx(built: BuiltScene, path: Path) -> None:
+    options = compat.known(
+        bpy.ops.export_scene.fbx,
+        filepath=str(path),
+        check_existing=False,
+        use_selection=True,
+        object_types={"ARMATURE", "MESH", "CAMERA"},
+        apply_scale_options="FBX_SCALE_ALL",  # else every object node carries a scale of 100
+        add_leaf_bones=False,
+        bake_space_transform=False,  # breaks armatures
+        bake_anim=True,
+        bake_anim_use_nla_strips=False,
+        bake_anim_use_all_actions=False,
+        bake_anim_simplify_factor=0.0,
+        mesh_smooth_type="FACE",
+        colors_type="SRGB",
+        path_mode="COPY",
+    )
+    with _prepared(built, at_zero=True, shaped=True):
+        bpy.ops.export_scene.fbx(**options)
+
+
+def _write_usd(built: BuiltScene, path: Path) -> None:
+    options = compat.known(
+        bpy.ops.wm.usd_export,
+        filepath=str(path),
+        check_existing=False,
+        selected_objects_only=True,
+        visible_objects_only=False,
+        export_animation=True,
+        export_armatures=True,
+        export_shapekeys=True,
+        export_cameras=True,
+        export_materials=True,
+        export_lights=False,
+        convert_world_material=False,
+        evaluation_mode="VIEWPORT",
+        root_prim_path="/root",
+    )
+    with _prepared(built, shaped=True):
+        bpy.ops.wm.usd_export(**options)
+
+
+def _write_bvh(built: BuiltScene, path: Path) -> None:
+    if not compat.enable_addon("io_anim_bvh"):
+        raise ScenePlanError("This Blender lacks its BVH add-on; leave out the format bvh.")
+    first, last = built.plan.settings.frame_range
+    with _prepared(built):
+        bpy.ops.export_anim.bvh(
+            filepath=str(path),
+            check_existing=False,
+            frame_start=first,
+            frame_end=last,
+            rotate_mode="NATIVE",
+            root_transform_only=True,
+        )
+
+
+_WRITERS: dict[str, Callable[[BuiltScene, Path], None]] = {
+    "blend": _write_blend,
+    "glb": _write_glb,
+    "fbx": _write_fbx,
+    "usd": _write_usd,
+    "bvh": _write_bvh,
+}
+
+
+@contextlib.contextmanager
+def _prepared(built: BuiltScene, *, at_zero: bool = False, shaped: bool = False) -> Iterator[None]:
+    """The scene as the other programs want it, and afterwards as it was.
+
+    Our three objects are selected and the rig is active; the scene has the clip's rate and range.
+
+    Args:
+        at_zero: move the keys so that the first is at frame 0.
+        shaped: make the shape keys' present mix the basis.
+    """
+    scene = built.scene
+    layer = bpy.context.view_layer if bpy.context.scene == scene else scene.view_layers[0]
+    render = scene.render
+    first, last = built.plan.settings.frame_range
+    with contextlib.ExitStack() as undo:
+        was = (render.fps, render.fps_base, scene.frame_start, scene.frame_end, scene.frame_current)
+        undo.callback(_set_time, scene, *was)
+        objects = [built.armature, built.mesh, built.camera]
+        active, selected = layer.objects.active, list(layer.objects.selected)
+        if active is not None and active.mode != "OBJECT":
+            bpy.ops.object.mode_set(mode="OBJECT")
+        undo.callback(_select, layer, selected, active)
+        _select(layer, objects, objects[0])
+        if shaped:
+            undo.enter_context(_shape_as_basis(built.mesh))
+        if at_zero:
+            _shift_keys(built.action, -first)
+            undo.callback(_shift_keys, built.action, first)
+            first, last = 0, last - first
+        _set_time(scene, *frame_rate(built.plan.settings.fps), first, last, first)
+        undo.enter_context(bpy.context.temp_override(scene=scene, view_layer=layer, active_object=objects[0]))
+        yield
+
+
+def _set_time(scene: bpy.types.Scene, fps: int, base: float, start: int, end: int, current: int) -> None:
+    scene.render.fps, scene.render.fps_base = fps, base
+    scene.frame_start, scene.frame_end = start, end
+    scene.frame_set(current)
+
+
+def _select(layer: bpy.types.ViewLayer, objects: list[bpy.types.Object], active: bpy.types.Object | None) -> None:
+    for chosen in list(layer.objects.selected):
+        chosen.select_set(False, view_layer=layer)
+    for chosen in objects:
+        chosen.select_set(True, view_layer=layer)
+    layer.objects.active = active
+
+
+def _shift_keys(action: bpy.types.Action, frames: int) -> None:
+    """Move every key, and the action's own range, by whole frames: exact in floating point."""
+    for curve in compat.action_curves(action):
+        points = curve.keyframe_points
+        for field in ("co", "handle_left", "handle_right"):
+            values = np.empty(2 * len(points), dtype=np.float32)
+            points.foreach_get(field, values)
+            values[::2] += frames
+            points.foreach_set(field, values)
+        curve.update()
+    start, end = action.frame_start + frames, action.frame_end + frames
+    action.frame_start, action.frame_end = min(start, action.frame_end), end
+    action.frame_start = start
+
+
+@contextlib.contextmanager
+def _shape_as_basis(mesh: bpy.types.Object) -> Iterator[None]:
+    """Move all shape keys so that their mix becomes the basis and every slider stands at 0."""
+    blocks = mesh.data.shape_keys.key_blocks
+    values = [block.value for block in blocks]
+    stored = [np.empty(3 * len(block.data), dtype=np.float32) for block in blocks]
+    for block, array in zip(blocks, stored, strict=True):
+        block.data.foreach_get("co", array)
+    move = np.zeros(len(stored[0]))
+    for value, array in zip(values[1:], stored[1:], strict=True):
+        move += value * (array.astype(np.float64) - stored[0])
+
+    def put(arrays: list[np.ndarray], sliders: list[float]) -> None:
+        for block, array, value in zip(blocks, arrays, sliders, strict=True):
+            block.data.foreach_set("co", array)
+            block.value = value
+        mesh.data.vertices.foreach_set("co", arrays[0])
+        mesh.data.update()
+
+    put([(array + move).astype(np.float32) for array in stored], [0.0] * len(blocks))
+    try:
+        yield
+    finally:
+        put(stored, values)

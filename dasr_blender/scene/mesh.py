@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The subject's mesh: vertex groups, UVs, morphology as shape keys, appearance as a colour attribute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import bpy
+import numpy as np
+
+from . import compat
+
+COLOUR_ATTRIBUTE = "Appearance"
+
+
+@dataclass(frozen=True)
+class ShapeKeyPlan:
+    """A named proportion: offsets (V, 3) metres from the basis at value 1, and its slider."""
+
+    name: str
+    offsets: np.ndarray
+    value: float
+    minimum: float
+    maximum: float
+
+
+@dataclass(frozen=True)
+class MeshPlan:
+    """The mesh in armature space.
+
+    vertices: (V, 3) the basis, before the shape keys.  faces: (F, 3).  uv: (F, 3, 2) per corner.
+    colours: (V, 3) sRGB 0…1.  groups: bone names.  skin_index, skin_weight: (V, 4).
+    """
+
+    name: str
+    vertices: np.ndarray
+    faces: np.ndarray
+    uv: np.ndarray
+    colours: np.ndarray
+    groups: tuple[str, ...]
+    skin_index: np.ndarray
+    skin_weight: np.ndarray
+    shape_keys: tuple[ShapeKeyPlan, ...]
+
+
+def write_mesh(plan: MeshPlan, collection: bpy.types.Collection, armature: bpy.types.Object) -> bpy.types.Object:
+    """Make the mesh object, a child of `armature` and deformed by it."""
+    data = bpy.data.meshes.new(plan.name)
+    data.from_pydata(plan.vertices.tolist(), [], plan.faces.tolist())
+    data.polygons.foreach_set("use_smooth", np.ones(len(plan.faces), dtype=bool))
+    data.uv_layers.new(name="UVMap").uv.foreach_set("vector", plan.uv.astype(np.float32).ravel())
+    _write_colours(data, plan)
+    data.update()
+    mesh = bpy.data.objects.new(plan.name, data)
+    collection.objects.link(mesh)
+    _write_weights(mesh, plan)
+    _write_shape_keys(mesh, plan)
+    mesh.parent = armature
+    modifier = mesh.modifiers.new("Armature", "ARMATURE")
+    modifier.object = armature
+    modifier.use_deform_preserve_volume = False  # linear blending, as in glTF, FBX and our own skinning
+    return mesh
+
+
+def _write_colours(data: bpy.types.Mesh, plan: MeshPlan) -> None:
+    colours = data.color_attributes.new(COLOUR_ATTRIBUTE, "BYTE_COLOR", "POINT")
+    rgba = np.ones((len(plan.vertices), 4), dtype=np.float32)
+    rgba[:, :3] = np.clip(plan.colours, 0, 1)
+    colours.data.foreach_set("color_srgb", rgba.ravel())
+    data.color_attributes.active_color = colours
+    data.color_attributes.render_color_index = 0
+
+    material = compat.node_material(plan.name)
+    nodes, links = material.node_tree.nodes, material.node_tree.links
+    shader = next(node for node in nodes if node.type == "BSDF_PRINCIPLED")
+    shader.inputs["Roughness"].default_value = 0.9
+    attribute = nodes.new("ShaderNodeVertexColor")
+    attribute.layer_name = COLOUR_ATTRIBUTE
+    attribute.location = (shader.location.x - 250, shader.location.y)
+    links.new(attribute.outputs["Color"], shader.inputs["Base Color"])
+    material.diffuse_color = (*rgba[:, :3].mean(0) ** 2.2, 1.0)  # the viewport's solid shading is linear
+    data.materials.append(material)
+
+
+def _write_weights(mesh: bpy.types.Object, plan: MeshPlan) -> None:
+    groups = [mesh.vertex_groups.new(name=name) for name in plan.groups]
+    for j, group in enumerate(groups):
+        vertex, slot = np.nonzero((plan.skin_index == j) & (plan.skin_weight > 0))
+        for v, w in zip(vertex.tolist(), plan.skin_weight[vertex, slot].tolist(), strict=True):
+            group.add([v], w, "ADD")  # a joint may be named twice at a vertex
+
+
+def _write_shape_keys(mesh: bpy.types.Object, plan: MeshPlan) -> None:
+    mesh.shape_key_add(name="Basis", from_mix=False)
+    for key in plan.shape_keys:
+        block = mesh.shape_key_add(name=key.name, from_mix=False)
+        block.data.foreach_set("co", (plan.vertices + key.offsets).astype(np.float32).ravel())
+        # the limits first: a value outside them is cut off
+        block.slider_min, block.slider_max = key.minimum, key.maximum
+        block.value = key.value
+    mesh.active_shape_key_index = 0

@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+from dataclasses import replace
+
+import bpy
+import cv2
+import numpy as np
+import pytest
+from helpers import camera_from_world, camera_vertices, scene_camera_from_root, world_vertices
+from toy import toy_motion
+
+from dasr_blender.core import project, transform
+from dasr_blender.scene import PLACEMENTS, ScenePlanError, build_scene, compat, plan_scene
+
+
+def frames_of(built):
+    for i, frame in enumerate(built.plan.frames):
+        built.scene.frame_set(int(frame))
+        yield i
+
+
+@pytest.mark.parametrize("placement", PLACEMENTS)
+def test_camera_sees_the_motion_exactly(toy_category, wild, placement):
+    plan = plan_scene(toy_category, wild, clip_path=None, placement=placement)
+    built = build_scene(plan)
+    expected = camera_vertices(toy_category, wild)
+    axes = np.stack([bone.rotation for bone in plan.armature.bones])
+    bones = [built.armature.data.bones[bone.name] for bone in plan.armature.bones]
+    rest = np.array([np.array(bone.matrix_local)[:3, :3] for bone in bones])
+    np.testing.assert_allclose(rest, axes, atol=2e-6)
+    for i in frames_of(built):
+        pose = scene_camera_from_root(built)
+        np.testing.assert_allclose(pose, wild.camera_from_root[i], atol=1e-4)
+        in_camera = transform(camera_from_world(built.camera), world_vertices(built.mesh))
+        assert np.abs(in_camera - expected[i]).max() < 1e-4 * plan.body_length
+    np.testing.assert_array_equal(np.array(built.armature.matrix_world), np.eye(4))
+
+
+@pytest.mark.parametrize("size", [(320, 200), (200, 320)])
+def test_pixels(toy_category, wild, size):
+    """Projecting through Blender's own camera matrix gives core's pixels, at every focal length."""
+    wild = replace(wild, image_size=np.array(size), principal_point=np.array(size) * [0.53, 0.46])
+    built = build_scene(plan_scene(toy_category, wild, clip_path=None, own_scene=True))
+    scene = built.scene
+    assert (scene.render.resolution_x, scene.render.resolution_y) == size
+    expected = project(camera_vertices(toy_category, wild), wild.focal_px, wild.principal_point)
+    for i in frames_of(built):
+        deps = bpy.context.evaluated_depsgraph_get()
+        camera = built.camera.evaluated_get(deps)
+        matrix = np.array(camera.calc_matrix_camera(deps, x=size[0], y=size[1])) @ np.array(
+            camera.matrix_world.inverted()
+        )
+        points = world_vertices(built.mesh)
+        clip = np.c_[points, np.ones(len(points))] @ matrix.T
+        pixels = np.stack(
+            [
+                (clip[:, 0] / clip[:, 3] + 1) / 2 * size[0],
+                (1 - clip[:, 1] / clip[:, 3]) / 2 * size[1],
+            ],
+            axis=1,
+        )
+        assert np.abs(pixels - expected[i]).max() < 0.05
+
+
+def test_what_the_outliner_shows(toy_category, motion):
+    built = build_scene(plan_scene(toy_category, motion, clip_path=None, name="goat"))
+    assert built.scene.collection.children[0] == built.collection
+    assert sorted(o.name for o in built.collection.objects) == ["goat camera", "goat mesh", "goat rig"]
+    assert built.mesh.parent == built.armature and built.mesh.modifiers[0].object == built.armature
+    rig = built.armature
+    assert set(rig.data.collections.keys()) == {"Body", "Legs", "Head", "Tail"}
+    assert rig.pose.bones["chest"]["confidence"] == pytest.approx(0.8)
+    assert all(bone.rotation_mode == "QUATERNION" for bone in rig.pose.bones)
+    assert [key.name for key in built.mesh.data.shape_keys.key_blocks] == [
+        "Basis",
+        *toy_category.morphology_names,
+    ]
+    for key, value in zip(built.mesh.data.shape_keys.key_blocks[1:], motion.morphology, strict=True):
+        assert key.value == pytest.approx(value, abs=1e-6)
+    assert max(len(v.groups) for v in built.mesh.data.vertices) <= 4
+    sums = [sum(g.weight for g in v.groups) for v in built.mesh.data.vertices]
+    np.testing.assert_allclose(sums, 1, atol=1e-5)
+
+
+def test_colours(toy_category, motion):
+    built = build_scene(plan_scene(toy_category, motion, clip_path=None))
+    data = built.mesh.data
+    colours = np.empty(4 * len(data.vertices), dtype=np.float32)
+    data.color_attributes.active_color.data.foreach_get("color_srgb", colours)
+    expected = toy_category.body.colours(motion.appearance)
+    np.testing.assert_allclose(colours.reshape(-1, 4)[:, :3], expected, atol=1 / 200)
+    tree = built.mesh.active_material.node_tree
+    link = next(link for link in tree.links if link.to_socket.name == "Base Color")
+    assert link.from_node.layer_name == data.color_attributes.active_color.name
+
+
+def test_one_action_with_three_slots(toy_category, wild):
+    built = build_scene(plan_scene(toy_category, wild, clip_path=None, placement="root"))
+    assert len(bpy.data.actions) == 1
+    owners = [built.armature, built.camera, built.camera.data]
+    assert [owner.animation_data.action for owner in owners] == [built.action] * 3
+    assert len({owner.animation_data.action_slot.handle for owner in owners}) == 3
+    assert [s.target_id_type for s in built.action.slots] == ["OBJECT", "OBJECT", "CAMERA"]
+    lens = wild.focal_px * 36 / 320
+    for i in frames_of(built):
+        assert built.camera.data.lens == pytest.approx(lens[i], rel=1e-5)
+        assert built.armature["confidence"] == pytest.approx(wild.confidence[i], abs=1e-6)
+
+
+def test_constant_focal_length_is_not_keyed(toy_category, motion):
+    built = build_scene(plan_scene(toy_category, motion, clip_path=None))
+    assert not [c for c in compat.action_curves(built.action) if c.data_path == "lens"]
+    camera_keys = [c for c in compat.action_curves(built.action) if c.data_path == "rotation_quaternion"]
+    assert [len(c.keyframe_points) for c in camera_keys] == [1] * 4
+
+
+def test_scene_is_left_alone_unless_asked(toy_category, motion):
+    scene = bpy.context.scene
+    camera = bpy.data.objects.new("mine", bpy.data.cameras.new("mine"))
+    scene.collection.objects.link(camera)
+    scene.camera = camera
+
+    def settings():
+        r = scene.render
+        return (r.fps, r.fps_base, scene.frame_start, scene.frame_end, r.resolution_x, scene.frame_current)
+
+    before = settings()
+    build_scene(plan_scene(toy_category, motion, clip_path=None, start_frame=40))
+    assert settings() == before and scene.camera == camera
+    build_scene(plan_scene(toy_category, motion, clip_path=None, start_frame=40, set_scene_range=True))
+    assert (scene.frame_start, scene.frame_end) == (40, 47)
+    assert scene.render.fps / scene.render.fps_base == pytest.approx(25)
+    assert scene.camera == camera and scene.render.resolution_x == before[4]
+    built = build_scene(
+        plan_scene(toy_category, replace(motion, fps=29.97), clip_path=None, own_scene=True)
+    )
+    assert scene.camera == built.camera
+    assert (scene.render.resolution_x, scene.render.resolution_y) == (320, 240)
+    assert scene.render.fps / scene.render.fps_base == pytest.approx(29.97, rel=1e-6)
+
+
+def test_every_third_frame_stays_in_step(toy_category, motion):
+    motion = replace(motion, frame_index=3 * np.arange(8))
+    built = build_scene(plan_scene(toy_category, motion, clip_path=None))
+    for i in frames_of(built):
+        np.testing.assert_allclose(scene_camera_from_root(built), motion.camera_from_root[i], atol=1e-4)
+    built.scene.frame_set(2)
+    x = scene_camera_from_root(built)[0, 3]
+    assert motion.camera_from_root[0, 0, 3] < x < motion.camera_from_root[1, 0, 3]
+
+
+def test_one_frame(toy_category):
+    motion = toy_motion(toy_category, 1)
+    built = build_scene(plan_scene(toy_category, motion, clip_path=None, placement="ground"))
+    built.scene.frame_set(1)
+    np.testing.assert_allclose(scene_camera_from_root(built), motion.camera_from_root[0], atol=1e-4)
+
+
+def test_rigify_names_while_another_object_is_edited(toy_category, motion):
+    other = bpy.data.objects.new("other", bpy.data.armatures.new("other"))
+    bpy.context.scene.collection.objects.link(other)
+    bpy.context.view_layer.objects.active = other
+    bpy.ops.object.mode_set(mode="EDIT")
+    built = build_scene(plan_scene(toy_category, motion, clip_path=None, names="rigify"))
+    assert set(built.armature.data.bones.keys()) == set(toy_category.profiles["rigify"].values())
+    assert other.mode == "OBJECT" and not other.data.bones
+    assert bpy.context.view_layer.objects.active == built.armature
+
+
+def test_failure_leaves_nothing_behind(toy_category, motion, tmp_path, monkeypatch):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"this is no movie")
+    plan = plan_scene(toy_category, motion, clip_path=broken)
+
+    def refuse(*args, **kwargs):
+        raise RuntimeError("Error: out of memory")
+
+    monkeypatch.setattr("dasr_blender.scene.build.write_action", refuse)
+    with pytest.raises(ScenePlanError, match="out of memory"):
+        build_scene(plan)
+    for kind in ("objects", "meshes", "armatures", "cameras", "actions", "materials", "collections"):
+        assert not len(getattr(bpy.data, kind)), kind
+
+
+def colour_clip(tmp_path, kind):
+    """Twelve frames that differ in grey level, as a folder or a movie."""
+    frames = [np.full((48, 64, 3), 20 * i + 10, dtype=np.uint8) for i in range(12)]
+    if kind == "folder":
+        folder = tmp_path / "greys"
+        folder.mkdir()
+        for i, frame in enumerate(frames):
+            cv2.imwrite(str(folder / f"{i + 7:04d}.png"), frame)
+        return folder
+    path = tmp_path / "greys.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 25, (64, 48))
+    for frame in frames:
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+@pytest.mark.parametrize("kind", ["folder", "movie"])
+def test_background_shows_the_right_frame(toy_category, motion, tmp_path, kind):
+    motion = replace(motion, frame_index=3 + np.arange(8), image_size=np.array([64, 48]))
+    path = colour_clip(tmp_path, kind)
+    built = build_scene(plan_scene(toy_category, motion, clip_path=path, start_frame=31, own_scene=True))
+    image = built.camera.data.background_images[0]
+    assert built.camera.data.show_background_images and image.alpha == 1
+    clip = image.clip
+    assert tuple(clip.size) == (64, 48) and clip.frame_duration == 12
+    scene = built.scene
+    for i in (0, 1, 7):
+        scene.frame_set(31 + i)
+        assert shown_grey(scene, clip, tmp_path) == pytest.approx(20 * (i + 3) + 10, abs=4)
+    # the same clip again is not loaded twice; with another start it is, and the first stays as it was
+    build_scene(plan_scene(toy_category, motion, clip_path=path, start_frame=31))
+    assert len(bpy.data.movieclips) == 1
+    build_scene(plan_scene(toy_category, motion, clip_path=path, start_frame=1))
+    assert len(bpy.data.movieclips) == 2 and (clip.frame_start, clip.frame_offset) == (31, 3)
+
+
+def shown_grey(scene, clip, path):
+    """Grey level of the movie clip at the scene's current frame, rendered by Blender's compositor."""
+    if bpy.app.version >= (5, 0, 0):
+        tree = bpy.data.node_groups.new("Compositing", "CompositorNodeTree")
+        tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+        output = tree.nodes.new("NodeGroupOutput")
+        scene.compositing_node_group = tree
+    else:
+        scene.use_nodes = True
+        tree = scene.node_tree
+        tree.nodes.clear()
+        output = tree.nodes.new("CompositorNodeComposite")
+    node = tree.nodes.new("CompositorNodeMovieClip")
+    node.clip = clip
+    tree.links.new(node.outputs["Image"], output.inputs[0])
+    compat.workbench(scene)
+    scene.view_settings.view_transform = "Standard"
+    scene.render.filepath = str(path / "shown.png")
+    bpy.ops.render.render(write_still=True)
+    return float(cv2.imread(scene.render.filepath).mean())

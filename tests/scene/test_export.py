@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What other programs will get, by importing it into an empty Blender again."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+
+import bpy
+import numpy as np
+import pytest
+from helpers import camera_from_world, world_vertices
+from toy import toy_motion
+
+from dasr_blender.scene import FORMATS, ScenePlanError, build_scene, compat, export_scene, plan_scene
+
+START, FRAMES = 5, 21  # exports must not depend on where the scene starts
+SAMPLED = (0, 10, 20)  # every tenth frame
+HALF_VIEW = (160 / (1.2 * 320), 120 / (1.2 * 320))  # tangents of half the field of view, across and up
+
+
+@dataclass
+class Original:
+    """The scene before export: vertices (n, V, 3), joints (n, J, 3) and cameras (n, 4, 4) in the sampled frames."""
+
+    folder: object
+    files: dict
+    length: float
+    names: list[str]
+    vertices: np.ndarray
+    joints: np.ndarray
+    cameras: np.ndarray
+
+
+def sample(mesh, rig, camera, frames, names=None):
+    vertices, joints, cameras = [], [], []
+    names = names or [bone.name for bone in rig.pose.bones]
+    for frame in frames:
+        bpy.context.scene.frame_set(frame)
+        evaluated = rig.evaluated_get(bpy.context.evaluated_depsgraph_get())
+        joints.append([np.array(rig.matrix_world @ evaluated.pose.bones[n].head) for n in names])
+        if mesh:
+            vertices.append(world_vertices(mesh))
+        if camera:
+            cameras.append(camera_from_world(camera))
+    return np.array(vertices), np.array(joints), np.array(cameras), names
+
+
+def snapshot(built):
+    scene, blocks = built.scene, built.mesh.data.shape_keys.key_blocks
+    layer = bpy.context.view_layer
+    keys = [
+        [tuple(p.co) + tuple(p.handle_left) + tuple(p.handle_right) for p in c.keyframe_points]
+        for c in compat.action_curves(built.action)
+    ]
+    return (
+        keys,
+        tuple(built.action.frame_range),
+        [(b.value, tuple(b.data[7].co)) for b in blocks],
+        (scene.render.fps, scene.render.fps_base, scene.frame_start, scene.frame_end, scene.frame_current),
+        (layer.objects.active.name, sorted(o.name for o in layer.objects.selected)),
+    )
+
+
+@pytest.fixture(params=["camera", "root"])
+def original(request, toy_category, tmp_path):
+    motion = toy_motion(toy_category, FRAMES)
+    motion.morphology[:] = np.linspace(-0.5, 0.7, len(motion.morphology))
+    plan = plan_scene(
+        toy_category, motion, clip_path=None, placement=request.param, name="toy", start_frame=START
+    )
+    built = build_scene(plan)
+    frames = [START + i for i in SAMPLED]
+    vertices, joints, cameras, names = sample(built.mesh, built.armature, built.camera, frames)
+    bpy.context.scene.frame_set(9)
+    before = snapshot(built)
+    files = export_scene(built, tmp_path / "out", FORMATS, "toy")
+    assert snapshot(built) == before
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(f"toy.{f}" for f in FORMATS)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.context.scene.render.fps = 25
+    return Original(tmp_path / "out", files, plan.body_length, names, vertices, joints, cameras)
+
+
+def imported():
+    meshes = [o for o in bpy.data.objects if o.type == "MESH"]
+    rigs = [o for o in bpy.data.objects if o.type == "ARMATURE"]
+    cameras = [o for o in bpy.data.objects if o.type == "CAMERA"]
+    assert (len(meshes), len(rigs), len(cameras)) == (1, 1, 1)
+    return meshes[0], rigs[0], cameras[0]
+
+
+def worst_vertex(expected, found):
+    """Largest distance over all frames from a vertex to its counterpart: the one whose path is nearest.
+
+    Both ways, because writers split vertices at seams. (n, V, 3) and (n, W, 3).
+    """
+    distance = np.linalg.norm(expected[:, :, None] - found[:, None], axis=-1).max(0)  # (V, W)
+    return max(distance.min(0).max(), distance.min(1).max())
+
+
+def check(original, first_frame, tolerance):
+    mesh, rig, camera = imported()
+    assert max(len(v.groups) for v in mesh.data.vertices) <= 4
+    frames = [first_frame + i for i in SAMPLED]
+    vertices, joints, cameras, _ = sample(mesh, rig, camera, frames, original.names)
+    assert worst_vertex(original.vertices, vertices) < tolerance * original.length
+    assert np.abs(joints - original.joints).max() < tolerance * original.length
+    # and what the lens makes of them: the picture's corners in the camera's own space
+    bpy.context.scene.render.resolution_x, bpy.context.scene.render.resolution_y = 320, 240
+    frame = np.array(camera.data.view_frame(scene=bpy.context.scene))
+    np.testing.assert_allclose(np.abs(frame[:, :2] / frame[:, 2:]), [HALF_VIEW] * 4, rtol=1e-4)
+    return cameras
+
+
+def test_glb(original):
+    bpy.ops.import_scene.gltf(filepath=str(original.files["glb"]), disable_bone_shape=True)
+    cameras = check(original, 0, 0.001)
+    np.testing.assert_allclose(cameras, original.cameras, atol=1e-4)
+    assert len(bpy.data.actions) == 1
+    _, rig, camera = imported()
+    assert rig.animation_data.action == camera.animation_data.action
+    blob = original.files["glb"].read_bytes()
+    gltf = json.loads(blob[20 : 20 + struct.unpack("<I", blob[12:16])[0]])
+    assert len(gltf["animations"]) == 1 and len(gltf["skins"]) == 1
+    assert "JOINTS_1" not in str(gltf["meshes"]) and "COLOR_0" in str(gltf["meshes"])
+    times = [gltf["accessors"][s["input"]] for s in gltf["animations"][0]["samplers"]]
+    assert min(a["min"][0] for a in times) == 0
+    assert max(a["max"][0] for a in times) == pytest.approx((FRAMES - 1) / 25, abs=1e-6)
+    assert gltf["meshes"][0]["extras"]["targetNames"][0] == "leg_length"
+
+
+def test_fbx(original):
+    bpy.ops.import_scene.fbx(filepath=str(original.files["fbx"]))
+    cameras = check(original, 1, 0.005)
+    np.testing.assert_allclose(cameras, original.cameras, atol=5e-4)
+    mesh, rig, camera = imported()
+    for thing in (rig, camera):
+        np.testing.assert_allclose(thing.matrix_world.to_scale(), 1, atol=1e-5)
+        assert thing.animation_data.action
+    assert len(bpy.data.scenes[0].objects) == 3
+    keys = [c for c in compat.action_curves(rig.animation_data.action) if "head" in c.data_path]
+    assert keys[0].range()[0] == 1
+
+
+def test_usd(original):
+    bpy.ops.wm.usd_import(filepath=str(original.files["usd"]), set_frame_range=False)
+    mesh, rig, camera = imported()
+    frames = [START + i for i in SAMPLED]
+    names = [bone.name for bone in rig.pose.bones]
+    assert len(names) == len(original.names)
+    usd_names = [n.replace(".", "_") for n in original.names]
+    vertices, joints, cameras, _ = sample(mesh, rig, camera, frames, usd_names)
+    assert np.abs(joints - original.joints).max() < 0.001 * original.length
+    assert worst_vertex(original.vertices, vertices) < 0.001 * original.length
+    np.testing.assert_allclose(cameras, original.cameras, atol=1e-4)
+
+
+def test_bvh(original):
+    assert compat.enable_addon("io_anim_bvh")
+    bpy.ops.import_anim.bvh(filepath=str(original.files["bvh"]), frame_start=1, axis_forward="Y", axis_up="Z")
+    rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
+    assert {b.name for b in rig.data.bones} >= set(original.names)
+    _, joints, _, _ = sample(None, rig, None, [1 + i for i in SAMPLED], original.names)
+    assert np.abs(joints - original.joints).max() < 0.001 * original.length
+
+
+def test_blend(original):
+    bpy.ops.wm.open_mainfile(filepath=str(original.files["blend"]))
+    mesh, rig, camera = imported()
+    vertices, joints, cameras, _ = sample(mesh, rig, camera, [START + i for i in SAMPLED], original.names)
+    np.testing.assert_allclose(vertices, original.vertices, atol=1e-6)
+    np.testing.assert_allclose(cameras, original.cameras, atol=1e-6)
+
+
+def test_bad_requests(toy_category, tmp_path):
+    built = build_scene(plan_scene(toy_category, toy_motion(toy_category, 2), clip_path=None))
+    with pytest.raises(ScenePlanError, match="'dae'"):
+        export_scene(built, tmp_path, ["glb", "dae"], "toy")
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ScenePlanError, match="could not be written"):
+        export_scene(built, tmp_path / "file", ["glb"], "toy")
+
+
+def test_one_frame(toy_category, tmp_path):
+    built = build_scene(plan_scene(toy_category, toy_motion(toy_category, 1), clip_path=None))
+    assert set(export_scene(built, tmp_path, FORMATS, "still")) == set(FORMATS)
