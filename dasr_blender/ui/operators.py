@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reconstruct and Cancel. One operator serves the window (modal) and background mode (blocking)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import bpy
+
+from ..core.errors import DasrError
+from ..scene.request import JobRequest, finish_job
+from ..worker import Worker
+from .preferences import category_folders, user_folder
+
+_running: dict[str, Worker] = {}
+
+
+def stop_running() -> None:
+    """End a job that still runs, for unregister and file loading."""
+    for worker in _running.values():
+        worker.cancel()
+        for _ in worker.wait():
+            pass
+    _running.clear()
+
+
+def _request(context) -> JobRequest:
+    settings = context.scene.dasr
+    clip = settings.movie_clip if settings.source == "MOVIECLIP" else None
+    return JobRequest.from_settings(
+        settings,
+        clip=clip,
+        start_frame=context.scene.frame_start,
+        category_folders=category_folders(),
+        fallback_directory=user_folder("results") or Path(bpy.app.tempdir),
+    )
+
+
+class DASR_OT_reconstruct(bpy.types.Operator):
+    """Turn the clip into a rigged, animated mesh behind a matching camera"""
+
+    bl_idname = "dasr.reconstruct"
+    bl_label = "Reconstruct"
+    bl_options = {"UNDO"}
+
+    _timer = None
+    _request: JobRequest
+
+    @classmethod
+    def poll(cls, context) -> bool:
+        settings = context.scene.dasr
+        if context.window_manager.dasr.running:
+            cls.poll_message_set("A reconstruction is running")
+            return False
+        if settings.source == "MOVIECLIP" and settings.movie_clip is None:
+            cls.poll_message_set("Choose a movie clip first")
+            return False
+        if settings.source == "FILE" and not settings.filepath:
+            cls.poll_message_set("Choose a video or a folder of frames first")
+            return False
+        if context.mode != "OBJECT":
+            cls.poll_message_set("Leave edit or pose mode first")
+            return False
+        return True
+
+    def execute(self, context):
+        """Background mode and scripts: block until the scene is built."""
+        try:
+            worker = self._start(context)
+            for fraction, text in worker.wait():
+                print(f"DASR {100 * fraction:3.0f} %  {text}")
+            return self._end(context, worker)
+        finally:
+            self._release(context)
+
+    def invoke(self, context, _event):
+        """In a window: run beside the interface, with a progress bar and Esc."""
+        if bpy.app.background:
+            return self.execute(context)
+        try:
+            self._start(context)
+        except (DasrError, OSError) as error:
+            self._release(context)
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        self._timer = context.window_manager.event_timer_add(0.1, window=context.window)
+        context.window_manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context, event):
+        worker = _running.get("job")
+        if worker is None:
+            self._release(context)
+            return {"CANCELLED"}
+        if event.type == "ESC" and event.value == "PRESS":
+            worker.cancel()
+            return {"RUNNING_MODAL"}
+        if event.type != "TIMER":
+            return {"PASS_THROUGH"}
+        running = worker.poll()
+        status = context.window_manager.dasr
+        status.fraction, status.text = worker.fraction, worker.text
+        _redraw(context)
+        if running:
+            return {"RUNNING_MODAL"}
+        try:
+            return self._end(context, worker)
+        finally:
+            self._release(context)
+
+    def cancel(self, context) -> None:
+        """Blender closes the window or loads another file."""
+        stop_running()
+        self._release(context)
+
+    def _start(self, context) -> Worker:
+        self._request = _request(context)
+        worker = Worker(self._request.arguments(), self._request.environment())
+        worker.start()
+        _running["job"] = worker
+        status = context.window_manager.dasr
+        status.running, status.fraction, status.text, status.message = True, 0.0, "Starting", ""
+        return worker
+
+    def _end(self, context, worker: Worker):
+        status = context.window_manager.dasr
+        if worker.cancelled:
+            status.message = "Cancelled"
+            self.report({"WARNING"}, "Reconstruction cancelled")
+            return {"CANCELLED"}
+        try:
+            if worker.error or worker.result is None:
+                raise DasrError(worker.error or "the worker gave no result")
+            summary = finish_job(self._request, worker.result, context.scene)
+        except DasrError as error:
+            status.message = str(error)
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        status.message = summary.text
+        for warning in summary.warnings:
+            self.report({"WARNING"}, warning)
+        self.report({"INFO"}, summary.text)
+        return {"FINISHED"}
+
+    def _release(self, context) -> None:
+        _running.clear()
+        if self._timer is not None:
+            context.window_manager.event_timer_remove(self._timer)
+            self._timer = None
+        context.window_manager.dasr.running = False
+        _redraw(context)
+
+
+class DASR_OT_cancel(bpy.types.Operator):
+    """Stop the running reconstruction; the scene stays as it is"""
+
+    bl_idname = "dasr.cancel"
+    bl_label = "Cancel"
+
+    @classmethod
+    def poll(cls, context) -> bool:
+        return bool(_running)
+
+    def execute(self, _context):
+        for worker in _running.values():
+            worker.cancel()
+        return {"FINISHED"}
+
+
+def _redraw(context) -> None:
+    for window in context.window_manager.windows:
+        for area in window.screen.areas:
+            if area.type in {"VIEW_3D", "CLIP_EDITOR"}:
+                area.tag_redraw()
+
+
+CLASSES = (DASR_OT_reconstruct, DASR_OT_cancel)

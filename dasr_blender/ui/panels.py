@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The DASR tab in the sidebars of the 3D view and of the clip editor."""
+
+from __future__ import annotations
+
+import textwrap
+
+import bpy
+
+
+def _draw(panel: bpy.types.Panel, context) -> None:
+    layout, settings, status = panel.layout, context.scene.dasr, context.window_manager.dasr
+    layout.use_property_split = True
+    layout.use_property_decorate = False
+
+    column = layout.column()
+    column.enabled = not status.running
+    column.prop(settings, "source", expand=True)
+    column.prop(settings, "movie_clip" if settings.source == "MOVIECLIP" else "filepath")
+    column.prop(settings, "category")
+    column.separator()
+    column.prop(settings, "placement")
+    column.prop(settings, "names")
+    column.prop(settings, "set_scene_range")
+
+    layout.separator()
+    if status.running:
+        row = layout.row(align=True)
+        row.progress(factor=status.fraction, text=f"{status.text}  {100 * status.fraction:.0f} %")
+        row.operator("dasr.cancel", text="", icon="X")
+        layout.label(text="Esc cancels", icon="INFO")
+    else:
+        button = layout.row()
+        button.scale_y = 1.6
+        button.operator("dasr.reconstruct", icon="ARMATURE_DATA")
+    if status.message:
+        box = layout.box().column(align=True)
+        width = max(int(context.region.width / (8.5 * context.preferences.system.ui_scale)), 20)
+        for line in textwrap.wrap(status.message, width):
+            box.label(text=line)
+
+
+def _draw_clip(panel: bpy.types.Panel, context) -> None:
+    layout, settings = panel.layout, context.scene.dasr
+    layout.use_property_split = True
+    layout.use_property_decorate = False
+    layout.enabled = not context.window_manager.dasr.running
+    layout.prop(settings, "masks")
+    layout.prop(settings, "use_range")
+    if settings.use_range:
+        column = layout.column(align=True)
+        column.prop(settings, "frame_first")
+        column.prop(settings, "frame_last")
+    layout.prop(settings, "frame_step")
+    layout.prop(settings, "use_subject")
+    if settings.use_subject:
+        column = layout.column(align=True)
+        column.prop(settings, "subject_x")
+        column.prop(settings, "subject_y")
+    layout.prop(settings, "focal_px")
+
+
+def _draw_output(panel: bpy.types.Panel, context) -> None:
+    layout, settings = panel.layout, context.scene.dasr
+    layout.use_property_split = True
+    layout.use_property_decorate = False
+    layout.enabled = not context.window_manager.dasr.running
+    layout.prop(settings, "directory")
+    layout.row().prop(settings, "formats", expand=True)
+    layout.prop(settings, "overlay")
+
+
+class _View3D:
+    bl_space_type = "VIEW_3D"
+    bl_region_type = "UI"
+    bl_category = "DASR"
+
+
+class _ClipEditor:
+    bl_space_type = "CLIP_EDITOR"
+    bl_region_type = "UI"
+    bl_category = "DASR"
+
+
+class DASR_PT_view3d(_View3D, bpy.types.Panel):
+    bl_label = "Video to Animated Rig"
+    draw = _draw
+
+
+class DASR_PT_view3d_clip(_View3D, bpy.types.Panel):
+    bl_label = "Clip and Masks"
+    bl_parent_id = "DASR_PT_view3d"
+    bl_options = {"DEFAULT_CLOSED"}
+    draw = _draw_clip
+
+
+class DASR_PT_view3d_output(_View3D, bpy.types.Panel):
+    bl_label = "Output"
+    bl_parent_id = "DASR_PT_view3d"
+    bl_options = {"DEFAULT_CLOSED"}
+    draw = _draw_output
+
+
+class DASR_PT_clip(_ClipEditor, bpy.types.Panel):
+    bl_label = "Video to Animated Rig"
+    draw = _draw
+
+
+class DASR_PT_clip_clip(_ClipEditor, bpy.types.Panel):
+    bl_label = "Clip and Masks"
+    bl_parent_id = "DASR_PT_clip"
+    bl_options = {"DEFAULT_CLOSED"}
+    draw = _draw_clip
+
+
+class DASR_PT_clip_output(_ClipEditor, bpy.types.Panel):
+    bl_label = "Output"
+    bl_parent_id = "DASR_PT_clip"
+    bl_options = {"DEFAULT_CLOSED"}
+    draw = _draw_output
+
+
+CLASSES = (
+    DASR_PT_view3d,
+    DASR_PT_view3d_clip,
+    DASR_PT_view3d_output,
+    DASR_PT_clip,
+    DASR_PT_clip_clip,
+    DASR_PT_clip_output,
+)

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the panel shows and a scene remembers."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
+
+from ..core import list_categories
+from .preferences import category_folders
+
+# Blender keeps no reference to the strings of a dynamic enum: they must outlive the call.
+_category_items: list[tuple[str, str, str]] = []
+
+
+def _categories(_self, _context) -> list[tuple[str, str, str]]:
+    _category_items[:] = [
+        (name, name.replace("_", " ").capitalize(), f"Reconstruct with the category in {folder}")
+        for name, folder in list_categories(category_folders()).items()
+    ] or [("NONE", "None found", "No category bundle was found")]
+    return _category_items
+
+
+class DasrSettings(bpy.types.PropertyGroup):
+    """Settings of the next reconstruction, kept with the scene."""
+
+    source: EnumProperty(
+        name="Clip",
+        default="FILE",
+        items=[
+            ("FILE", "File", "A video, or a folder of frames, on disk"),
+            ("MOVIECLIP", "Movie Clip", "A movie clip already in this file"),
+        ],
+    )
+    filepath: StringProperty(
+        name="Video",
+        description="Video file, folder of frames, or a pattern such as shot.####.png",
+        subtype="FILE_PATH",
+    )
+    movie_clip: PointerProperty(name="Movie Clip", type=bpy.types.MovieClip)
+    category: EnumProperty(
+        name="Category", description="What kind of subject the clip shows", items=_categories
+    )
+    use_range: BoolProperty(name="Frame Range", description="Use only part of the clip", default=False)
+    frame_first: IntProperty(
+        name="First", description="First frame of the clip, counted from 0", min=0, default=0
+    )
+    frame_last: IntProperty(
+        name="Last", description="Last frame of the clip, counted from 0", min=0, default=100
+    )
+    frame_step: IntProperty(name="Step", description="Use every n-th frame", min=1, default=1)
+    masks: StringProperty(
+        name="Masks",
+        description="Folder of mask images, one a frame. Empty: masks are made automatically",
+        subtype="DIR_PATH",
+    )
+    use_subject: BoolProperty(
+        name="Pick Subject", description="Say which subject to follow when several are seen", default=False
+    )
+    subject_x: IntProperty(
+        name="X", description="A pixel on the subject, from the left of the picture", min=0
+    )
+    subject_y: IntProperty(name="Y", description="A pixel on the subject, from the top of the picture", min=0)
+    focal_px: FloatProperty(
+        name="Focal Length",
+        description="Focal length in pixels of the clip; 0 lets DASR assume one",
+        min=0.0,
+        default=0.0,
+        precision=0,
+    )
+    placement: EnumProperty(
+        name="Placement",
+        default="camera",
+        items=[
+            ("camera", "Camera Still", "The camera stands still and the subject moves"),
+            ("root", "Subject Still", "The subject's root stands still and the camera moves around it"),
+            ("ground", "On the Ground", "Upright, with the feet on the floor, and a still camera"),
+        ],
+    )
+    names: EnumProperty(
+        name="Bone Names",
+        default="neutral",
+        items=[
+            ("neutral", "Neutral", "Plain anatomical names"),
+            ("rigify", "Rigify", "Names of Rigify's quadruped metarig"),
+        ],
+    )
+    set_scene_range: BoolProperty(
+        name="Set Scene Range",
+        default=False,
+        description="Set the scene's frame rate, range and resolution to the clip's",
+    )
+    formats: EnumProperty(
+        name="Also Export",
+        options={"ENUM_FLAG"},
+        default=set(),
+        items=[
+            ("glb", "glTF", "Binary glTF"),
+            ("fbx", "FBX", "Autodesk FBX"),
+            ("usd", "USD", "Universal Scene Description"),
+            ("bvh", "BVH", "Motion of the skeleton only"),
+        ],
+    )
+    overlay: BoolProperty(
+        name="Overlay Video",
+        default=False,
+        description="Also write a video of the result drawn over the clip",
+    )
+    directory: StringProperty(
+        name="Output",
+        description="Folder for exports and the report. Empty: beside the .blend file",
+        subtype="DIR_PATH",
+    )
+
+
+class DasrStatus(bpy.types.PropertyGroup):
+    """State of the running job: lives with the window manager, so it is never saved."""
+
+    running: BoolProperty()
+    fraction: FloatProperty(min=0.0, max=1.0)
+    text: StringProperty()
+    message: StringProperty()
+
+
+CLASSES = (DasrSettings, DasrStatus)
+
+
+def attach() -> None:
+    bpy.types.Scene.dasr = PointerProperty(type=DasrSettings)
+    bpy.types.WindowManager.dasr = PointerProperty(type=DasrStatus)
+
+
+def detach() -> None:
+    del bpy.types.Scene.dasr
+    del bpy.types.WindowManager.dasr
