@@ -62,7 +62,7 @@ def a_rig(category, seed: int = 0, frames: int = 30) -> subjects.MappedRig:
         category.body.skin_weight,
         world[:, None] @ skin_transforms(category.skeleton, joints, rotations),
         ("walk",),
-        np.array([0, frames]),
+        np.array([[0, frames]]),
         world,
         rotations,
         beta,
@@ -192,9 +192,12 @@ def test_random_bodies_stay_within_range_and_limits(category):
 
 
 def test_generation_is_whole_seeded_and_goes_on_where_it_stopped(renderer, tmp_path, monkeypatch):
+    pytest.importorskip("torch")
+    from dasr_blender.training.synth import mapped
+
     path = toy.save_toy_category(tmp_path / "bundle")
     category = clips.load_category(path)
-    monkeypatch.setattr(clips, "load_mapped_rigs", lambda *_: [a_rig(category)])
+    monkeypatch.setattr(mapped, "load_mapped_rigs", lambda *_: [a_rig(category)])
     settings = config(tmp_path, category=str(path), clips=3, corrupt=corrupt.CorruptConfig(), blur_share=0.5)
     assert clips.generate(settings) == 3
     first = clips.clip_folder(settings.out, 1)

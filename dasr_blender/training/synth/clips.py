@@ -22,6 +22,7 @@ import numpy as np
 
 from ...core.camera import project
 from ...core.category import Category, load_category
+from ...core.files import sha256_of
 from ...core.motion import Motion
 from ...core.rotation import make_continuous
 from .camera import CameraConfig, random_camera
@@ -58,7 +59,7 @@ class SynthConfig:
     fps: float = 24.0
     first: int = 0
     """Number of the first clip, so that several runs can fill one folder."""
-    blur_share: float = 0.25
+    blur_share: float = 0.15
     """Share of clips with motion blur."""
     hold_out: tuple[str, ...] = HELD_OUT
     """Rigs that never appear in the 'train' split."""
@@ -137,7 +138,16 @@ def _film(
         turns = np.repeat(matrix, sub, axis=0)
     focal = np.full(len(views), camera.focal_px)
     rgba = renderer.render(
-        views, subject.faces, focal, camera.principal_point, size, coat, light, turns, normals[key](views)
+        views,
+        subject.faces,
+        focal,
+        camera.principal_point,
+        size,
+        coat,
+        light,
+        turns,
+        normals[key](views),
+        closed=subject.source == "body",
     )
     behind = background(rng, count, size)
     if sub == 1:
@@ -172,6 +182,7 @@ def _film(
         category=category.name,
         category_version=category.version,
         source=f"{subject.rig}:{subject.action}",
+        source_hash=category.hashes.get("body.npz", ""),
     )
     meta: dict[str, object] = {
         "rig": subject.rig,
@@ -214,24 +225,10 @@ def clip_folder(out: Path, number: int) -> Path:
     return out / f"{number:06d}"
 
 
-def load_mapped_rigs(
-    folder: Path, category: Category, split: str, hold_out: Sequence[str]
-) -> list[MappedRig]:
-    """The mapped rigs of a split: 'train', 'held-out' or 'all'."""
-    from .mapped import load_mapped_rig, mapped_names
-
-    wanted = {
-        "train": lambda n: n not in hold_out,
-        "held-out": lambda n: n in hold_out,
-        "all": lambda n: True,
-    }
-    if split not in wanted:
-        raise ValueError(f"split must be train, held-out or all, not {split}")
-    return [load_mapped_rig(folder, name, category) for name in mapped_names(folder) if wanted[split](name)]
-
-
 @lru_cache(maxsize=1)
 def _worker_state(config: SynthConfig) -> tuple[Category, list[MappedRig], Renderer, dict[str, NormalSolver]]:
+    from .mapped import load_mapped_rigs  # reads mappings, which are made with torch
+
     cv2.setNumThreads(1)
     category = load_category(config.category)
     return category, load_mapped_rigs(config.rigs, category, config.split, config.hold_out), Renderer(), {}
@@ -252,8 +249,11 @@ def generate(config: SynthConfig) -> int:
     for stale in config.out.glob(".*.part*"):
         shutil.rmtree(stale, ignore_errors=True)
     category = load_category(config.category)
+    body = config.out / "body.npz"
+    if body.exists() and sha256_of(body) != category.hashes["body.npz"]:
+        raise ValueError(f"{config.out} was begun with another body of {category.name}; choose a new folder.")
     if category.path is not None:
-        shutil.copyfile(category.path / "body.npz", config.out / "body.npz")
+        shutil.copyfile(category.path / "body.npz", body)
     settings = json.dumps(asdict(config), default=str, indent=1)
     (config.out / f"synth-{config.split}-{config.seed}.json").write_text(settings + "\n")
     numbers = range(config.first, config.first + config.clips)

@@ -155,13 +155,16 @@ class Renderer:
         try:
             import moderngl
 
-            self.gl = moderngl.create_context(require=430, standalone=True, backend="egl")
+            backend: Any = {"backend": "egl"}
+            self.gl = moderngl.create_context(require=430, standalone=True, **backend)
         except Exception as error:  # moderngl raises bare Exception for a missing driver
             raise RenderUnavailable(
                 f"no OpenGL 4.3 through EGL ({error}); install libegl1 and "
                 "libgl1-mesa-dri, or a graphics driver"
             ) from error
         self.gl.enable(moderngl.DEPTH_TEST)
+        self.gl.front_face = "cw"  # counter-clockwise in a picture whose rows go down
+        self.cull = moderngl.CULL_FACE
         self.program: Any = self.gl.program(vertex_shader=_VERTEX, fragment_shader=_FRAGMENT)
         self.atlas: Any = None
 
@@ -191,12 +194,14 @@ class Renderer:
         light: Light,
         camera_from_world: np.ndarray,
         normals: np.ndarray,
+        closed: bool = False,
     ) -> np.ndarray:
         """Render N views of one mesh.
 
         vertices, normals (N, V, 3) in OpenCV camera space; faces (F, 3); focal (N,) px; principal (2,) px;
-        size (width, height); camera_from_world (N, 4, 4) turns the light. Returns (N, H, W, 4) uint8 RGBA,
-        alpha 255 on the subject.
+        size (width, height); camera_from_world (N, 4, 4) turns the light; closed: the surface has no holes and
+        faces out, so that what faces away need not be drawn. Returns (N, H, W, 4) uint8 RGBA, alpha 255 on
+        the subject.
         """
         count, points = vertices.shape[:2]
         width, height = size
@@ -215,6 +220,7 @@ class Renderer:
             self.program, [(vbo, "3f 3f 3f", "in_rest", "in_light_colour", "in_dark_colour")], ibo
         )
         self._uniforms(coat, light)
+        (self.gl.enable if closed else self.gl.disable)(self.cull)
         depth = vertices[..., 2]
         self.program["near_far"].value = (0.02, float(max(depth.max() * 1.5, 1.0)))
         for i in range(count):

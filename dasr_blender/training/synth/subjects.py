@@ -27,9 +27,9 @@ class MappedRig:
     """A baked rig with labels for each of its T poses.
 
     vertices, colours (V, 3), faces (F, 3), skin_index, skin_weight (V, 4): the rig's surface in the units of
-    the category; skin_pose (T, B, 4, 4): world_from_rest; clip_start (C + 1,): its clips; world_from_root
-    (T, 4, 4), joint_rotations (T, J, 4), morphology (K,): its labels; joint_confidence (J,): 0 where the rig
-    has no such joint.
+    the category; skin_pose (T, B, 4, 4): world_from_rest; clip_range (C, 2): first pose and end of each clip;
+    world_from_root (T, 4, 4), joint_rotations (T, J, 4), morphology (K,): its labels; joint_confidence (J,):
+    less than one where no bone of the rig speaks for the joint.
     """
 
     name: str
@@ -40,7 +40,7 @@ class MappedRig:
     skin_weight: np.ndarray
     skin_pose: np.ndarray
     clip_names: tuple[str, ...]
-    clip_start: np.ndarray
+    clip_range: np.ndarray
     world_from_root: np.ndarray
     joint_rotations: np.ndarray
     morphology: np.ndarray
@@ -79,7 +79,7 @@ def _pick_times(rng: np.random.Generator, rig: MappedRig, frames: int) -> tuple[
         [2.5 if any(w in n for w in _LOCOMOTION) else 0.5 if "death" in n else 1.0 for n in names]
     )
     clip = int(rng.choice(len(names), p=weight / weight.sum()))
-    start, length = int(rig.clip_start[clip]), int(rig.clip_start[clip + 1] - rig.clip_start[clip])
+    start, length = int(rig.clip_range[clip, 0]), int(np.ptp(rig.clip_range[clip]))
     speed = float(np.exp(rng.uniform(-0.7, 0.7)))
     ends = rig.skin_pose[[start, start + length - 1]]
     if length > 2 and np.abs(ends[0] - ends[1]).max() < 0.03:
@@ -134,7 +134,7 @@ def rig_subject(
     """A random stretch of one of the rig's clips, at 0.5–2 × speed."""
     clip, times = _pick_times(rng, rig, frames)
     low = np.floor(times).astype(int)
-    high = np.minimum(low + 1, int(rig.clip_start[clip + 1]) - 1)
+    high = np.minimum(low + 1, int(rig.clip_range[clip, 1]) - 1)
     share = (times - low)[:, None, None]
     skinned = linear_blend(
         rig.vertices.astype(np.float32),
@@ -220,7 +220,7 @@ _POSES: dict[str, dict[str, float]] = {
         "hind_foot": -90,
         "hind_toe": 40,
     },
-    "graze": {"root": 4, "neck_1": 40, "neck_2": 30, "head": 0},
+    "graze": {"root": 4, "neck_1": 48, "neck_2": 35, "head": 0},
     "bow": {
         "root": 22,
         "front_upper": -45,
@@ -399,7 +399,7 @@ def body_regions(category: Category, rest: np.ndarray) -> dict[str, np.ndarray]:
             points[np.linalg.norm((points - aim * [side, 1, 1]) / [1, 1, 1], axis=1).argmin()]
             for side in (1, -1)
         ]
-        regions["eyes"] = np.maximum(*[_near(rest, eye, 0.09 * length) for eye in eyes])
+        regions["eyes"] = np.maximum(*[_near(rest, eye, 0.11 * length) for eye in eyes])
     return regions
 
 
