@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from .build import BuiltScene, build_scene
-from .export import FORMATS, export_scene
+from .export import FORMATS, export_scene, losses
 from .placement import PLACEMENTS
 from .plan import ScenePlan, ScenePlanError, plan_scene
 
@@ -16,5 +16,6 @@ __all__ = [
     "ScenePlanError",
     "build_scene",
     "export_scene",
+    "losses",
     "plan_scene",
 ]

@@ -10,7 +10,9 @@ import numpy as np
 
 from ..core import Skeleton
 
-MIN_LENGTH = 0.02  # of the body's extent: shorter bones cannot be clicked, and Blender deletes those of length 0
+MIN_LENGTH = (
+    0.02  # of the body's extent: shorter bones cannot be clicked, and Blender deletes those of length 0
+)
 COLLECTIONS = {"root": "Body", "spine": "Body", "limb": "Legs", "head": "Head", "tail": "Tail"}
 
 
@@ -112,7 +114,9 @@ def bone_rotation(head: np.ndarray, tail: np.ndarray) -> np.ndarray:
     return np.stack([x, y, np.cross(x, y)], axis=1)
 
 
-def write_armature(plan: ArmaturePlan, collection: bpy.types.Collection, scene: bpy.types.Scene) -> bpy.types.Object:
+def write_armature(
+    plan: ArmaturePlan, collection: bpy.types.Collection, scene: bpy.types.Scene
+) -> bpy.types.Object:
     """Make the armature object in its rest pose and leave it active, in object mode."""
     data = bpy.data.armatures.new(plan.name)
     armature = bpy.data.objects.new(plan.name, data)

@@ -87,9 +87,7 @@ def build_scene(plan: ScenePlan, scene: bpy.types.Scene | None = None) -> BuiltS
             scene.frame_set(plan.settings.frame_range[0])
         else:
             scene.frame_set(scene.frame_current)  # show the pose of the current frame
-    return BuiltScene(
-        plan, scene.name, collection.name, mesh.name, armature.name, camera.name, action.name
-    )
+    return BuiltScene(plan, scene.name, collection.name, mesh.name, armature.name, camera.name, action.name)
 
 
 def frame_rate(fps: float) -> tuple[int, float]:
@@ -116,5 +114,7 @@ def _all_or_nothing() -> Iterator[None]:
                 collection.remove(made)
         if isinstance(error, (RuntimeError, OSError)):
             reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-            raise ScenePlanError(f"Blender could not write the scene ({reason}); nothing was changed.") from error
+            raise ScenePlanError(
+                f"Blender could not write the scene ({reason}); nothing was changed."
+            ) from error
         raise

@@ -72,7 +72,9 @@ def intrinsics(
     return lens, (SENSOR_MM * width / longer, SENSOR_MM * height / longer), fit, shift
 
 
-def find_background(clip_path: str | Path, start_frame: int, frame_index: np.ndarray) -> tuple[Background | None, str]:
+def find_background(
+    clip_path: str | Path, start_frame: int, frame_index: np.ndarray
+) -> tuple[Background | None, str]:
     """The file that Blender is to show, and a warning when it cannot be right ("" otherwise).
 
     Args:
@@ -86,12 +88,16 @@ def find_background(clip_path: str | Path, start_frame: int, frame_index: np.nda
     if path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
         return Background(path.resolve(), False, start_frame, first), ""
     if path.is_dir():
-        images = [p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+        images = [
+            p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
+        ]
     elif path.is_file():
         images = [path]
     else:
         name = re.sub(r"%0?\d*d|#+", "*", path.name)
-        images = [p for p in path.parent.glob(name) if p.suffix.lower() in IMAGE_SUFFIXES] if "*" in name else []
+        images = (
+            [p for p in path.parent.glob(name) if p.suffix.lower() in IMAGE_SUFFIXES] if "*" in name else []
+        )
     if not images:
         return None, f"{text} is no movie or folder of images, so the camera has no background"
     images.sort(key=lambda p: [int(s) if s.isdigit() else s.lower() for s in re.split(r"(\d+)", p.name)])

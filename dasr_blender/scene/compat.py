@@ -43,7 +43,9 @@ def assign_action(owner: bpy.types.ID, action: bpy.types.Action, slot: Any) -> N
 
 def action_curves(action: bpy.types.Action) -> list[bpy.types.FCurve]:
     """Every curve of a layered action, of all its slots."""
-    bags = [strip.channelbag(slot) for layer in action.layers for strip in layer.strips for slot in action.slots]
+    bags = [
+        strip.channelbag(slot) for layer in action.layers for strip in layer.strips for slot in action.slots
+    ]
     return [curve for bag in bags if bag is not None for curve in bag.fcurves]
 
 

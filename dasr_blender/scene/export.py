@@ -8,7 +8,8 @@ Other programs differ from Blender in three ways, and each is met while the file
 - They bind a skeleton to the mesh as stored, and many cut morph weights to 0…1. So the clip's proportions
   become the base mesh, which is then the shape the armature's rest pose fits, and each proportion a morph
   target at 0.
-- A camera has one lens in glTF, and its principal point is the picture's centre.
+- glTF's camera has one lens for the whole clip, with its axis in the middle of the picture; `losses` says
+  when that matters.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from ..core import written_atomically
 from . import compat
 from .build import BuiltScene, frame_rate
-from .plan import ScenePlanError
+from .plan import ScenePlan, ScenePlanError
 
 FORMATS = ("blend", "glb", "fbx", "usd", "bvh")
 
@@ -53,9 +54,25 @@ def export_scene(
                     raise ScenePlanError(f"Blender wrote nothing to {path}; is the disk full?")
         except (OSError, RuntimeError) as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise ScenePlanError(f"{path} could not be written ({lines[-1]}); choose another folder.") from error
+            raise ScenePlanError(
+                f"{path} could not be written ({lines[-1]}); choose another folder."
+            ) from error
         written[kind] = path
     return written
+
+
+def losses(plan: ScenePlan, formats: Iterable[str]) -> list[str]:
+    """What the chosen formats cannot hold of this plan, a sentence each."""
+    formats, camera, found = set(formats), plan.camera, []
+    if "glb" in formats and len(camera.lens_mm) > 1:
+        found.append("The .glb keeps the first frame's focal length, because glTF cannot animate it.")
+    if "glb" in formats and max(map(abs, camera.shift)) > 1e-3:
+        found.append(
+            "The .glb has the optical axis in the middle of the picture, because glTF has no lens shift."
+        )
+    if "bvh" in formats:
+        found.append("The .bvh holds the skeleton alone, because BVH has neither mesh nor camera.")
+    return found
 
 
 def _write_blend(built: BuiltScene, path: Path) -> None:
@@ -163,7 +180,8 @@ _WRITERS: dict[str, Callable[[BuiltScene, Path], None]] = {
 def _prepared(built: BuiltScene, *, at_zero: bool = False, shaped: bool = False) -> Iterator[None]:
     """The scene as the other programs want it, and afterwards as it was.
 
-    Our three objects are selected and the rig is active; the scene has the clip's rate and range.
+    Our three objects are selected and the rig is active; the scene has the clip's rate, range and picture
+    size, on which glTF's field of view depends.
 
     Args:
         at_zero: move the keys so that the first is at frame 0.
@@ -176,6 +194,8 @@ def _prepared(built: BuiltScene, *, at_zero: bool = False, shaped: bool = False)
     with contextlib.ExitStack() as undo:
         was = (render.fps, render.fps_base, scene.frame_start, scene.frame_end, scene.frame_current)
         undo.callback(_set_time, scene, *was)
+        undo.callback(_set_picture, scene, *_picture(scene))
+        _set_picture(scene, *built.plan.settings.resolution, 1.0, 1.0)
         objects = [built.armature, built.mesh, built.camera]
         active, selected = layer.objects.active, list(layer.objects.selected)
         if active is not None and active.mode != "OBJECT":
@@ -199,7 +219,19 @@ def _set_time(scene: bpy.types.Scene, fps: int, base: float, start: int, end: in
     scene.frame_set(current)
 
 
-def _select(layer: bpy.types.ViewLayer, objects: list[bpy.types.Object], active: bpy.types.Object | None) -> None:
+def _picture(scene: bpy.types.Scene) -> tuple[int, int, float, float]:
+    render = scene.render
+    return render.resolution_x, render.resolution_y, render.pixel_aspect_x, render.pixel_aspect_y
+
+
+def _set_picture(scene: bpy.types.Scene, width: int, height: int, aspect_x: float, aspect_y: float) -> None:
+    scene.render.resolution_x, scene.render.resolution_y = width, height
+    scene.render.pixel_aspect_x, scene.render.pixel_aspect_y = aspect_x, aspect_y
+
+
+def _select(
+    layer: bpy.types.ViewLayer, objects: list[bpy.types.Object], active: bpy.types.Object | None
+) -> None:
     for chosen in list(layer.objects.selected):
         chosen.select_set(False, view_layer=layer)
     for chosen in objects:

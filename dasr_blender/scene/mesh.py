@@ -43,7 +43,9 @@ class MeshPlan:
     shape_keys: tuple[ShapeKeyPlan, ...]
 
 
-def write_mesh(plan: MeshPlan, collection: bpy.types.Collection, armature: bpy.types.Object) -> bpy.types.Object:
+def write_mesh(
+    plan: MeshPlan, collection: bpy.types.Collection, armature: bpy.types.Object
+) -> bpy.types.Object:
     """Make the mesh object, a child of `armature` and deformed by it."""
     data = bpy.data.meshes.new(plan.name)
     data.from_pydata(plan.vertices.tolist(), [], plan.faces.tolist())

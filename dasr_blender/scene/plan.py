@@ -138,7 +138,9 @@ def _check(
         raise ScenePlanError(f"There is no placement '{placement}'; choose one of {', '.join(PLACEMENTS)}.")
     if names not in category.profiles:
         known = ", ".join(category.profiles)
-        raise ScenePlanError(f"Category '{category.name}' has no bone names '{names}'; choose one of {known}.")
+        raise ScenePlanError(
+            f"Category '{category.name}' has no bone names '{names}'; choose one of {known}."
+        )
     try:
         motion.validate(category)
     except MotionError as error:

@@ -132,9 +132,7 @@ def test_scene_is_left_alone_unless_asked(toy_category, motion):
     assert (scene.frame_start, scene.frame_end) == (40, 47)
     assert scene.render.fps / scene.render.fps_base == pytest.approx(25)
     assert scene.camera == camera and scene.render.resolution_x == before[4]
-    built = build_scene(
-        plan_scene(toy_category, replace(motion, fps=29.97), clip_path=None, own_scene=True)
-    )
+    built = build_scene(plan_scene(toy_category, replace(motion, fps=29.97), clip_path=None, own_scene=True))
     assert scene.camera == built.camera
     assert (scene.render.resolution_x, scene.render.resolution_y) == (320, 240)
     assert scene.render.fps / scene.render.fps_base == pytest.approx(29.97, rel=1e-6)

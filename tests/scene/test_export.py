@@ -13,7 +13,7 @@ import pytest
 from helpers import camera_from_world, world_vertices
 from toy import toy_motion
 
-from dasr_blender.scene import FORMATS, ScenePlanError, build_scene, compat, export_scene, plan_scene
+from dasr_blender.scene import FORMATS, ScenePlanError, build_scene, compat, export_scene, losses, plan_scene
 
 START, FRAMES = 5, 21  # exports must not depend on where the scene starts
 SAMPLED = (0, 10, 20)  # every tenth frame
@@ -59,6 +59,7 @@ def snapshot(built):
         tuple(built.action.frame_range),
         [(b.value, tuple(b.data[7].co)) for b in blocks],
         (scene.render.fps, scene.render.fps_base, scene.frame_start, scene.frame_end, scene.frame_current),
+        (scene.render.resolution_x, scene.render.resolution_y),
         (layer.objects.active.name, sorted(o.name for o in layer.objects.selected)),
     )
 
@@ -187,3 +188,10 @@ def test_bad_requests(toy_category, tmp_path):
 def test_one_frame(toy_category, tmp_path):
     built = build_scene(plan_scene(toy_category, toy_motion(toy_category, 1), clip_path=None))
     assert set(export_scene(built, tmp_path, FORMATS, "still")) == set(FORMATS)
+
+
+def test_what_a_format_cannot_hold(toy_category, wild):
+    zooming = plan_scene(toy_category, wild, clip_path=None)
+    assert len(losses(zooming, ["glb"])) == 2 and not losses(zooming, ["fbx", "usd", "blend"])
+    plain = plan_scene(toy_category, toy_motion(toy_category, 3), clip_path=None)
+    assert not losses(plain, ["glb"]) and "BVH" in losses(plain, ["bvh"])[0]

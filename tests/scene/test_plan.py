@@ -66,9 +66,7 @@ def test_legs_bend_about_the_bone_x_axis_and_sides_mirror(toy_category, motion):
     _, pose = pose_basis(np.tile(np.eye(4), (8, 1, 1)), motion.joint_rotations, axes, np.zeros(3))
     twin = mirror_quat(motion.joint_rotations)[:, mirror]
     _, other = pose_basis(np.tile(np.eye(4), (8, 1, 1)), twin, axes, np.zeros(3))
-    np.testing.assert_allclose(
-        quat_to_matrix(other[:, mirror]), quat_to_matrix(mirror_quat(pose)), atol=1e-6
-    )
+    np.testing.assert_allclose(quat_to_matrix(other[:, mirror]), quat_to_matrix(mirror_quat(pose)), atol=1e-6)
 
 
 def test_rotations_are_continuous(toy_category, wild):
