@@ -17,8 +17,8 @@ from dasr_blender.core.raster import silhouette
 
 pytest.importorskip("scipy")
 
+from dasr_blender.training.synth import bodies, clips, corrupt, subjects
 from dasr_blender.training.synth import camera as cameras
-from dasr_blender.training.synth import clips, corrupt, subjects
 from dasr_blender.training.synth.coat import random_coat
 from dasr_blender.training.synth.render import Light, NormalSolver, Renderer, RenderUnavailable
 
@@ -181,7 +181,7 @@ def test_random_bodies_stay_within_range_and_limits(category):
     low, high = category.morphology_range.T
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        subject = subjects.body_subject(rng, category, [a_rig(category, seed)], 3, 24.0)
+        subject = bodies.body_subject(rng, category, [a_rig(category, seed)], 3, 24.0)
         assert (subject.morphology >= low).all() and (subject.morphology <= high).all()
         from dasr_blender.core.rotation import quat_to_rotvec
 

@@ -25,11 +25,12 @@ from ...core.category import Category, load_category
 from ...core.files import sha256_of
 from ...core.motion import Motion
 from ...core.rotation import make_continuous
+from .bodies import body_subject
 from .camera import CameraConfig, random_camera
 from .coat import random_coat
 from .corrupt import CorruptConfig, background, exposure, mask_errors, occluders
 from .render import NormalSolver, Renderer, random_light
-from .subjects import MappedRig, Subject, body_subject, rig_subject
+from .subjects import MappedRig, Subject, rig_subject
 
 HELD_OUT = ("KhronosFox_textured", "sketchfab_rabbit", "Husky")
 _SIZES = ((320, 240), (320, 180), (288, 192), (256, 256), (240, 320))
