@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import math
 import os
 import sys
 import tempfile
@@ -19,22 +18,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import __version__
+from .arguments import parser
 from .core import DasrError
-from .protocol import CANCELLED, Canceller, Channel
+from .protocol import CANCELLED, Canceller, Channel, leave, quiet_full_disk
 
 if TYPE_CHECKING:
     from .clip import Subject
-    from .job import JobOptions
+    from .job import JobOptions, JobResult
 
-FORMATS = ("blend", "glb", "fbx", "usd", "bvh")
-DEFAULT_FORMATS = "blend,glb,fbx"
 JOB_SHARE = 0.85  # of the progress, when a scene is built after the job
 
 
 def console() -> None:
-    """Entry point of the console script."""
-    sys.exit(main(sys.argv[1:]))
+    """Entry point of the console script and of `python -m`."""
+    quiet_full_disk()
+    leave(main(sys.argv[1:]))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(stop.code or 0)
     with Channel(getattr(arguments, "json", False)) as channel:
         try:
-            return arguments.command(arguments, channel)
+            return COMMANDS[arguments.command](arguments, channel)
         except DasrError as error:
             channel.error(str(error))
         except KeyboardInterrupt:
@@ -55,91 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             channel.error(f"{reason} (details in {_write_trace(arguments)})")
     return 1
-
-
-def parser() -> argparse.ArgumentParser:
-    """The one command line."""
-    root = argparse.ArgumentParser(
-        prog="dasr", description="A video clip of an animal in, its mesh on an animated armature out."
-    )
-    root.add_argument("--version", action="version", version=f"dasr {__version__}")
-    commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_reconstruct(commands)
-    listing = commands.add_parser("categories", help="list the categories that are installed")
-    listing.set_defaults(command=categories)
-    doctor = commands.add_parser("doctor", help="check versions, models, execution providers and disk space")
-    doctor.set_defaults(command=run_doctor)
-    demo = commands.add_parser(
-        "demo-clip", help="render a small clip of a walking animal, with its true masks"
-    )
-    demo.add_argument("out", metavar="OUT", help="folder to write into")
-    demo.add_argument(
-        "--category", default="quadruped", metavar="NAME", help="name or folder (default: quadruped)"
-    )
-    demo.add_argument(
-        "--count", type=_positive_int, default=48, metavar="N", help="number of frames (default: 48)"
-    )
-    demo.set_defaults(command=demo_clip)
-    for command in (listing, doctor, demo):
-        command.add_argument("--json", action="store_true", help="print messages as JSON, one object a line")
-    return root
-
-
-def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
-    command = commands.add_parser(
-        "reconstruct",
-        help="from a clip to an animated rig",
-        description="Reconstruct the animal in CLIP: a video file, a folder of frames, or a pattern (shot.####.png).",
-    )
-    command.set_defaults(command=reconstruct)
-    command.add_argument("clip", metavar="CLIP")
-    command.add_argument(
-        "--category", default="quadruped", metavar="NAME", help="name or folder (default: quadruped)"
-    )
-    command.add_argument(
-        "--masks", metavar="DIR", help="folder with one mask image a frame (default: alpha, else automatic)"
-    )
-    command.add_argument(
-        "--frames",
-        type=_frames,
-        default=(None, None, 1),
-        metavar="A:B:S",
-        help="frames A to B, B left out, every S-th; counted from 0",
-    )
-    command.add_argument(
-        "--subject",
-        type=_subject,
-        metavar="X,Y|X,Y,W,H[@FRAME]",
-        help="a point on the animal, or a box round it, in pixels of the clip",
-    )
-    command.add_argument(
-        "--focal", type=_positive, metavar="PX", help="focal length in pixels (default: 1.2 × longer side)"
-    )
-    command.add_argument("--fps", type=_positive, metavar="F", help="frames a second, if the file is wrong")
-    command.add_argument(
-        "--place",
-        choices=("camera", "root", "ground"),
-        default="camera",
-        help="keep the camera still, or the animal's root, or put it on the ground (default: camera)",
-    )
-    command.add_argument(
-        "--formats",
-        type=_formats,
-        default=_formats(DEFAULT_FORMATS),
-        metavar="LIST",
-        help=f"of {','.join(FORMATS)}; none for motion.npz alone (default: {DEFAULT_FORMATS})",
-    )
-    command.add_argument(
-        "--names", choices=("neutral", "rigify"), default="neutral", help="names of the bones"
-    )
-    command.add_argument("--out", metavar="DIR", help="folder for the results (default: <clip>-dasr)")
-    command.add_argument(
-        "--overlay",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="write a video of the body over the clip",
-    )
-    command.add_argument("--json", action="store_true", help="print messages as JSON, one object a line")
 
 
 def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
@@ -168,9 +81,8 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
                 files["overlay"] = result.overlay_path
             seconds: dict[str, float] = {}
             if options.formats:
-                channel.progress(share, "scene", "Building the scene")
                 begin = time.perf_counter()
-                files |= _export(result, canceller)
+                files |= _export(result, channel, canceller)
                 seconds["scene"] = round(time.perf_counter() - begin, 3)
         except Cancelled:
             channel.error("Cancelled", cancelled=True)
@@ -224,25 +136,29 @@ def _job_options(arguments: argparse.Namespace) -> JobOptions:
     )
 
 
-def _export(result, canceller: Canceller) -> dict[str, Path]:
+def _export(result: JobResult, channel: Channel, canceller: Canceller) -> dict[str, Path]:
     """Build the scene in this process and write the formats asked for; returns format → file."""
     from .job import Cancelled
-    from .scene import build_scene, export_scene, plan_scene
+    from .scene.standalone import write_files
 
-    if canceller.asked():
-        raise Cancelled("Stopped as asked")
     options = result.options
-    plan = plan_scene(
+
+    def step(fraction: float, text: str) -> None:
+        if canceller.asked():
+            raise Cancelled("Stopped as asked")
+        channel.progress(JOB_SHARE + (1 - JOB_SHARE) * fraction, "scene", text)
+
+    return write_files(
         result.category,
         result.motion,
-        clip_path=str(Path(options.clip).resolve()),
+        clip_path=Path(options.clip).resolve(),
+        out_dir=Path(options.out),
+        formats=options.formats,
+        stem=options.stem,
         placement=options.place,
         names=options.names,
-        own_scene=True,
+        progress=step,
     )
-    built = build_scene(plan)
-    with result.workspace.guarding(Path(options.out)):
-        return export_scene(built, Path(options.out), options.formats, options.stem)
 
 
 def categories(arguments: argparse.Namespace, channel: Channel) -> int:
@@ -314,40 +230,6 @@ def demo_clip(arguments: argparse.Namespace, channel: Channel) -> int:
     return 0
 
 
-def _frames(text: str) -> tuple[int | None, int | None, int]:
-    parts = text.split(":")
-    try:
-        numbers = [int(part) if part else None for part in parts]
-    except ValueError:
-        numbers = []
-    if not 1 <= len(numbers) <= 3 or any(n is not None and n < 0 for n in numbers):
-        raise argparse.ArgumentTypeError(f"'{text}' is not A:B:S, such as 10:90 or ::2")
-    if len(numbers) == 1:  # one frame
-        first = numbers[0]
-        if first is None:
-            raise argparse.ArgumentTypeError("give a frame, or A:B:S")
-        return first, first + 1, 1
-    start, end, step = [*numbers, None][:3]
-    if step == 0 or (end is not None and end <= (start or 0)):
-        raise argparse.ArgumentTypeError(f"'{text}' holds no frame: A must be below B and S at least 1")
-    return start, end, step or 1
-
-
-def _subject(text: str) -> tuple[tuple[float, ...], int]:
-    place, _, frame = text.partition("@")
-    try:
-        numbers = tuple(float(part) for part in place.split(","))
-        number = int(frame) if frame else 0
-    except ValueError:
-        numbers, number = (), 0
-    whole = len(numbers) in (2, 4) and all(map(math.isfinite, numbers)) and number >= 0
-    if not whole or (len(numbers) == 4 and min(numbers[2:]) <= 0):
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is neither X,Y nor X,Y,W,H (then @FRAME for another frame than 0)"
-        )
-    return numbers, number
-
-
 def _to_subject(given: tuple[tuple[float, ...], int] | None) -> Subject | None:
     if given is None:
         return None
@@ -357,33 +239,6 @@ def _to_subject(given: tuple[tuple[float, ...], int] | None) -> Subject | None:
     if len(numbers) == 2:
         return Subject(frame=frame, point=(numbers[0], numbers[1]), box=None)
     return Subject(frame=frame, point=None, box=(numbers[0], numbers[1], numbers[2], numbers[3]))
-
-
-def _formats(text: str) -> tuple[str, ...]:
-    names = [part.strip().lower().lstrip(".") for part in text.split(",") if part.strip()]
-    if names in (["none"], []):
-        return ()
-    if names == ["all"]:
-        return FORMATS
-    if unknown := [name for name in names if name not in FORMATS]:
-        raise argparse.ArgumentTypeError(f"no format '{unknown[0]}'; there are {', '.join(FORMATS)} and none")
-    return tuple(dict.fromkeys(names))
-
-
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not (math.isfinite(value) and value > 0):
-        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
-    return value
-
-
-def _positive_int(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
-    return int(text)
 
 
 def _write_trace(arguments: argparse.Namespace) -> str:
@@ -399,3 +254,11 @@ def _write_trace(arguments: argparse.Namespace) -> str:
                 continue
     print(text, file=sys.stderr)
     return "the lines above"
+
+
+COMMANDS = {
+    "reconstruct": reconstruct,
+    "categories": categories,
+    "doctor": run_doctor,
+    "demo-clip": demo_clip,
+}

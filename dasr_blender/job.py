@@ -10,7 +10,7 @@ command line goes on to `scene/` in the same process.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -33,6 +33,7 @@ from .clip import (
 from .core import Category, DasrError, Motion, load_category
 from .core.camera import crop_info, default_focal
 from .core.files import sha256_of
+from .doubts import find_warnings
 from .predict import Prediction, Student, track
 from .workspace import Workspace, fingerprint
 
@@ -196,8 +197,10 @@ def run_job(
             mask_source=masks.source,
             interpolated=np.asarray(masks.interpolated, bool),
         )
-        result.warnings = list(clip.warnings) + find_warnings(
-            motion, result.interpolated, masks.boxes, clip.size
+        result.warnings = (
+            clip.warnings
+            + masks.warnings
+            + find_warnings(motion, result.interpolated, masks.boxes, clip.size)
         )
         if options.overlay:
             from .overlay import write_overlay
@@ -209,7 +212,7 @@ def run_job(
                 result.overlay_path = target
         return result
     finally:
-        workspace.clean()
+        workspace.close()
 
 
 def code_hash() -> str:
@@ -311,57 +314,3 @@ def _load_prediction(path: Path) -> Prediction | None:
     except (OSError, ValueError, KeyError):
         path.unlink(missing_ok=True)
         return None
-
-
-def find_warnings(
-    motion: Motion, interpolated: np.ndarray, boxes: np.ndarray, size: Sequence[int]
-) -> list[str]:
-    """Sentences on what makes this result less sure.
-
-    interpolated: (T,) bool, frames without a mask of their own; boxes: (T, 4) x0, y0, x1, y1 of the masks in a
-    picture of `size` (width, height).
-    """
-    found = []
-    count = len(motion.frame_index)
-    if count == 1:
-        found.append("the clip has one frame: the rig is static")
-    if interpolated.any():
-        found.append(
-            f"{int(interpolated.sum())} frames had no mask and were interpolated: frames "
-            f"{ranges(interpolated, motion.frame_index)}"
-        )
-    facing = facing_camera(motion)
-    if np.mean(np.abs(facing) > 0.85) > 0.8:
-        side = "the front" if np.median(facing) > 0 else "behind"
-        if (facing > 0.85).any() and (facing < -0.85).any():
-            side = "the front or behind"
-        found.append(f"the animal is seen only from {side}: side views work better")
-    unsure = motion.confidence < 0.35
-    if unsure.any():
-        found.append(f"low confidence in frames {ranges(unsure, motion.frame_index)}")
-    cut = ((boxes[:, :2] <= 1.0) | (boxes[:, 2:] >= np.asarray(size) - 1.0)).any(axis=1) & ~interpolated
-    if cut.mean() > 0.1:
-        found.append(
-            f"the animal is cut by the picture's edge in frames {ranges(cut, motion.frame_index)}: "
-            "what is out of sight is guessed"
-        )
-    return found
-
-
-def facing_camera(motion: Motion) -> np.ndarray:
-    """(T,) cosine of the angle between where the animal looks and the way to the camera: 1 seen from the front,
-    -1 from behind, 0 from a side."""
-    forward = -motion.camera_from_root[:, :3, 1]  # the body looks along its -Y
-    place = motion.camera_from_root[:, :3, 3]
-    to_camera = -place / np.maximum(np.linalg.norm(place, axis=1, keepdims=True), 1e-9)
-    return np.einsum("ti,ti->t", forward / np.linalg.norm(forward, axis=1, keepdims=True), to_camera)
-
-
-def ranges(chosen: np.ndarray, frame_index: np.ndarray) -> str:
-    """Chosen frames as text: `3-7, 12`; runs are of neighbours in the clip's used frames, at most six shown."""
-    places = np.flatnonzero(chosen)
-    runs = np.split(places, np.flatnonzero(np.diff(places) > 1) + 1)
-    texts = [
-        f"{frame_index[r[0]]}" if len(r) == 1 else f"{frame_index[r[0]]}-{frame_index[r[-1]]}" for r in runs
-    ]
-    return ", ".join(texts[:6]) + (f" and {len(texts) - 6} more" if len(texts) > 6 else "")

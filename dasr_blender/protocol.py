@@ -10,16 +10,36 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import stat
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 CANCELLED = 130  # exit status, as after Ctrl-C
 GRACE = 0.35  # seconds the work has to notice by itself before the process is ended
+
+
+def leave(status: int) -> NoReturn:
+    """End a process of our own at once.
+
+    With bpy loaded the interpreter's way out can hang for ever and prints about unfreed memory to stdout.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if (bpy := sys.modules.get("bpy")) is not None:
+        shutil.rmtree(bpy.app.tempdir, ignore_errors=True)
+        os._exit(status)
+    sys.exit(status)
+
+
+def quiet_full_disk() -> None:
+    """A file that could not be written fails again when it is thrown away; once is enough to say so."""
+    usual = sys.unraisablehook
+    sys.unraisablehook = lambda bad: None if isinstance(bad.exc_value, OSError) else usual(bad)
 
 
 class Channel:
@@ -114,13 +134,14 @@ class Canceller:
     def __init__(self, channel: Channel, listen: bool, tidy: Callable[[], None]) -> None:
         self._event = threading.Event()
         self._finished = threading.Event()
+        self._wake = threading.Event()  # of the two above
         self._channel, self._tidy, self._listen = channel, tidy, listen
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Canceller:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
-                self._handlers[number] = signal.signal(number, lambda *_: self._event.set())
+                self._handlers[number] = signal.signal(number, lambda *_: self._stop())
         if self._listen and _is_pipe(0):
             threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
@@ -128,12 +149,17 @@ class Canceller:
 
     def __exit__(self, *_: object) -> None:
         self._finished.set()
+        self._wake.set()
         for number, handler in self._handlers.items():
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
     def asked(self) -> bool:
         """Has somebody asked to stop?"""
         return self._event.is_set()
+
+    def _stop(self) -> None:
+        self._event.set()
+        self._wake.set()
 
     def _read(self) -> None:
         waiting = b""
@@ -144,13 +170,13 @@ class Canceller:
                 data = b""
             waiting += data
             if not data or b"cancel" in waiting.split(b"\n")[:-1]:
-                self._event.set()
+                self._stop()
                 return
             waiting = waiting.rpartition(b"\n")[2]
 
     def _watch(self) -> None:
         """Networks and exporters run for seconds without looking up; whole files alone are ever in place."""
-        self._event.wait()
+        self._wake.wait()
         if self._finished.is_set():
             return
         deadline = time.monotonic() + GRACE

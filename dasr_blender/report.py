@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import __version__
-from .job import JobResult
+
+if TYPE_CHECKING:
+    from .job import JobResult
 
 
 def versions() -> dict[str, str | None]:

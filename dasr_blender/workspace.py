@@ -14,7 +14,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Workspace:
     def __init__(self, out: Path, needed: int = 0) -> None:
         self.out = Path(out)
         self.hidden = self.out / HIDDEN
+        self._is_new = not self.out.exists()
         probe = self.hidden / f"probe-{os.getpid()}"
         try:
             self.hidden.mkdir(parents=True, exist_ok=True)
@@ -54,12 +55,16 @@ class Workspace:
             probe.unlink()
         except OSError as error:
             raise self._sentence(error, self.out) from error
-        self.clean()
+        remove_temporary(self.out)
         self.require(needed)
 
-    def clean(self) -> None:
-        """Remove the temporary files of a run that was killed."""
+    def close(self) -> None:
+        """Remove temporary files, and the folders if nothing came of the job."""
         remove_temporary(self.out)
+        with suppress(OSError):  # not empty
+            self.hidden.rmdir()
+            if self._is_new:
+                self.out.rmdir()
 
     def require(self, needed: int) -> None:
         """Raise DasrError unless `needed` bytes are free."""

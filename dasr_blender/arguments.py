@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line of `dasr`: its commands, options, and how their values are read."""
+
+from __future__ import annotations
+
+import argparse
+import math
+
+from . import __version__
+
+FORMATS = ("blend", "glb", "fbx", "usd", "bvh")
+DEFAULT_FORMATS = "blend,glb,fbx"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The one command line."""
+    root = argparse.ArgumentParser(
+        prog="dasr", description="A video clip of an animal in, its mesh on an animated armature out."
+    )
+    root.add_argument("--version", action="version", version=f"dasr {__version__}")
+    commands = root.add_subparsers(title="commands", required=True, dest="command", metavar="COMMAND")
+    _add_reconstruct(commands)
+    listing = commands.add_parser("categories", help="list the categories that are installed")
+    doctor = commands.add_parser("doctor", help="check versions, models, execution providers and disk space")
+    demo = commands.add_parser(
+        "demo-clip", help="render a small clip of a walking animal, with its true masks"
+    )
+    demo.add_argument("out", metavar="OUT", help="folder to write into")
+    demo.add_argument(
+        "--category", default="quadruped", metavar="NAME", help="name or folder (default: quadruped)"
+    )
+    demo.add_argument(
+        "--count", type=_positive_int, default=48, metavar="N", help="number of frames (default: 48)"
+    )
+    for command in (listing, doctor, demo):
+        command.add_argument("--json", action="store_true", help="print messages as JSON, one object a line")
+    return root
+
+
+def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "reconstruct",
+        help="from a clip to an animated rig",
+        description="Reconstruct the animal in CLIP: a video file, a folder of frames, or a pattern (shot.####.png).",
+    )
+    command.add_argument("clip", metavar="CLIP")
+    command.add_argument(
+        "--category", default="quadruped", metavar="NAME", help="name or folder (default: quadruped)"
+    )
+    command.add_argument(
+        "--masks", metavar="DIR", help="folder with one mask image a frame (default: alpha, else automatic)"
+    )
+    command.add_argument(
+        "--frames",
+        type=_frames,
+        default=(None, None, 1),
+        metavar="A:B:S",
+        help="frames A to B, B left out, every S-th; counted from 0",
+    )
+    command.add_argument(
+        "--subject",
+        type=_subject,
+        metavar="X,Y|X,Y,W,H[@FRAME]",
+        help="a point on the animal, or a box round it, in pixels of the clip",
+    )
+    command.add_argument(
+        "--focal", type=_positive, metavar="PX", help="focal length in pixels (default: 1.2 × longer side)"
+    )
+    command.add_argument("--fps", type=_positive, metavar="F", help="frames a second, if the file is wrong")
+    command.add_argument(
+        "--place",
+        choices=("camera", "root", "ground"),
+        default="camera",
+        help="keep the camera still, or the animal's root, or put it on the ground (default: camera)",
+    )
+    command.add_argument(
+        "--formats",
+        type=_formats,
+        default=_formats(DEFAULT_FORMATS),
+        metavar="LIST",
+        help=f"of {','.join(FORMATS)}; none for motion.npz alone (default: {DEFAULT_FORMATS})",
+    )
+    command.add_argument(
+        "--names", choices=("neutral", "rigify"), default="neutral", help="names of the bones"
+    )
+    command.add_argument("--out", metavar="DIR", help="folder for the results (default: <clip>-dasr)")
+    command.add_argument(
+        "--overlay",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="write a video of the body over the clip",
+    )
+    command.add_argument("--json", action="store_true", help="print messages as JSON, one object a line")
+
+
+def _frames(text: str) -> tuple[int | None, int | None, int]:
+    parts = text.split(":")
+    try:
+        numbers = [int(part) if part else None for part in parts]
+    except ValueError:
+        numbers = []
+    if not 1 <= len(numbers) <= 3 or any(n is not None and n < 0 for n in numbers):
+        raise argparse.ArgumentTypeError(f"'{text}' is not A:B:S, such as 10:90 or ::2")
+    if len(numbers) == 1:  # one frame
+        first = numbers[0]
+        if first is None:
+            raise argparse.ArgumentTypeError("give a frame, or A:B:S")
+        return first, first + 1, 1
+    start, end, step = [*numbers, None][:3]
+    if step == 0 or (end is not None and end <= (start or 0)):
+        raise argparse.ArgumentTypeError(f"'{text}' holds no frame: A must be below B and S at least 1")
+    return start, end, step or 1
+
+
+def _subject(text: str) -> tuple[tuple[float, ...], int]:
+    place, _, frame = text.partition("@")
+    try:
+        numbers = tuple(float(part) for part in place.split(","))
+        number = int(frame) if frame else 0
+    except ValueError:
+        numbers, number = (), 0
+    whole = len(numbers) in (2, 4) and all(map(math.isfinite, numbers)) and number >= 0
+    if not whole or (len(numbers) == 4 and min(numbers[2:]) <= 0):
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is neither X,Y nor X,Y,W,H (then @FRAME for another frame than 0)"
+        )
+    return numbers, number
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    names = [part.strip().lower().lstrip(".") for part in text.split(",") if part.strip()]
+    if names in (["none"], []):
+        return ()
+    if names == ["all"]:
+        return FORMATS
+    if unknown := [name for name in names if name not in FORMATS]:
+        raise argparse.ArgumentTypeError(f"no format '{unknown[0]}'; there are {', '.join(FORMATS)} and none")
+    return tuple(dict.fromkeys(names))
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number above 0")
+    return value
+
+
+def _positive_int(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
+    return int(text)

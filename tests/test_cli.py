@@ -1,0 +1,377 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line as a user meets it: its own process, exit status, what it prints and what it leaves."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tiny_predictor import save_tiny_category
+
+import dasr_blender
+from dasr_blender import cli
+from dasr_blender.core import Motion, load_category
+from dasr_blender.demo import DemoOptions, write_demo_clip
+
+ROOT = Path(__file__).resolve().parents[1]
+FRAMES = 8
+needs_mask_network = pytest.mark.skipif(importlib.util.find_spec("rembg") is None, reason="no u2netp weights")
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and limits")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a category and a clip with masks."""
+    home = tmp_path_factory.mktemp("home")
+    folder = save_tiny_category(home / "categories")
+    options = DemoOptions(frames=FRAMES, size=(192, 128), cycle=8)
+    write_demo_clip(home / "clip", load_category(folder), options)
+    return home
+
+
+def environment(home: Path) -> dict[str, str]:
+    return {**os.environ, "DASR_CATEGORIES": str(home / "categories"), "PYTHONPATH": str(ROOT)}
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "dasr_blender", *map(str, arguments)]
+
+
+def dasr(home: Path, *arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        env=environment(home),
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        stdin=subprocess.DEVNULL,
+        **options,
+    )
+
+
+def reconstruct(
+    home: Path, clip: object, out: Path, *more: object, **options
+) -> subprocess.CompletedProcess[str]:
+    return dasr(
+        home, "reconstruct", clip, "--category", "toy", "--formats", "none", "--out", out, *more, **options
+    )
+
+
+def left_behind(out: Path) -> list[str]:
+    """Results and half-written files in an output folder; finished stages of the job do not count."""
+    files = [p for p in out.rglob("*") if p.is_file()]
+    return sorted(p.name for p in files if p.parent.name != ".dasr" or ".part" in p.name)
+
+
+def assert_one_clear_line(done: subprocess.CompletedProcess[str], words: str) -> None:
+    assert done.returncode == 1, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert "Traceback" not in done.stderr
+    said = [line for line in lines if line.startswith("dasr: ")]
+    assert len(said) == 1 and lines[-1] == said[0], lines
+    assert re.search(words, said[0], re.IGNORECASE), said[0]
+    assert done.stdout == ""
+
+
+def test_motion_overlay_and_report(home: Path, tmp_path: Path) -> None:
+    done = reconstruct(home, home / "clip/walk.mp4", tmp_path, "--masks", home / "clip/masks")
+    assert done.returncode == 0, done.stderr
+    motion = Motion.load(tmp_path / "motion.npz")
+    assert len(motion) == FRAMES and tuple(motion.image_size) == (192, 128)
+    overlay = cv2.VideoCapture(str(tmp_path / "walk-overlay.mp4"))
+    assert overlay.get(cv2.CAP_PROP_FRAME_COUNT) == FRAMES
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {"versions", "category", "seconds", "confidence", "mask_iou", "focal", "warnings", "files"} <= set(
+        report
+    )
+    assert len(report["mask_iou"]) == FRAMES and report["focal"] == {"pixels": 230.4, "source": "assumed"}
+    assert set(report["files"]) == {"motion", "overlay", "report"}
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["motion", "overlay", "report"]
+    assert left_behind(tmp_path) == ["motion.npz", "report.json", "walk-overlay.mp4"]
+
+
+def test_frames_focal_and_rate_are_taken(home: Path, tmp_path: Path) -> None:
+    done = reconstruct(
+        home,
+        home / "clip/walk.mp4",
+        tmp_path,
+        "--masks",
+        home / "clip/masks",
+        "--frames",
+        "1:7:2",
+        "--focal",
+        "300",
+        "--fps",
+        "12",
+        "--no-overlay",
+    )
+    assert done.returncode == 0, done.stderr
+    motion = Motion.load(tmp_path / "motion.npz")
+    assert motion.frame_index.tolist() == [1, 3, 5] and motion.fps == 12
+    np.testing.assert_allclose(motion.focal_px, 300)
+    assert not (tmp_path / "walk-overlay.mp4").exists()
+
+
+def test_one_frame_gives_a_static_rig(home: Path, tmp_path: Path) -> None:
+    picture, mask = tmp_path / "one.png", tmp_path / "masks"
+    reader = cv2.VideoCapture(str(home / "clip/walk.mp4"))
+    cv2.imwrite(str(picture), reader.read()[1])
+    mask.mkdir()
+    shutil.copy(home / "clip/masks/00000.png", mask)
+    done = reconstruct(home, picture, tmp_path / "out", "--masks", mask)
+    assert done.returncode == 0, done.stderr
+    assert len(Motion.load(tmp_path / "out/motion.npz")) == 1
+    assert "the rig is static" in done.stderr
+
+
+def test_frames_without_a_mask_are_interpolated_and_reported(home: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    shutil.copytree(home / "clip/masks", masks)
+    cv2.imwrite(str(masks / "00003.png"), np.zeros((128, 192), np.uint8))
+    done = reconstruct(home, home / "clip/walk.mp4", tmp_path / "out", "--masks", masks, "--no-overlay")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out/report.json").read_text())["masks"]["interpolated_frames"] == [3]
+    assert "No mask in 1 of 8 frames" in done.stderr
+
+
+def test_very_large_frames_are_scaled(home: Path, tmp_path: Path) -> None:
+    for kind in ("frames", "masks"):
+        (tmp_path / kind).mkdir()
+    for i in range(2):
+        mask = cv2.imread(str(home / f"clip/masks/{i:05d}.png"), cv2.IMREAD_GRAYSCALE)
+        large = cv2.resize(mask, (8000, 500), interpolation=cv2.INTER_NEAREST)
+        cv2.imwrite(str(tmp_path / f"masks/{i}.png"), large)
+        cv2.imwrite(str(tmp_path / f"frames/{i}.jpg"), cv2.merge([large // 2 + 60] * 3))
+    done = reconstruct(
+        home, tmp_path / "frames", tmp_path / "out", "--masks", tmp_path / "masks", "--no-overlay"
+    )
+    assert done.returncode == 0, done.stderr
+    motion = Motion.load(tmp_path / "out/motion.npz")
+    assert tuple(motion.image_size) == (8000, 500)
+    np.testing.assert_allclose(motion.focal_px, 9600)
+
+
+def test_bad_input_ends_with_one_line_and_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    clip, masks, out = home / "clip/walk.mp4", home / "clip/masks", tmp_path / "out"
+    text = tmp_path / "notes.mp4"
+    text.write_text("this is no video\n" * 40)
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    short = tmp_path / "short"
+    short.mkdir()
+    shutil.copy(masks / "00000.png", short)
+    shutil.copy(masks / "00001.png", short)
+    empty = tmp_path / "empty"
+    shutil.copytree(masks, empty)
+    for path in empty.iterdir():
+        cv2.imwrite(str(path), np.zeros((128, 192), np.uint8))
+    broken = tmp_path / "broken"
+    shutil.copytree(home / "categories/toy", broken)
+    body = bytearray((broken / "body.npz").read_bytes())
+    body[len(body) // 2] ^= 0xFF
+    (broken / "body.npz").write_bytes(body)
+    cases = [
+        ((tmp_path / "nothing.mp4",), "nothing.mp4"),
+        ((text,), "notes.mp4"),
+        ((cut,), "cut.mp4"),
+        ((clip, "--masks", short), r"\b2\b.*\b8\b|\b8\b.*\b2\b"),
+        ((clip, "--masks", tmp_path / "nowhere"), "nowhere"),
+        ((clip, "--masks", empty), "mask|subject"),
+        ((clip, "--frames", "90:95", "--masks", masks), "frame"),
+        ((clip, "--category", "dragon"), "dragon.*toy"),
+        ((clip, "--category", broken), "body.npz.*SHA-256"),
+        ((clip, "--masks", masks, "--out", text / "below"), "cannot write.*--out"),
+    ]
+    for arguments, words in cases:
+        done = reconstruct(home, arguments[0], out, *arguments[1:])
+        assert_one_clear_line(done, words)
+        assert not out.exists(), arguments
+
+
+@needs_mask_network
+def test_a_clip_without_a_subject_is_refused(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    for i in range(2):
+        cv2.imwrite(str(tmp_path / f"frames/{i}.png"), np.full((96, 128, 3), 120, np.uint8))
+    assert_one_clear_line(reconstruct(home, tmp_path / "frames", tmp_path / "out"), "subject|animal|mask")
+    assert not (tmp_path / "out").exists()
+
+
+@posix
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(home: Path, tmp_path: Path) -> None:
+    import resource
+
+    def small() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+
+    done = reconstruct(
+        home, home / "clip/walk.mp4", tmp_path, "--masks", home / "clip/masks", preexec_fn=small
+    )
+    assert_one_clear_line(done, "space|written|write")
+    assert left_behind(tmp_path) == []
+
+
+def start(home: Path, out: Path, *more: object) -> subprocess.Popen[str]:
+    arguments = (
+        "reconstruct",
+        home / "clip/walk.mp4",
+        "--category",
+        "toy",
+        "--formats",
+        "none",
+        "--out",
+        out,
+        "--json",
+    )
+    return subprocess.Popen(
+        command(*arguments, *more),
+        env=environment(home),
+        cwd=home,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], stage: str) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if json.loads(line).get("stage") == stage:
+            return
+    raise AssertionError(f"no stage {stage}: {process.stderr.read() if process.stderr else ''}")
+
+
+def test_json_messages(home: Path, tmp_path: Path) -> None:
+    process = start(home, tmp_path, "--masks", home / "clip/masks")
+    out, _ = process.communicate(timeout=240)  # closes stdin at once, which asks it to stop
+    assert process.returncode == 130 and json.loads(out.splitlines()[-1]) == {
+        "type": "error",
+        "text": "Cancelled",
+        "cancelled": True,
+    }
+
+    process = start(home, tmp_path, "--masks", home / "clip/masks")
+    assert process.stdout is not None and process.stdin is not None
+    messages = [json.loads(line) for line in process.stdout]
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert {m["type"] for m in messages} <= {"progress", "log", "result"} and messages[-1]["type"] == "result"
+    fractions = [m["fraction"] for m in messages if m["type"] == "progress"]
+    assert fractions == sorted(fractions) and fractions[-1] == 1.0 and len(fractions) > 5
+    assert {"stage", "text"} <= set(messages[0])
+    assert Path(messages[-1]["motion"]).is_file() and set(messages[-1]["files"]) == {
+        "motion",
+        "overlay",
+        "report",
+    }
+
+
+@needs_mask_network
+@pytest.mark.parametrize("how", ["line", "close", "terminate"])
+def test_cancel_within_half_a_second(home: Path, tmp_path: Path, how: str) -> None:
+    process = start(home, tmp_path)
+    assert process.stdin is not None and process.stdout is not None
+    wait_for(process, "masks")
+    begin = time.monotonic()
+    if how == "line":
+        process.stdin.write("cancel\n")
+        process.stdin.flush()
+    elif how == "close":
+        process.stdin.close()
+    else:
+        process.terminate()
+    messages = [json.loads(line) for line in process.stdout]
+    took = time.monotonic() - begin
+    process.wait(30)
+    assert process.returncode == 130
+    assert messages[-1] == {"type": "error", "text": "Cancelled", "cancelled": True}
+    assert left_behind(tmp_path) == []
+    assert took < 2.0  # half a second on a machine that is not shared
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream:
+            stream.close()
+
+
+@posix
+def test_a_killed_run_is_resumed(home: Path, tmp_path: Path) -> None:
+    process = start(home, tmp_path, "--masks", home / "clip/masks")
+    wait_for(process, "track")
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    (tmp_path / ".dasr" / ".masks-0.aaaa.part.npz").write_bytes(b"half")
+    done = reconstruct(home, home / "clip/walk.mp4", tmp_path, "--masks", home / "clip/masks")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "report.json").read_text())["reused_stages"] == ["masks", "student"]
+    assert left_behind(tmp_path) == ["motion.npz", "report.json", "walk-overlay.mp4"]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="needs bpy")
+def test_every_format_is_written(home: Path, tmp_path: Path) -> None:
+    done = dasr(
+        home,
+        "reconstruct",
+        home / "clip/walk.mp4",
+        "--category",
+        "toy",
+        "--masks",
+        home / "clip/masks",
+        "--out",
+        tmp_path,
+        "--formats",
+        "all",
+        "--no-overlay",
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert {"blend", "glb", "fbx", "usd", "bvh", "motion", "report"} == set(report["files"])
+    for kind, path in report["files"].items():
+        assert Path(path).stat().st_size > 100, kind
+    assert len(done.stdout.splitlines()) == 7  # nothing that Blender prints
+
+
+def test_wrong_command_lines_have_status_2(capfd: pytest.CaptureFixture[str]) -> None:
+    for line in (
+        "",
+        "dance",
+        "reconstruct",
+        "reconstruct x --frames a:b",
+        "reconstruct x --frames 5:5",
+        "reconstruct x --frames 1:9:0",
+        "reconstruct x --subject 1,2,3",
+        "reconstruct x --subject 1,2,-3,4",
+        "reconstruct x --focal 0",
+        "reconstruct x --fps nan",
+        "reconstruct x --formats stl",
+        "reconstruct x --place moon",
+    ):
+        assert cli.main(line.split()) == 2, line
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_categories_and_doctor(home: Path) -> None:
+    listed = dasr(home, "categories", "--json")
+    rows = json.loads(listed.stdout)["categories"]
+    toy = next(row for row in rows if row["name"] == "toy")
+    assert toy["joints"] == 30 and toy["network"] and "leg_length" in toy["morphology"]
+    doctor = dasr(home, "doctor")
+    assert "CPUExecutionProvider" in doctor.stdout and "hashes verified" in doctor.stdout
+    assert "GB free" in doctor.stdout and "numpy" in doctor.stdout
+
+
+def test_versions_agree() -> None:
+    manifest = tomllib.loads((ROOT / "blender_manifest.toml").read_text(encoding="utf-8"))
+    assert manifest["version"] == dasr_blender.__version__

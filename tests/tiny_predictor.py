@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A predictor of a few kilobytes with the real one's inputs and outputs, for tests of what lies around it.
+
+Its answer is an animal seen from its right side that stands in the middle of the crop; the crop's mean colours
+move it a little, so that it is a function of its input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from toy import toy_category_in_memory
+
+from dasr_blender.core import Category, save_category
+from dasr_blender.core.rotation import matrix_to_sixd
+
+HYPOTHESES = 6
+# camera_from_body of an animal that looks to the picture's right: its -Y is the camera's +x, its Z is up
+RIGHT = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
+LEFT = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0], [-1.0, 0.0, 0.0]])
+
+
+def write_tiny_predictor(path: Path, category: Category) -> None:
+    """Write the ONNX file that fits `category`."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    joints, proportions = len(category.skeleton), len(category.morphology)
+    appearance = len(category.body.appearance_basis)
+    size = category.network.input_size
+    roots = matrix_to_sixd(np.stack([RIGHT, LEFT, *([RIGHT] * (HYPOTHESES - 2))])).reshape(HYPOTHESES, 6)
+    shapes = {
+        "root_rotation": ((HYPOTHESES, 6), roots),
+        # depth = focal / side * exp(w): a body 1.25 m long in a crop 1.2 times its box
+        "root_translation": ((HYPOTHESES, 3), np.tile([0.0, 0.0, np.log(1.5)], (HYPOTHESES, 1))),
+        "root_logprob": ((HYPOTHESES,), np.log([0.7, 0.1, 0.05, 0.05, 0.05, 0.05])),
+        "joint_rotations": ((joints, 6), np.tile([1.0, 0, 0, 0, 1, 0], (joints, 1))),
+        "morphology": ((proportions,), np.zeros(proportions)),
+        "appearance": ((appearance,), np.zeros(appearance)),
+        "joint_confidence": ((joints,), np.full(joints, 0.8)),
+    }
+    rng = np.random.default_rng(3)
+    nodes = [helper.make_node("ReduceMean", ["crops"], ["colour"], axes=[2, 3], keepdims=0)]
+    constants, outputs = [], []
+    for name, (shape, bias) in shapes.items():
+        count = int(np.prod(shape))
+        scale = 0.0 if name in ("root_logprob", "joint_confidence") else 0.02
+        constants += [
+            numpy_helper.from_array(rng.normal(0, scale, (4, count)).astype(np.float32), f"{name}_w"),
+            numpy_helper.from_array(np.asarray(bias, np.float32).reshape(count), f"{name}_b"),
+            numpy_helper.from_array(np.array([-1, *shape], np.int64), f"{name}_shape"),
+        ]
+        nodes += [
+            helper.make_node("Gemm", ["colour", f"{name}_w", f"{name}_b"], [f"{name}_flat"]),
+            helper.make_node("Reshape", [f"{name}_flat", f"{name}_shape"], [name]),
+        ]
+        outputs.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["T", *shape]))
+    inputs = [
+        helper.make_tensor_value_info("crops", onnx.TensorProto.FLOAT, ["T", 4, size, size]),
+        helper.make_tensor_value_info("crop_info", onnx.TensorProto.FLOAT, ["T", 3]),
+    ]
+    graph = helper.make_graph(nodes, "tiny", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(path))
+
+
+def save_tiny_category(folder: Path) -> Path:
+    """The toy category with a tiny predictor in `folder`/toy; returns that folder."""
+    category = toy_category_in_memory()
+    network = replace(
+        category.network,
+        outputs={
+            "root_rotation": ("T", HYPOTHESES, 6),
+            "root_translation": ("T", HYPOTHESES, 3),
+            "root_logprob": ("T", HYPOTHESES),
+            "joint_rotations": ("T", 30, 6),
+            "morphology": ("T", 11),
+            "appearance": ("T", 3),
+            "joint_confidence": ("T", 30),
+        },
+        temporal_radius=0,
+    )
+    category = replace(category, network=network)
+    folder = Path(folder) / "toy"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_tiny_predictor(folder / "predictor.onnx", category)
+    return save_category(category, folder)
