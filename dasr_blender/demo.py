@@ -197,7 +197,7 @@ def _shadow(back: Array, pixels: Array) -> Array:
     veil = np.zeros(back.shape[:2], np.float32)
     center = (int(0.5 * (low[0] + high[0])), int(high[1] - 0.02 * (high[1] - low[1])))
     axes = (max(int(0.42 * (high[0] - low[0])), 1), max(int(0.06 * (high[1] - low[1])), 1))
-    cv2.ellipse(veil, center, axes, 0, 0, 360, 1.0, -1)
+    cv2.ellipse(veil, center, axes, 0, 0, 360, (1.0,), -1)
     veil = cv2.GaussianBlur(veil, (0, 0), 4)
     return back * (1 - 0.3 * veil[..., None])
 

@@ -81,7 +81,9 @@ def make_report(
         "frame": [int(f) for f in motion.frame_index],
         "confidence": np.round(np.asarray(motion.confidence, float), 4).tolist(),
         "mask_iou": [_number(value) for value in motion.mask_iou],
-        "mean_mask_iou": _number(np.nanmean(motion.mask_iou)) if np.isfinite(motion.mask_iou).any() else None,
+        "mean_mask_iou": _number(float(np.nanmean(motion.mask_iou)))
+        if np.isfinite(motion.mask_iou).any()
+        else None,
         "warnings": list(result.warnings),
         "files": {kind: str(path) for kind, path in files.items()},
     }

@@ -56,7 +56,11 @@ class Workspace:
         except OSError as error:
             raise self._sentence(error, self.out) from error
         remove_temporary(self.out)
-        self.require(needed)
+        try:
+            self.require(needed)
+        except DasrError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Remove temporary files, and the folders if nothing came of the job."""

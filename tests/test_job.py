@@ -63,6 +63,7 @@ def test_too_little_space_is_said_before_the_work(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(workspace_module.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(DasrError, match=r"1 MB free.*50 MB"):
         Workspace(tmp_path / "out", needed=50_000_000)
+    assert not (tmp_path / "out").exists()
 
 
 def test_stages_are_kept_by_key(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ import numpy as np
 
 
 class _Frames(Protocol):
-    size: tuple[int, int]
+    @property
+    def size(self) -> tuple[int, int]: ...
 
     def __len__(self) -> int: ...
 
@@ -112,7 +113,7 @@ def sample_square(image: np.ndarray, center: np.ndarray, side: float, size: int)
         (size, size),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_CONSTANT,
-        borderValue=0,
+        borderValue=(0.0,),
     )
 
 
