@@ -13,7 +13,9 @@ from ...core import load_category, save_category
 def main(argv: Sequence[str] | None = None) -> int:
     """Build the bundle from `--assets`, or draw the sheets of a bundle that exists; returns the exit status."""
     parser = argparse.ArgumentParser(prog="dasr_blender.training body", description=__doc__)
-    parser.add_argument("--assets", type=Path, help="folder with Husky.glb, Fox.glb and Horse.glb; builds the body")
+    parser.add_argument(
+        "--assets", type=Path, help="folder with Husky.glb, Fox.glb and Horse.glb; builds the body"
+    )
     parser.add_argument("--output", type=Path, default=Path("models/quadruped"), help="the bundle's folder")
     parser.add_argument("--sheet", type=Path, help="write a picture of every proportion and of nine animals")
     parser.add_argument("--poses", type=Path, help="write a picture of the skin in strong poses")
@@ -26,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         category = quadruped(build_body(args.assets))
         save_category(category, args.output)
         body = category.body
-        print(f"{args.output}: {len(body.vertices)} vertices, {len(body.faces)} faces, {len(body.joints)} joints")
+        print(
+            f"{args.output}: {len(body.vertices)} vertices, {len(body.faces)} faces, {len(body.joints)} joints"
+        )
     if args.sheet or args.poses:
         from .sheet import morphology_sheet, pose_sheet, write_png
 

@@ -30,7 +30,9 @@ def mean_coat(vertices: np.ndarray, faces: np.ndarray, weights: np.ndarray) -> n
     up = 0.5 + 0.5 * vertex_normals(vertices, faces)[:, 2]
     back, side, belly = np.array([[0.31, 0.22, 0.15], [0.52, 0.39, 0.27], [0.86, 0.78, 0.67]])
     colour = np.where(
-        up[:, None] > 0.5, side + (back - side) * (2 * up[:, None] - 1), belly + (side - belly) * 2 * up[:, None]
+        up[:, None] > 0.5,
+        side + (back - side) * (2 * up[:, None] - 1),
+        belly + (side - belly) * 2 * up[:, None],
     )
     dark = 0.45 * _share(weights, "front_toe", "hind_toe") + 0.15 * _share(weights, "front_foot", "hind_foot")
     colour = colour * (1 - np.clip(dark, 0, 1))[:, None]

@@ -120,7 +120,7 @@ EARS = [NAMES.index("ear.L"), NAMES.index("ear.R")]
 
 
 def ears_only(vertices: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weights (V, J) with those of the ears taken from the skull, which is nearer to the ears' bones than to its own."""
+    """Weights (V, J) without the ears' hold on the skull, which lies nearer to their bones than to its own."""
     weights = weights.copy()
     for j in EARS:
         base, tip = point(REST, NAMES[j]), point(REST, "ear_tip" + NAMES[j][3:])
@@ -153,7 +153,8 @@ def build_body(assets: Path) -> Body:
     weights = heat_weights(vertices, faces, segments(REST), count, 1.0, sides)
     weights = ears_only(vertices, (weights + weights[mirror][:, swap]) / 2)
     weights = diffuse(weights, vertices, faces, 0.00004)
-    index, top = keep_four(weights)
+    skin = diffuse(weights, vertices, faces, 0.00010)
+    index, top = keep_four((skin + skin[mirror][:, swap]) / 2)
     soft = diffuse(weights, vertices, faces, BLUR)
     soft = with_sharp_ears(soft, weights)
     of_vertices, of_joints = morphology_bases(vertices, soft)

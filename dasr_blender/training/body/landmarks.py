@@ -107,7 +107,9 @@ def axis_end(name: str) -> str | None:
 def mirror_joints() -> np.ndarray:
     """Index of each joint's mirror image, (30,)."""
     swap = {"L": "R", "R": "L"}
-    return np.array([NAMES.index(n[:-1] + swap[n[-1]]) if n[-2:-1] == "." else i for i, n in enumerate(NAMES)])
+    return np.array(
+        [NAMES.index(n[:-1] + swap[n[-1]]) if n[-2:-1] == "." else i for i, n in enumerate(NAMES)]
+    )
 
 
 def segments(landmarks: dict[str, tuple[float, float, float]]) -> list[tuple[int, np.ndarray, np.ndarray]]:
@@ -120,7 +122,9 @@ def segments(landmarks: dict[str, tuple[float, float, float]]) -> list[tuple[int
         end = axis_end(name)
         if end is not None:
             rows.append((i, point(landmarks, name), point(landmarks, end)))
-    p = {n: point(landmarks, n) for n in ("root", "pelvis", "spine", "chest", "neck_1", "tail_1", "hind_upper")}
+    p = {
+        n: point(landmarks, n) for n in ("root", "pelvis", "spine", "chest", "neck_1", "tail_1", "hind_upper")
+    }
     unit = np.linalg.norm(p["hind_upper"] - point(landmarks, "front_upper")) / 0.61  # model units a metre
     drop = np.array([0, 0, -0.085]) * unit
     upper = [("root", "spine", "pelvis"), ("pelvis", "pelvis", "tail_1"), ("spine", "spine", "chest")]

@@ -44,23 +44,25 @@ COEFFICIENTS = (
 )
 
 PRESETS: dict[str, dict[str, float]] = {
-    "cat": dict(leg_length=-0.32, body_length=0.0, girth=-0.15, neck_length=-0.4, neck_girth=-0.15, head_size=0.1,
-                muzzle=-0.55, ear_size=0.1, tail_length=0.6, leg_girth=0.0),
-    "rabbit": dict(leg_length=-0.5, body_length=-0.25, girth=0.15, neck_length=-0.6, neck_girth=0.1, head_size=0.4,
-                   muzzle=-0.45, ear_size=1.6, tail_length=-0.7, leg_girth=0.15),
-    "dog": dict(neck_length=-0.1, muzzle=-0.15, leg_length=-0.05, tail_length=0.05),
-    "fox": dict(leg_length=-0.2, girth=-0.2, neck_length=-0.2, neck_girth=-0.15, ear_size=0.5, tail_length=0.7,
-                leg_girth=-0.2, muzzle=0.05),
-    "horse": dict(leg_length=0.22, girth=0.1, neck_length=0.35, neck_girth=0.1, muzzle=0.35, ear_size=-0.15,
-                  tail_length=0.55, head_size=-0.05),
-    "stag": dict(leg_length=0.3, girth=-0.05, neck_length=0.45, neck_girth=0.0, head_size=-0.1, muzzle=0.15,
-                 tail_length=-0.6, leg_girth=-0.25, ear_size=0.2),
-    "cow": dict(leg_length=-0.05, body_length=0.15, girth=0.4, neck_length=-0.05, neck_girth=0.3, muzzle=0.2,
-                ear_size=-0.1, tail_length=0.6, leg_girth=0.2, head_size=0.05),
-    "alpaca": dict(leg_length=0.15, body_length=-0.1, girth=0.1, neck_length=0.95, neck_girth=-0.15, head_size=-0.12,
-                   muzzle=-0.3, tail_length=-0.4, ear_size=0.1),
-    "camel": dict(leg_length=0.5, girth=0.15, neck_length=1.1, neck_girth=-0.1, head_size=-0.1, muzzle=0.3,
-                  ear_size=-0.5, tail_length=0.1, leg_girth=-0.05, hump=1.0),
+    "cat": {"leg_length": -0.32, "body_length": 0.0, "girth": -0.15, "neck_length": -0.4,
+        "neck_girth": -0.15, "head_size": 0.1, "muzzle": -0.55, "ear_size": 0.1, "tail_length": 0.6,
+        "leg_girth": 0.0},
+    "rabbit": {"leg_length": -0.5, "body_length": -0.25, "girth": 0.15, "neck_length": -0.6,
+        "neck_girth": 0.1, "head_size": 0.4, "muzzle": -0.45, "ear_size": 1.6, "tail_length": -0.7,
+        "leg_girth": 0.15},
+    "dog": {"neck_length": -0.1, "muzzle": -0.15, "leg_length": -0.05, "tail_length": 0.05},
+    "fox": {"leg_length": -0.2, "girth": -0.2, "neck_length": -0.2, "neck_girth": -0.15, "ear_size": 0.5,
+        "tail_length": 0.7, "leg_girth": -0.2, "muzzle": 0.05},
+    "horse": {"leg_length": 0.22, "girth": 0.1, "neck_length": 0.35, "neck_girth": 0.1, "muzzle": 0.35,
+        "ear_size": -0.15, "tail_length": 0.55, "head_size": -0.05},
+    "stag": {"leg_length": 0.3, "girth": -0.05, "neck_length": 0.45, "neck_girth": 0.0, "head_size": -0.1,
+        "muzzle": 0.15, "tail_length": -0.6, "leg_girth": -0.25, "ear_size": 0.2},
+    "cow": {"leg_length": -0.05, "body_length": 0.15, "girth": 0.4, "neck_length": -0.05, "neck_girth": 0.3,
+        "muzzle": 0.2, "ear_size": -0.1, "tail_length": 0.6, "leg_girth": 0.2, "head_size": 0.05},
+    "alpaca": {"leg_length": 0.15, "body_length": -0.1, "girth": 0.1, "neck_length": 0.95,
+        "neck_girth": -0.15, "head_size": -0.12, "muzzle": -0.3, "tail_length": -0.4, "ear_size": 0.1},
+    "camel": {"leg_length": 0.5, "girth": 0.15, "neck_length": 1.1, "neck_girth": -0.1, "head_size": -0.1,
+        "muzzle": 0.3, "ear_size": -0.5, "tail_length": 0.1, "leg_girth": -0.05, "hump": 1.0},
 }  # fmt: skip
 """Typical coefficients of nine animals."""
 
@@ -79,7 +81,9 @@ def bone_change(coefficient: str, joint: str) -> np.ndarray:
         axis = point(REST, end) - point(REST, joint)
         along = np.outer(axis, axis) / (axis @ axis)
     if coefficient == "leg_length" and base in SHAFTS:
-        return along if base.startswith("front") else 0.9 * along  # so that all four feet reach the same ground
+        return (
+            along if base.startswith("front") else 0.9 * along
+        )  # so that all four feet reach the same ground
     if coefficient == "leg_girth" and base in SHAFTS:
         return (0.6 if base in UPPER else 1.0) * (eye - along)
     if coefficient == "leg_girth" and base in ("front_toe", "hind_toe"):

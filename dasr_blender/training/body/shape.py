@@ -94,7 +94,9 @@ def blend(fields: list[np.ndarray], ears: np.ndarray, rounding: float = 0.9) -> 
     mean = sum(np.clip(f, -0.06, 0.06) for f in fields) / len(fields)
     mean = ndimage.gaussian_filter(mean, rounding)
     ear = ndimage.gaussian_filter(np.clip(ears, -0.06, 0.06), 0.8)
-    grid = np.stack(np.meshgrid(*(LOW[i] + CELL * np.arange(mean.shape[i]) for i in range(3)), indexing="ij"), -1)
+    grid = np.stack(
+        np.meshgrid(*(LOW[i] + CELL * np.arange(mean.shape[i]) for i in range(3)), indexing="ij"), -1
+    )
     base, tip = point(REST, "ear"), point(REST, "ear_tip")
     folded = np.abs(grid[..., 0]), grid[..., 1], grid[..., 2]
     reach, _ = segment_distance(np.stack(folded, -1).reshape(-1, 3), base, tip + 0.1 * (tip - base))
@@ -142,7 +144,9 @@ def rim_edges(faces: np.ndarray) -> np.ndarray:
 def split_rim(vertices: np.ndarray, faces: np.ndarray, longest: float) -> tuple[np.ndarray, np.ndarray]:
     """Halve rim edges until none is longer than `longest`; the remesher below keeps the rim as it finds it."""
     points, triangles = list(vertices), [tuple(f) for f in faces]
-    owner = {tuple(sorted(e)): i for i, f in enumerate(triangles) for e in zip(f, (*f[1:], f[0]), strict=True)}
+    owner = {
+        tuple(sorted(e)): i for i, f in enumerate(triangles) for e in zip(f, (*f[1:], f[0]), strict=True)
+    }
     queue = [tuple(sorted(map(int, e))) for e in rim_edges(faces)]
     while queue:
         edge = queue.pop()
@@ -156,7 +160,12 @@ def split_rim(vertices: np.ndarray, faces: np.ndarray, longest: float) -> tuple[
         triangles[owner[edge]] = (apex, a, middle)
         triangles.append((apex, middle, b))
         first, second = owner[edge], len(triangles) - 1
-        for pair, where in (((a, middle), first), ((middle, b), second), ((apex, b), second), ((apex, a), first)):
+        for pair, where in (
+            ((a, middle), first),
+            ((middle, b), second),
+            ((apex, b), second),
+            ((apex, a), first),
+        ):
             # an inner edge's owner does not matter, a rim edge has only this one
             owner[tuple(sorted(pair))] = where
         queue += [tuple(sorted((a, middle))), tuple(sorted((middle, b)))]
@@ -179,7 +188,9 @@ def even_mesh(vertices: np.ndarray, faces: np.ndarray, edge: float) -> tuple[np.
     return onto_surface(mesh, big, faces, vertices), triangles.astype(int)
 
 
-def onto_surface(points: np.ndarray, surface: np.ndarray, faces: np.ndarray, values: np.ndarray) -> np.ndarray:
+def onto_surface(
+    points: np.ndarray, surface: np.ndarray, faces: np.ndarray, values: np.ndarray
+) -> np.ndarray:
     """Carry per-vertex `values` (V, C) of a fine surface to points (N, 3) by their closest triangle."""
     centres = surface[faces].mean(1)
     _, near = cKDTree(centres).query(points, k=12)

@@ -60,7 +60,12 @@ def pose(category: Category, rotations: Rotations) -> np.ndarray:
 
 
 def draw(
-    vertices: np.ndarray, faces: np.ndarray, colours: np.ndarray, azimuth: float, size: tuple[int, int], metres: float
+    vertices: np.ndarray,
+    faces: np.ndarray,
+    colours: np.ndarray,
+    azimuth: float,
+    size: tuple[int, int],
+    metres: float,
 ) -> np.ndarray:
     """Shaded picture (h, w, 3) uint8; azimuth 0 looks at the left side, pi/2 at the face; `metres` wide."""
     c, s = np.cos(azimuth), np.sin(azimuth)
@@ -75,13 +80,15 @@ def draw(
     pixels = np.concatenate([camera[:, :2] * scale + np.array(size) / 2, camera[:, 2:] + 10], 1)
     raster = rasterize(pixels[None], faces, size)
     normals = vertex_normals(vertices, faces)
-    light = np.clip(normals @ (toward * 0.55 + [0, 0, 0.7]), 0, 1) * 0.75 + 0.3
+    light = np.clip(normals @ (toward * 0.75 + [0, 0, 0.3]), 0, 1) * 0.65 + 0.45
     picture = np.asarray(raster.interpolate(np.clip(colours * light[:, None], 0, 1)))[0]
     mask = np.asarray(raster.mask)[0]
     return np.where(mask[..., None], 255 * picture**0.8, 242).astype(np.uint8)
 
 
-def tile(category: Category, vertices: np.ndarray, label: str, size: int = 150, metres: float = 2.1) -> np.ndarray:
+def tile(
+    category: Category, vertices: np.ndarray, label: str, size: int = 150, metres: float = 1.75
+) -> np.ndarray:
     """Side and three-quarter view beside each other with a label below, (size, 2·size, 3)."""
     import cv2
 
