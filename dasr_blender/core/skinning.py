@@ -49,36 +49,53 @@ def dual_quaternion(vertices: Array, skin_index: Array, skin_weight: Array, tran
 
     Kavan et al., "Geometric Skinning with Approximate Dual Quaternion Blending", TOG 2008.
     """
-    vertices = np.asarray(vertices)
+    vertices, skin_index = np.asarray(vertices), np.asarray(skin_index)
     dtype = vertices.dtype if vertices.dtype.kind == "f" else np.dtype(np.float64)
     transforms = np.asarray(transforms, dtype=np.float64)
-    frames = len(transforms)
+    frames, joints = transforms.shape[:2]
     real = matrix_to_quat(transforms[..., :3, :3])  # (T, J, 4)
     shift = np.concatenate([np.zeros(real.shape[:-1] + (1,)), transforms[..., :3, 3]], axis=-1)
     pairs = np.concatenate([real, 0.5 * quat_multiply(shift, real)], axis=-1)  # (T, J, 8)
-    per_frame = np.broadcast_to(vertices, (frames,) + vertices.shape[-2:])
-    posed = np.empty(per_frame.shape, dtype)
-    # The strongest influence decides which of q and -q the others are summed as.
-    order = np.argsort(-np.asarray(skin_weight), axis=1, kind="stable")
-    index = np.take_along_axis(np.asarray(skin_index), order, axis=1)
-    weight = np.take_along_axis(np.asarray(skin_weight, dtype=np.float64), order, axis=1)
+    # q and -q are the same rotation; which of them is summed is decided by the vertex's strongest influence,
+    # so all vertices with the same strongest joint share the signs, and are one product.
+    signs = np.where(real @ np.swapaxes(real, 1, 2) < 0, -1.0, 1.0)  # (T, J, J)
+    weights = dense_weights(skin_index, skin_weight, joints).astype(dtype)
+    pivot = np.take_along_axis(skin_index, np.argmax(skin_weight, axis=1)[:, None], axis=1)[:, 0]
+    order = np.argsort(pivot, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(pivot[order])) + 1)
+    points = np.moveaxis(vertices[..., order, :], -1, 0).astype(dtype, copy=False)  # (3, V) or (3, T, V)
+    posed = np.empty((frames, len(order), 3), dtype)
     for start in range(0, frames, _FRAMES_AT_ONCE):
         part = slice(start, start + _FRAMES_AT_ONCE)
-        pivot = pairs[part][:, index[:, 0]]  # (t, V, 8)
-        blended = pivot * weight[:, :1]
-        for k in range(1, index.shape[1]):
-            used = np.flatnonzero(weight[:, k] > 0)
-            other = pairs[part][:, index[used, k]]
-            dots = np.einsum("tvq,tvq->tv", other[..., :4], pivot[:, used, :4])
-            blended[:, used] += other * (np.where(dots < 0, -1.0, 1.0) * weight[used, k])[..., None]
-        posed[part] = _apply(blended, per_frame[part])
+        count = len(pairs[part])
+        blended = np.empty((8, count, len(order)), dtype)
+        done = 0
+        for group in groups:
+            signed = (pairs[part] * signs[part, pivot[group[0]], :, None]).transpose(2, 0, 1).astype(dtype)
+            product = signed.reshape(8 * count, joints) @ weights[group].T
+            blended[:, :, done : done + len(group)] = product.reshape(8, count, len(group))
+            done += len(group)
+        posed[part, order] = _apply(blended, points[:, part] if points.ndim == 3 else points)
     return posed
 
 
 def _apply(pairs: Array, points: Array) -> Array:
-    """Rigid motions ``(..., 8)``, not yet normalised, applied to points ``(..., 3)``."""
-    pairs = pairs / np.linalg.norm(pairs[..., :4], axis=-1, keepdims=True)
-    w, axis = pairs[..., :1], pairs[..., 1:4]
-    dual_w, dual_axis = pairs[..., 4:5], pairs[..., 5:]
-    rotated = points + 2 * np.cross(axis, np.cross(axis, points) + w * points)
-    return rotated + 2 * (w * dual_axis - dual_w * axis + np.cross(axis, dual_axis))
+    """Rigid motions ``(8, ...)``, not yet normalised, applied to points ``(3, ...)``; returns ``(..., 3)``.
+
+    With the real part (w, a) and the dual part (e, d), both divided by |(w, a)|, the formula is
+    ``p + 2 (a × (a × p + w p) + w d − e a + a × d)``; the two crosses with a are one.
+    """
+    w, ax, ay, az, e, dx, dy, dz = pairs
+    px, py, pz = points
+    cx = ay * pz - az * py + w * px + dx
+    cy = az * px - ax * pz + w * py + dy
+    cz = ax * py - ay * px + w * pz + dz
+    scale = 2 / (w * w + ax * ax + ay * ay + az * az)
+    return np.stack(
+        [
+            px + scale * (ay * cz - az * cy + w * dx - e * ax),
+            py + scale * (az * cx - ax * cz + w * dy - e * ay),
+            pz + scale * (ax * cy - ay * cx + w * dz - e * az),
+        ],
+        axis=-1,
+    )
