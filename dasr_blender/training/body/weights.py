@@ -88,9 +88,17 @@ def diffuse(weights: np.ndarray, vertices: np.ndarray, faces: np.ndarray, time: 
 
 
 def keep_four(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The four largest weights of each vertex, normalised: indices (V, 4) int32 and weights (V, 4) float32."""
-    index = np.argsort(-weights, axis=1, kind="stable")[:, :4]
+    """The four largest weights of each vertex, normalised: indices (V, 4) int32 and weights (V, 4) float32.
+
+    Two that tie for the last place are both dropped: they are a left and a right joint on the middle line,
+    and keeping one would make the skin lopsided.
+    """
+    order = np.argsort(-weights, axis=1, kind="stable")
+    index = order[:, :4]
     top = np.take_along_axis(weights, index, 1)
-    top = np.where(top < 0.01, 0, top)
+    fifth = np.take_along_axis(weights, order[:, 4:5], 1)
+    keep = (top >= 0.01) & (top > fifth + 1e-6)
+    keep[:, 0] = True
+    top = np.where(keep, top, 0)
     top = top / top.sum(1, keepdims=True)
-    return np.where(top > 0, index, 0).astype(np.int32), top.astype(np.float32)
+    return np.where(keep, index, 0).astype(np.int32), top.astype(np.float32)
