@@ -50,7 +50,7 @@ class DemoOptions:
     cycle: int = 24
     yaw: float = 0.35
     pitch: float = 0.16
-    distance: float = 2.7
+    distance: float = 3.6
     focal: float = 1.2
     morphology: tuple[tuple[str, float], ...] = ()
     seed: int = 7
@@ -104,7 +104,7 @@ def demo_motion(category: Category, options: DemoOptions) -> Motion:
     height = -vertices[:, :, 2].min(axis=1)  # the lowest foot stands on the ground
     leg = float(height.mean())
     stride = 2 * leg * np.sin(SWING) / DUTY  # metres a cycle, so that standing feet stay
-    travelled = stride * (np.arange(options.frames) - 0.5 * (options.frames - 1)) / options.cycle
+    travelled = stride * (np.arange(options.frames) - 0.55 * (options.frames - 1)) / options.cycle
     # World: x right, y away from the camera, z up. The body looks along its -Y.
     heading = np.array([np.cos(options.yaw), -np.sin(options.yaw), 0.0])
     world = np.tile(np.eye(4), (options.frames, 1, 1))
