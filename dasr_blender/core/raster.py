@@ -21,6 +21,7 @@ Array = np.ndarray
 NEAR = 1e-3  # metres
 _TRIANGLES_AT_ONCE = 1 << 15  # keeps the temporaries in cache
 _PIXELS_AT_ONCE = 1 << 20
+_HITS_AT_ONCE = 1 << 14
 
 
 class Raster:
@@ -56,15 +57,21 @@ class Raster:
         (Olano & Greer, "Triangle Scan Conversion Using 2D Homogeneous Coordinates", 1997).
         """
         batch, row, column = self.hits
-        corners = self._pixels[batch[:, None], self._faces[self.face[batch, row, column]]].astype(np.float64)
-        point = np.stack([column + 0.5, row + 0.5], axis=-1)
-        depth = corners[..., 2]
-        # Relative to the pixel, the determinants are 2D cross products times two depths.
-        x, y = (corners[..., k] - point[:, None, k] for k in range(2))
-        after, last = [1, 2, 0], [2, 0, 1]
-        weight = (x[:, after] * y[:, last] - x[:, last] * y[:, after]) * depth[:, after] * depth[:, last]
-        total = weight.sum(axis=1, keepdims=True)
-        return weight / np.where(total == 0, 1, total)
+        table = np.moveaxis(np.asarray(self._pixels, dtype=np.float64), -1, 0)  # (3, B, V)
+        found = np.empty((len(batch), 3))
+        for start in range(0, len(batch), _HITS_AT_ONCE):
+            part = slice(start, start + _HITS_AT_ONCE)
+            corner = self._faces[self.face[batch[part], row[part], column[part]]].T  # (3, n)
+            x, y, z = table[:, batch[part], corner]
+            # Relative to the pixel, the determinants are 2D cross products times two depths.
+            x -= column[part] + 0.5
+            y -= row[part] + 0.5
+            x *= z
+            y *= z
+            weight = np.stack([x[i] * y[j] - x[j] * y[i] for i, j in ((1, 2), (2, 0), (0, 1))])
+            total = weight.sum(axis=0)
+            found[part] = (weight / np.where(total == 0, 1, total)).T
+        return found
 
     @cached_property
     def bary(self) -> Array:
@@ -78,10 +85,13 @@ class Raster:
         attribute = np.asarray(attribute)
         batch, row, column = self.hits
         corner = self._faces[self.face[batch, row, column]]
-        values = attribute[corner] if attribute.ndim == 2 else attribute[batch[:, None], corner]
         dtype = attribute.dtype if attribute.dtype.kind == "f" else np.dtype(np.float32)
+        values = np.zeros((len(batch), attribute.shape[-1]), dtype)
+        for k in range(3):
+            ends = attribute[corner[:, k]] if attribute.ndim == 2 else attribute[batch, corner[:, k]]
+            values += ends * self.hit_bary[:, k, None].astype(dtype)
         picture = np.zeros(self.face.shape + attribute.shape[-1:], dtype)
-        picture[batch, row, column] = np.einsum("nk,nkc->nc", self.hit_bary, values)
+        picture[batch, row, column] = values
         return picture
 
 
