@@ -42,7 +42,8 @@ def write_files(
         set_scene_range=True,
         own_scene=True,
     )
-    bpy.ops.wm.read_factory_settings(use_empty=True)
+    # Not read_factory_settings: inside Blender that would unregister the add-on this runs in.
+    bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     built = build_scene(plan)
     files: dict[str, Path] = {}
     for number, kind in enumerate(formats):
