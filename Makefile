@@ -26,13 +26,9 @@ $(VENV)/.installed-test: pyproject.toml $(VENV)/.installed-blender | $(PY)
 	$(PIP) install -q -e '.[blender,train,test]'
 	@touch $@
 
-$(VENV)/.installed-lint: pyproject.toml | $(PY)
-	$(PIP) install -q -e '.[test]'
-	@touch $@
-
 ifdef CLIP
 demo: $(VENV)/.installed-blender
-	@$(PY) -m dasr_blender reconstruct "$(CLIP)" --out "$(DEMO)/$(basename $(notdir $(CLIP)))" --formats blend,glb,fbx
+	@$(PY) -m dasr_blender reconstruct "$(CLIP)" --out "$(DEMO)/$$(basename "$(CLIP)" | sed 's/\.[^.]*$$//')" --formats blend,glb,fbx
 else
 demo: $(VENV)/.installed-blender
 	@$(PY) -m dasr_blender demo-clip $(DEMO)/clip

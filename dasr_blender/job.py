@@ -108,6 +108,11 @@ class JobResult:
     mask_source: str = ""
     interpolated: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
 
+    @property
+    def motion_seconds(self) -> float:
+        """Wall time from the clip to the motion; the overlay is an export."""
+        return sum(time for stage, time in self.seconds.items() if stage != "overlay")
+
 
 def clip_stem(clip: str) -> str:
     """`shots/dog.mp4` → `dog`; `shots/dog/frames` → `dog-frames`; `shots/dog.####.png` → `dog`."""

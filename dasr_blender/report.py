@@ -67,7 +67,7 @@ def make_report(
         "category": {"name": category.name, "version": str(category.version), "files": category.hashes},
         "options": asdict(result.options),
         "seconds": {**times, "total": round(sum(times.values()), 3)},
-        "frames_per_second": round(frames / max(sum(result.seconds.values()), 1e-9), 2),
+        "frames_per_second": round(frames / max(result.motion_seconds, 1e-9), 2),
         "reused_stages": result.reused,
         "focal": {"pixels": round(float(np.mean(motion.focal_px)), 2), "source": result.focal_source},
         "masks": {
