@@ -63,11 +63,11 @@ def main_child(skeleton: Skeleton, joint: int) -> int | None:
 
 
 def _tip(own: np.ndarray, joint: np.ndarray) -> np.ndarray | None:
-    """Middle of the fifth of the joint's own vertices (N, 3) farthest from it, None when there are too few."""
+    """Middle of the far end of the joint's own vertices (N, 3), None when there are too few."""
     if len(own) < 4:
         return None
     distance = np.linalg.norm(own - joint, axis=1)
-    return own[distance >= np.quantile(distance, 0.8)].mean(0)
+    return own[distance >= 0.9 * distance.max()].mean(0)
 
 
 def bone_tails(skeleton: Skeleton, joints: np.ndarray, vertices: np.ndarray, owner: np.ndarray) -> np.ndarray:

@@ -20,9 +20,10 @@ IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".
 
 @dataclass(frozen=True)
 class Background:
-    """The clip behind the camera. `path` is the movie or the first image of the sequence; the scene frame
-    `start_frame` shows the file's frame number `first` (counted from 0)."""
+    """The clip behind the camera, called `name` in Blender. `path` is the movie or the first image of the
+    sequence; the scene frame `start_frame` shows the file's frame number `first` (counted from 0)."""
 
+    name: str
     path: Path
     sequence: bool
     start_frame: int
@@ -73,38 +74,45 @@ def intrinsics(
 
 
 def find_background(
-    clip_path: str | Path, start_frame: int, frame_index: np.ndarray
+    name: str, clip_path: str | Path, start_frame: int, frame_index: np.ndarray
 ) -> tuple[Background | None, str]:
     """The file that Blender is to show, and a warning when it cannot be right ("" otherwise).
 
     Args:
+        name: what to call it in Blender.
         clip_path: movie, folder of images, or a pattern of images with #, % or *.
         start_frame: scene frame of the first frame.
         frame_index: (T,) frame numbers within the clip, from 0.
     """
     path = Path(clip_path)
-    text = str(clip_path)
     first = int(frame_index[0])
     if path.is_file() and path.suffix.lower() not in IMAGE_SUFFIXES:
-        return Background(path.resolve(), False, start_frame, first), ""
-    if path.is_dir():
-        images = [
-            p for p in path.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")
-        ]
-    elif path.is_file():
-        images = [path]
-    else:
-        name = re.sub(r"%0?\d*d|#+", "*", path.name)
-        images = (
-            [p for p in path.parent.glob(name) if p.suffix.lower() in IMAGE_SUFFIXES] if "*" in name else []
-        )
+        return Background(name, path.resolve(), False, start_frame, first), ""
+    images = _images(path)
     if not images:
-        return None, f"{text} is no movie or folder of images, so the camera has no background"
-    images.sort(key=lambda p: [int(s) if s.isdigit() else s.lower() for s in re.split(r"(\d+)", p.name)])
+        return None, f"{clip_path} is no movie or folder of images, so the camera has no background."
     numbers = [int(digits[-1]) if (digits := re.findall(r"\d+", p.stem)) else -1 for p in images]
     if len(images) > 1 and np.any(np.diff(numbers) != 1):
-        return None, f"the images in {text} are not numbered one by one, so the camera has no background"
-    return Background(images[0].resolve(), True, start_frame, first), ""
+        return (
+            None,
+            f"The images in {clip_path} are not numbered one by one, so the camera has no background.",
+        )
+    return Background(name, images[0].resolve(), True, start_frame, first), ""
+
+
+def _images(path: Path) -> list[Path]:
+    """Images of a folder, of a pattern, or the one itself, shot9 before shot10."""
+    pattern = re.sub(r"%0?\d*d|#+", "*", path.name)
+    if path.is_dir():
+        found = list(path.iterdir())
+    elif path.is_file():
+        found = [path]
+    else:
+        found = list(path.parent.glob(pattern)) if "*" in pattern else []
+    images = [p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
+    return sorted(
+        images, key=lambda p: [int(s) if s.isdigit() else s.lower() for s in re.split(r"(\d+)", p.name)]
+    )
 
 
 def _movie_clip(background: Background) -> bpy.types.MovieClip:
@@ -117,6 +125,7 @@ def _movie_clip(background: Background) -> bpy.types.MovieClip:
         if same and clip.frame_start - clip.frame_offset == background.start_frame - background.first:
             return clip
     clip = bpy.data.movieclips.load(str(background.path), check_existing=False)
+    clip.name = background.name
     clip.frame_start = background.start_frame
     clip.frame_offset = background.first
     return clip

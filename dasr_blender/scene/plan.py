@@ -102,7 +102,7 @@ def plan_scene(
         confidence=np.clip(np.nan_to_num(motion.confidence), 0, 1),
         interpolation="BEZIER" if np.any(np.diff(frames) > 1) else "LINEAR",
     )
-    camera, warning = _plan_camera(motion, world, frames, clip_path, length, f"{name} camera")
+    camera, warning = _plan_camera(motion, world, frames, clip_path, length, name)
     return ScenePlan(
         name=name,
         frames=frames,
@@ -237,9 +237,9 @@ def _plan_camera(
     depth = motion.camera_from_root[:, 2, 3]
     background, warning = None, ""
     if clip_path is not None:
-        background, warning = find_background(clip_path, int(frames[0]), motion.frame_index)
+        background, warning = find_background(name, clip_path, int(frames[0]), motion.frame_index)
     return CameraPlan(
-        name=name,
+        name=f"{name} camera",
         location=poses[:, :3, 3],
         rotation=make_continuous(matrix_to_quat(poses[:, :3, :3])),
         lens_mm=lens[:1] if np.ptp(lens) < 1e-6 * lens[0] else lens,

@@ -142,11 +142,11 @@ def test_background_of_sequences(tmp_path: Path):
         (tmp_path / f"shot{i}.png").write_bytes(b"x")
     (tmp_path / "notes.txt").write_bytes(b"x")
     for clip in (tmp_path, tmp_path / "shot##.png", tmp_path / "shot%02d.png"):
-        found, warning = find_background(clip, 5, np.array([2, 3]))
+        found, warning = find_background("c", clip, 5, np.array([2, 3]))
         assert found is not None and not warning
         assert (found.path.name, found.sequence, found.start_frame, found.first) == ("shot8.png", True, 5, 2)
     (tmp_path / "shot9.png").unlink()
-    found, warning = find_background(tmp_path, 1, np.array([0]))
+    found, warning = find_background("c", tmp_path, 1, np.array([0]))
     assert found is None and "numbered" in warning
-    found, warning = find_background(tmp_path / "gone.mp4", 1, np.array([0]))
+    found, warning = find_background("c", tmp_path / "gone.mp4", 1, np.array([0]))
     assert found is None and "gone.mp4" in warning
