@@ -227,3 +227,66 @@ def test_dispatcher_names_every_command_and_refuses_others(capsys):
     assert all(name in shown for name in COMMANDS)
     assert main(["no-such"]) == 2
     assert "no-such" in capsys.readouterr().err
+
+
+def test_a_mapped_rig_comes_in_the_categorys_units(category, tmp_path, monkeypatch):
+    """A rig stored twice as large as the body, with its mapping, must lie where its labels say."""
+    pytest.importorskip("torch")
+    from dasr_blender.training.synth import mapped, mapping, rig, rigs
+
+    known = a_rig(category, seed=4)
+    joints = category.body.shaped(known.morphology)[1]
+    names, count = category.skeleton.names, len(category.skeleton)
+    rest = np.tile(np.eye(4), (count, 1, 1))
+    rest[:, :3, 3] = 2 * joints
+    pose = known.skin_pose.copy()
+    pose[..., :3, 3] *= 2
+    np.savez(
+        tmp_path / "made.npz",
+        vertices=2 * known.vertices,
+        faces=known.faces,
+        colours=known.colours,
+        point_index=np.arange(len(known.vertices)),
+        skin_index=known.skin_index,
+        skin_weight=known.skin_weight,
+        bone_names=np.array(names),
+        bone_parents=category.skeleton.parents,
+        bone_rest=rest,
+        bone_heads=rest[:, :3, 3],
+        bone_tails=rest[:, :3, 3],
+        clip_names=np.array(["walk", "broken"]),
+        clip_start=np.array([0, 20, 30]),
+        pose=pose @ rest,
+        fps=24.0,
+    )
+    motion = mapping.RigMotion(
+        "made",
+        category.name,
+        category.version,
+        2.0,
+        known.morphology,
+        known.joint_rotations,
+        known.world_from_root,
+        np.array(["walk", "broken"]),
+        np.array([0, 20, 30]),
+        np.zeros((count, 4)),
+        np.eye(4),
+        0.0,
+        0.0,
+    )
+    motion.save(tmp_path / "made.mapping.npz")
+    links = {n: rigs.Link((n,), n) for n in names if not n.startswith("ear")}
+    spec = rigs.RigSpec(links=links, skip_clips=("broken",))
+    monkeypatch.setitem(rigs.RIGS, "made", spec)
+    assert rig.RIGS is rigs.RIGS and mapped.mapped_names(tmp_path) == ["made"]
+    assert mapped.load_mapped_rigs(tmp_path, category, "train", ("made",)) == []
+    (loaded,) = mapped.load_mapped_rigs(tmp_path, category, "held-out", ("made",))
+    assert loaded.clip_names == ("walk",) and loaded.clip_range.tolist() == [[0, 20]]
+    low = {n for n, c in zip(names, loaded.joint_confidence, strict=True) if c < 1}
+    assert low == {"ear.L", "ear.R"}
+    subject = subjects.rig_subject(np.random.default_rng(0), category, loaded, 5, 24.0)
+    body = category.posed_vertices(subject.morphology, subject.joint_rotations)
+    body = transform(subject.world_from_root, body)
+    assert np.abs(body - subject.vertices).max() < 0.02
+    with pytest.raises(FileNotFoundError, match="map"):
+        mapped.mapped_names(tmp_path / "nowhere")
