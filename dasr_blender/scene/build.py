@@ -20,7 +20,7 @@ _KINDS = ("objects", "meshes", "armatures", "cameras", "actions", "materials", "
 
 @dataclass(frozen=True)
 class BuiltScene:
-    """What was made, by name: a live pointer does not survive an undo."""
+    """What was made, by name: a live pointer does not survive an undo. `warnings`: the plan's and later ones."""
 
     plan: ScenePlan = field(repr=False)
     scene_name: str
@@ -29,6 +29,7 @@ class BuiltScene:
     armature_name: str
     camera_name: str
     action_name: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def scene(self) -> bpy.types.Scene:
@@ -79,7 +80,7 @@ def build_scene(plan: ScenePlan, scene: bpy.types.Scene | None = None) -> BuiltS
             scene.render.pixel_aspect_x = scene.render.pixel_aspect_y = 1.0
         render = scene.render
         aspect = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
-        camera = write_camera(plan.camera, collection, aspect)
+        camera, warning = write_camera(plan.camera, collection, aspect)
         action = write_action(plan.action, plan.armature, plan.camera, armature, camera)
         if plan.settings.take_over or scene.camera is None:
             scene.camera = camera
@@ -87,7 +88,8 @@ def build_scene(plan: ScenePlan, scene: bpy.types.Scene | None = None) -> BuiltS
             scene.frame_set(plan.settings.frame_range[0])
         else:
             scene.frame_set(scene.frame_current)  # show the pose of the current frame
-    return BuiltScene(plan, scene.name, collection.name, mesh.name, armature.name, camera.name, action.name)
+    names = (scene.name, collection.name, mesh.name, armature.name, camera.name, action.name)
+    return BuiltScene(plan, *names, warnings=plan.warnings + ((warning,) if warning else ()))
 
 
 def frame_rate(fps: float) -> tuple[int, float]:

@@ -115,8 +115,10 @@ def _images(path: Path) -> list[Path]:
     )
 
 
-def _movie_clip(background: Background) -> bpy.types.MovieClip:
-    """The movie clip with the wanted timing. A clip the user already set up otherwise is left as it is.
+def _movie_clip(background: Background) -> bpy.types.MovieClip | None:
+    """The movie clip with the wanted timing, None when Blender cannot read the file.
+
+    A clip the user already set up otherwise is left as it is.
 
     Blender shows, at scene frame f, frame f − frame_start + frame_offset of the file, counted from 0.
     """
@@ -125,14 +127,22 @@ def _movie_clip(background: Background) -> bpy.types.MovieClip:
         if same and clip.frame_start - clip.frame_offset == background.start_frame - background.first:
             return clip
     clip = bpy.data.movieclips.load(str(background.path), check_existing=False)
+    if clip.frame_duration < 1:  # how Blender says that it cannot read the file
+        bpy.data.movieclips.remove(clip)
+        return None
     clip.name = background.name
     clip.frame_start = background.start_frame
     clip.frame_offset = background.first
     return clip
 
 
-def write_camera(plan: CameraPlan, collection: bpy.types.Collection, scene_aspect: float) -> bpy.types.Object:
-    """Make the camera object, posed as in its first frame. `scene_aspect`: width over height of the render."""
+def write_camera(
+    plan: CameraPlan, collection: bpy.types.Collection, scene_aspect: float
+) -> tuple[bpy.types.Object, str]:
+    """Make the camera object, posed as in its first frame; returns it and a warning ("" for none).
+
+    `scene_aspect`: width over height of the render.
+    """
     data = bpy.data.cameras.new(plan.name)
     data.sensor_fit = plan.sensor_fit
     data.sensor_width, data.sensor_height = plan.sensor_mm
@@ -145,14 +155,23 @@ def write_camera(plan: CameraPlan, collection: bpy.types.Collection, scene_aspec
     camera.rotation_mode = "QUATERNION"
     camera.location = plan.location[0]
     camera.rotation_quaternion = plan.rotation[0]
-    if plan.background:
-        data.show_background_images = True
-        image = data.background_images.new()
-        image.source = "MOVIE_CLIP"
-        image.clip = _movie_clip(plan.background)
-        image.alpha = 1.0
-        image.display_depth = "BACK"
-        # The sensor's fitted side spans the frame; the picture has to span the same side.
-        wider = scene_aspect > plan.sensor_mm[0] / plan.sensor_mm[1]
-        image.frame_method = "CROP" if wider == (plan.sensor_fit == "HORIZONTAL") else "FIT"
-    return camera
+    return camera, _write_background(plan, data, scene_aspect) if plan.background else ""
+
+
+def _write_background(plan: CameraPlan, data: bpy.types.Camera, scene_aspect: float) -> str:
+    clip = _movie_clip(plan.background)
+    if clip is None:
+        return f"Blender cannot read {plan.background.path}, so the camera has no background."
+    data.show_background_images = True
+    image = data.background_images.new()
+    image.source = "MOVIE_CLIP"
+    image.clip = clip
+    image.alpha = 1.0
+    image.display_depth = "BACK"
+    # The sensor's fitted side spans the frame; the picture has to span the same side.
+    aspect = plan.sensor_mm[0] / plan.sensor_mm[1]
+    wider = scene_aspect > aspect
+    image.frame_method = "CROP" if wider == (plan.sensor_fit == "HORIZONTAL") else "FIT"
+    if abs(clip.size[0] / max(clip.size[1], 1) / aspect - 1) > 0.02:
+        return f"Blender shows {plan.background.path} in another shape, so the background may not fit."
+    return ""

@@ -10,10 +10,10 @@ import pytest
 
 bpy = pytest.importorskip("bpy")
 
-from toy import toy_motion  # noqa: E402
+from toy import toy_motion
 
-from dasr_blender.core import Category, Motion  # noqa: E402
-from dasr_blender.core.rotation import rotvec_to_matrix  # noqa: E402
+from dasr_blender.core import Category, Motion
+from dasr_blender.core.rotation import rotvec_to_matrix
 
 
 @pytest.fixture(autouse=True)

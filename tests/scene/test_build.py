@@ -167,9 +167,7 @@ def test_rigify_names_while_another_object_is_edited(toy_category, motion):
 
 
 def test_failure_leaves_nothing_behind(toy_category, motion, tmp_path, monkeypatch):
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(b"this is no movie")
-    plan = plan_scene(toy_category, motion, clip_path=broken)
+    plan = plan_scene(toy_category, motion, clip_path=colour_clip(tmp_path, "movie"))
 
     def refuse(*args, **kwargs):
         raise RuntimeError("Error: out of memory")
@@ -177,8 +175,30 @@ def test_failure_leaves_nothing_behind(toy_category, motion, tmp_path, monkeypat
     monkeypatch.setattr("dasr_blender.scene.build.write_action", refuse)
     with pytest.raises(ScenePlanError, match="out of memory"):
         build_scene(plan)
-    for kind in ("objects", "meshes", "armatures", "cameras", "actions", "materials", "collections"):
+    for kind in (
+        "objects",
+        "meshes",
+        "armatures",
+        "cameras",
+        "actions",
+        "materials",
+        "collections",
+        "movieclips",
+    ):
         assert not len(getattr(bpy.data, kind)), kind
+
+
+def test_unreadable_background_is_a_warning(toy_category, motion, tmp_path):
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(b"this is no movie")
+    built = build_scene(plan_scene(toy_category, motion, clip_path=broken))
+    assert "broken.mp4" in built.warnings[0]
+    assert not bpy.data.movieclips and not built.camera.data.background_images
+    wide = build_scene(plan_scene(toy_category, motion, clip_path=colour_clip(tmp_path, "movie")))
+    assert not wide.warnings
+    motion.image_size[:] = 480, 640
+    turned = build_scene(plan_scene(toy_category, motion, clip_path=tmp_path / "greys.avi"))
+    assert "another shape" in turned.warnings[0]
 
 
 def colour_clip(tmp_path, kind):
