@@ -13,7 +13,8 @@ from .masks import (
     masks_from_alpha,
     masks_from_folder,
 )
-from .video import Cancelled, Clip, ClipError, load_clip
+from .readers import ClipError
+from .video import Cancelled, Clip, load_clip
 
 __all__ = [
     "AutomaticConfig",

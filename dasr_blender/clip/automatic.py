@@ -18,28 +18,11 @@ import numpy as np
 from .flow import flow, warp
 from .mask_store import MaskError, Masks, mask_box
 from .saliency import Saliency
+from .subject import Subject, seed_from
 from .video import Cancelled, Clip, Progress
 
 # (h, w, 3) uint8 RGB -> (h', w') float32 saliency in 0…1, stretched over the same picture
 Network = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """Which animal: a point on it or a box around it, in pixels of the original picture.
-
-    frame counts as in the source (Clip.frame_index); the nearest frame that was read is used.
-    """
-
-    frame: int
-    point: tuple[float, float] | None = None  # x, y
-    box: tuple[float, float, float, float] | None = None  # x, y, width, height
-
-    def __post_init__(self) -> None:
-        if (self.point is None) == (self.box is None):
-            raise MaskError("Say where the subject is with either a point x,y or a box x,y,width,height")
-        if self.box is not None and min(self.box[2:]) <= 0:
-            raise MaskError(f"The subject's box {self.box} is empty: give x,y,width,height with both sides above 0")
 
 
 @dataclass(frozen=True)
@@ -52,9 +35,11 @@ class AutomaticConfig:
     pad: float = 0.125  # the second look's margin on each side, so that its crop is 25 % wider
     confidence: float = 0.2  # weight of a candidate's mean saliency beside its overlap with the last mask
     lost: float = 0.2  # overlap under which no candidate is taken for the subject
+    swollen: float = 1.5  # a first-look blob larger than this × the last mask does not lead the second look
+    cut: float = 0.2  # taken from the score of a blob that the second look's crop cuts through
     alike: float = 0.35  # likeness (shape × colours × nearness) from which a lost subject is taken for found
     patience: int = 12  # frames without the subject after which the most salient blob is taken, unless it was named
-    steady: float = 0.25  # weight of each neighbour's mask, carried by flow, in the final one
+    steady: float = 0.5  # weight of each neighbour's mask, carried by flow, in the final one
 
 
 def automatic_masks(
@@ -70,9 +55,9 @@ def automatic_masks(
     Frames where it is not found are interpolated and flagged. Raises MaskError when nothing stands out
     anywhere, when the subject's place is outside the picture, or when the network is not installed.
     """
-    finder = _Finder(clip, network or Saliency(), config, progress, cancel)
+    finder = Finder(clip, network or Saliency(), config, progress, cancel)
     finder.look()
-    seed, reference = _seed_from(finder, subject) if subject is not None else finder.best_seed()
+    seed, reference = seed_from(finder, subject) if subject is not None else finder.best_seed()
     chosen: list[np.ndarray | None] = [None] * len(clip)  # soft masks, (h, w) uint8
     finder.advance("choosing the subject")
     chosen[seed] = finder.choose(seed, reference, anchored=True)
@@ -87,7 +72,7 @@ def automatic_masks(
     return Masks.pack(finals, "automatic")
 
 
-class _Finder:
+class Finder:
     """One clip's frames, saliency and flow at working size, and the choices made on them."""
 
     def __init__(
@@ -145,7 +130,7 @@ class _Finder:
         if shrinks:
             inside = cv2.blur(inside, tuple(int(max(1, round(s))) for s in slope))
         return cv2.warpAffine(
-            inside, matrix, self.size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=0
+            inside, matrix, self.size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=(0.0,)
         )
 
     def blobs(self, soft: np.ndarray) -> list[np.ndarray]:
@@ -180,16 +165,30 @@ class _Finder:
         candidates = self._candidates(first, reference)
         near = max(candidates, key=lambda c: _overlap(c[1], reference), default=None)
         window = mask_box(reference)
-        if near is not None and _overlap(near[1], reference) > self.config.lost:
+        # the first look's blob shows limbs that the reference lacks, unless it has run into the background
+        if (
+            near is not None
+            and _overlap(near[1], reference) > self.config.lost
+            and near[1].sum() < self.config.swollen * reference.sum()
+        ):
             window = mask_box(near[1])
         second = self.closer(i, window, self.config.pad)
-        candidates += self._candidates(second, reference)
-        candidates += self._candidates(0.5 * (first + second), reference)
+        # what the second look's crop cut through is likely larger than it shows
+        closer = self._candidates(second, reference)
+        cut = [0.0] * len(candidates) + [self.config.cut * self._is_cut(blob, window) for _, blob in closer]
+        margin = self.config.pad * (window[2:] - window[:2])
+        x0, y0 = np.maximum(np.floor(window[:2] - margin), 0).astype(int)
+        x1, y1 = np.ceil(window[2:] + margin).astype(int)
+        both = first.copy()
+        both[y0:y1, x0:x1] = 0.5 * (first + second)[y0:y1, x0:x1]
+        fused = self._candidates(both, reference)
+        candidates, cut = candidates + closer + fused, cut + [0.0] * len(fused)
         self.check()
         if not candidates:
             return None
         scores = [
-            _overlap(blob, reference) + self.config.confidence * float(soft[blob].mean()) for soft, blob in candidates
+            _overlap(blob, reference) + self.config.confidence * float(soft[blob].mean()) - penalty
+            for (soft, blob), penalty in zip(candidates, cut, strict=True)
         ]
         soft, blob = candidates[int(np.argmax(scores))]
         if _overlap(blob, reference) < (0.05 if anchored else self.config.lost):
@@ -197,6 +196,15 @@ class _Finder:
         # keep the soft rim of the chosen blob, not the other blobs
         rim = cv2.dilate(blob.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         return np.where(rim, soft * 255.0 + 0.5, 0.0).astype(np.uint8)
+
+    def _is_cut(self, blob: np.ndarray, box: np.ndarray) -> bool:
+        """Whether blob (h, w) bool ends at the crop around box (4,) and not at the picture's rim."""
+        margin = self.config.pad * (box[2:] - box[:2])
+        limit = np.concatenate([box[:2] - margin, box[2:] + margin])
+        found = mask_box(blob)
+        low = (limit[:2] > 2) & (found[:2] < limit[:2] + 2)
+        high = (limit[2:] < np.array(self.size) - 2) & (found[2:] > limit[2:] - 2)
+        return bool(low.any() or high.any())
 
     def _candidates(self, soft: np.ndarray, reference: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """Blobs that touch the reference, and the union of those lying mostly on it (a subject cut by a pole)."""
@@ -254,7 +262,7 @@ class _Finder:
     def _colours(self, i: int, mask: np.ndarray) -> np.ndarray:
         """Histogram (8·8·8,) of the colours under mask (h, w) bool, its sum 1."""
         small = cv2.resize(self.clip.frame(i), self.size, interpolation=cv2.INTER_AREA)
-        bins = (small[mask] >> 5).astype(np.int64) @ np.array([64, 8, 1])
+        bins = (small[mask] // 32).astype(np.int64) @ np.array([64, 8, 1])
         return np.bincount(bins, minlength=512) / max(len(bins), 1)
 
     def finish(self, i: int, chosen: list[np.ndarray | None]) -> np.ndarray | None:
@@ -268,73 +276,12 @@ class _Finder:
             if other is None or self.config.steady <= 0.0:
                 continue
             carried = warp(other.astype(np.float32), flow(self.grey[i], self.grey[j]))
+            if _overlap(carried > 127, own > 127) < 0.6:  # flow lost it between the two frames
+                continue
             total += self.config.steady * carried
             weight += self.config.steady
         soft = cv2.resize(total / (255.0 * weight), self.clip.size, interpolation=cv2.INTER_LINEAR)
         return soft > self.config.threshold
-
-
-def _seed_from(finder: _Finder, subject: Subject) -> tuple[int, np.ndarray]:
-    """Seed frame and (h, w) bool reference from the user's click or box."""
-    clip = finder.clip
-    i = int(np.argmin(np.abs(clip.frame_index - subject.frame)))
-    to_work = np.array(finder.size) / np.array(clip.original_size)
-    width, height = finder.size
-    if subject.box is not None:
-        x, y, w, h = subject.box
-        low, high = np.array([x, y]) * to_work, np.array([x + w, y + h]) * to_work
-        box = np.concatenate([np.maximum(low, 0), np.minimum(high, finder.size)])
-        if (box[2:] - box[:2] < 2).any():
-            raise _outside(f"box {subject.box}", clip)
-        return i, _in_box(finder, i, box)
-    x, y = np.array(subject.point) * to_work
-    if not (0 <= x < width and 0 <= y < height):
-        raise _outside(f"point {subject.point}", clip)
-    column, row = int(x), int(y)
-    # the whole frame, then ever closer to the click: small subjects stand out only from near
-    for reach in (None, 0.35, 0.2, 0.1):
-        if reach is None:
-            soft = finder.saliency(i)
-        else:
-            half = reach * max(finder.size)
-            box = np.array([max(x - half, 0), max(y - half, 0), min(x + half, width), min(y + half, height)])
-            soft = finder.closer(i, box, 0.0)
-        for blob in finder.blobs(soft):
-            if cv2.dilate(blob.astype(np.uint8), np.ones((7, 7), np.uint8))[row, column]:
-                return i, blob
-    raise MaskError(
-        f"Nothing stands out at the point {subject.point} of frame {int(clip.frame_index[i])}: "
-        "click the middle of the subject, or give a box around it"
-    )
-
-
-def _in_box(finder: _Finder, i: int, box: np.ndarray) -> np.ndarray:
-    """What stands out within the user's box, else GrabCut (Rother et al. 2004), else an ellipse filling it."""
-    x0, y0, x1, y1 = (int(round(v)) for v in box)
-    inside = np.zeros((finder.size[1], finder.size[0]), bool)
-    inside[y0:y1, x0:x1] = True
-    found = [b & inside for b in finder.blobs(finder.closer(i, box, finder.config.pad))]
-    if found and max(b.sum() for b in found) > 0.15 * inside.sum():
-        return max(found, key=lambda b: b.sum())
-    labels = np.zeros(inside.shape, np.uint8)
-    small = cv2.resize(finder.clip.frame(i), finder.size, interpolation=cv2.INTER_AREA)
-    if not inside.all():
-        rectangle = (x0, y0, x1 - x0, y1 - y0)
-        cv2.grabCut(small, labels, rectangle, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_RECT)
-        cut = (labels == cv2.GC_PR_FGD) & inside
-        if cut.sum() > 0.15 * inside.sum():
-            return cut
-    oval = np.zeros(inside.shape, np.uint8)
-    middle, axes = ((x0 + x1) // 2, (y0 + y1) // 2), (max((x1 - x0) // 2, 1), max((y1 - y0) // 2, 1))
-    cv2.ellipse(oval, middle, axes, 0, 0, 360, 1, -1)
-    return oval > 0
-
-
-def _outside(what: str, clip: Clip) -> MaskError:
-    return MaskError(
-        f"The subject's {what} is outside the picture of {clip.original_size[0]}×{clip.original_size[1]} pixels: "
-        "give pixels of the original picture"
-    )
 
 
 def _prominence(soft: np.ndarray, blob: np.ndarray) -> float:

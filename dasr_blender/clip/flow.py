@@ -30,7 +30,7 @@ def flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         raise ValueError(f"flow needs two images of one size, not {a.shape[:2]} and {b.shape[:2]}")
     if min(a.shape[:2]) < 16:  # DIS's patches are 8 pixels on a pyramid: nothing to measure in less
         return np.zeros((*a.shape[:2], 2), np.float32)
-    return _dis().calc(_grey(a), _grey(b), None)
+    return _dis().calc(_grey(a), _grey(b), np.zeros((*a.shape[:2], 2), np.float32))
 
 
 def warp(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
@@ -40,5 +40,6 @@ def warp(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
     So the previous frame's mask is brought to this frame by warp(previous, flow(this, previous)).
     """
     height, width = flow.shape[:2]
-    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
-    return cv2.remap(mask, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR, borderValue=0)
+    x = (flow[..., 0] + np.arange(width)).astype(np.float32)
+    y = (flow[..., 1] + np.arange(height)[:, None]).astype(np.float32)
+    return cv2.remap(mask, x, y, cv2.INTER_LINEAR, borderValue=(0.0,))

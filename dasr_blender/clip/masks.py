@@ -8,9 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .automatic import AutomaticConfig, Subject, automatic_masks
+from .automatic import AutomaticConfig, automatic_masks
 from .mask_store import MaskError, Masks, frame_list
 from .sequence import decode_image, folder_images
+from .subject import Subject
 from .video import Clip
 
 __all__ = [

