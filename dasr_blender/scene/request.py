@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From the panel's settings to a worker's command line, and from its result to the scene."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bpy
+
+from ..core import Motion, load_category
+from .build import build_scene
+from .export import export_scene, losses
+from .plan import ScenePlanError, plan_scene
+
+
+def sequence_pattern(first_frame: str) -> str:
+    """The pattern of an image sequence from the path of its first frame: shot.0001.png → shot.####.png."""
+    folder, name = os.path.split(first_frame)
+    digits = list(re.finditer(r"\d+", os.path.splitext(name)[0]))
+    if not digits:
+        return first_frame
+    start, end = digits[-1].span()
+    return os.path.join(folder, name[:start] + "#" * (end - start) + name[end:])
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """One reconstruction as the panel asks for it. Paths are absolute."""
+
+    clip: str
+    category: str
+    directory: Path
+    placement: str = "camera"
+    names: str = "neutral"
+    formats: tuple[str, ...] = ()
+    masks: str = ""
+    frames: tuple[int | None, int | None, int] = (None, None, 1)
+    subject: tuple[int, int] | None = None
+    focal_px: float = 0.0
+    overlay: bool = False
+    start_frame: int = 1
+    set_scene_range: bool = False
+    category_folders: tuple[Path, ...] = field(default=())
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: Any,
+        *,
+        clip: Any,
+        start_frame: int,
+        category_folders: Iterable[Path],
+        fallback_directory: Path,
+    ) -> JobRequest:
+        """Read the panel's settings.
+
+        Args:
+            settings: the scene's `DasrSettings`.
+            clip: the chosen `bpy.types.MovieClip`, or None when a file is chosen.
+            start_frame: scene frame that is to show the clip's first frame (a movie clip brings its own).
+            category_folders: where to look for categories beside the shipped ones.
+            fallback_directory: where results go when neither the panel nor a saved .blend names a folder.
+        """
+        path = bpy.path.abspath(
+            clip.filepath if clip else settings.filepath, library=clip.library if clip else None
+        )
+        if clip and clip.source == "SEQUENCE":
+            path = sequence_pattern(path)
+        stem = Path(path.rstrip("/\\#._ ")).stem.rstrip("#._ ") or Path(path).parent.name
+        if settings.directory:
+            directory = Path(bpy.path.abspath(settings.directory))
+        elif bpy.data.filepath:
+            directory = Path(bpy.data.filepath).parent / f"{stem}-dasr"
+        else:
+            directory = fallback_directory / f"{stem}-dasr"
+        first, last = (settings.frame_first, settings.frame_last + 1) if settings.use_range else (None, None)
+        return cls(
+            clip=path,
+            category=settings.category,
+            directory=directory,
+            placement=settings.placement,
+            names=settings.names,
+            formats=tuple(sorted(settings.formats)),
+            masks=bpy.path.abspath(settings.masks) if settings.masks else "",
+            frames=(first, last, settings.frame_step),
+            subject=(settings.subject_x, settings.subject_y) if settings.use_subject else None,
+            focal_px=settings.focal_px,
+            overlay=settings.overlay,
+            start_frame=clip.frame_start if clip else start_frame,
+            set_scene_range=settings.set_scene_range,
+            category_folders=tuple(category_folders),
+        )
+
+    def arguments(self) -> list[str]:
+        """Command line for `dasr`; the scene is built here, so the worker writes the motion alone."""
+        line = [
+            "reconstruct",
+            self.clip,
+            "--category",
+            self.category,
+            "--out",
+            str(self.directory),
+            "--formats",
+            "none",
+        ]
+        line += ["--overlay" if self.overlay else "--no-overlay"]
+        if self.masks:
+            line += ["--masks", self.masks]
+        if self.frames != (None, None, 1):
+            line += ["--frames", ":".join("" if part is None else str(part) for part in self.frames)]
+        if self.subject:
+            line += ["--subject", "{},{}".format(*self.subject)]
+        if self.focal_px > 0:
+            line += ["--focal", str(self.focal_px)]
+        return line
+
+    def environment(self) -> dict[str, str]:
+        """Variables the worker needs: where the user's categories are."""
+        return (
+            {"DASR_CATEGORIES": os.pathsep.join(map(str, self.category_folders))}
+            if self.category_folders
+            else {}
+        )
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What to tell the user."""
+
+    text: str
+    warnings: tuple[str, ...] = ()
+
+
+def finish_job(request: JobRequest, result: Mapping[str, Any], scene: bpy.types.Scene) -> Summary:
+    """Build the scene, and the exports asked for, from what the worker found.
+
+    Args:
+        request: what was asked.
+        result: the worker's `result` message.
+        scene: the scene to build in.
+
+    Raises:
+        DasrError: the motion or category cannot be read, or an export failed. The scene is planned
+            before anything is written.
+    """
+    motion_path = Path(str(result.get("motion", request.directory / "motion.npz")))
+    if not motion_path.is_file():
+        raise ScenePlanError(f"the worker left no motion file at {motion_path}: run Reconstruct again")
+    motion = Motion.load(motion_path)
+    category = load_category(request.category, request.category_folders)
+    plan = plan_scene(
+        category,
+        motion,
+        clip_path=request.clip,
+        placement=request.placement,
+        names=request.names,
+        start_frame=request.start_frame,
+        set_scene_range=request.set_scene_range,
+    )
+    built = build_scene(plan, scene)
+    files = export_scene(built, request.directory, request.formats, plan.name) if request.formats else {}
+    agreement = 100 * float(motion.mask_iou.mean())
+    text = f"{len(motion.frame_index)} frames reconstructed, silhouettes agree to {agreement:.0f} %"
+    if files:
+        text += f"; {', '.join(sorted(files))} written to {request.directory}"
+    warnings = [str(warning) for warning in result.get("warnings", ())]
+    return Summary(text, (*warnings, *built.warnings, *losses(plan, request.formats)))
