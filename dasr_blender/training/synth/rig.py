@@ -160,8 +160,8 @@ def rig_map(
         if link.point is not None:
             bone = find_bone(names, link.point)
             point[row], point_weight[row, bone] = rig.bone_heads[bone], 1.0
-            if joint.startswith("ear"):
-                tip[row] = _tip(rig, bone)
+        if joint.startswith("ear"):
+            tip[row] = _tip(rig, find_bone(names, link.bones[0]), from_parent=True)
     for chain in spec.chains:
         rows = [index[j] for j in chain.joints]
         keys = [find_bone(names, b) for b in chain.bones]
@@ -191,12 +191,16 @@ def _arc(line: np.ndarray) -> np.ndarray:
     return np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
 
 
-def _tip(rig: Rig, bone: int) -> np.ndarray:
-    """The point of the rest surface farthest from a bone's head among what follows it and its descendants, (3,)."""
+def _tip(rig: Rig, bone: int, from_parent: bool = False) -> np.ndarray:
+    """The point of the rest surface that follows a bone or its descendants and is farthest from its head, (3,).
+
+    from_parent: farthest from the parent's head instead, for a bone whose head is not where its part begins.
+    """
     family = np.zeros(len(rig.bone_names), bool)
     family[bone] = True
     for i, parent in enumerate(rig.bone_parents):  # parents come first
         family[i] |= parent >= 0 and family[parent]
     weight = (rig.skin_weight * family[rig.skin_index]).sum(1)
     own = rig.vertices[weight > 0.5 * weight.max()] if weight.max() > 0 else rig.bone_tails[bone][None]
-    return own[np.argmax(np.linalg.norm(own - rig.bone_heads[bone], axis=1))]
+    start = rig.bone_heads[rig.bone_parents[bone] if from_parent else bone]
+    return own[np.argmax(np.linalg.norm(own - start, axis=1))]

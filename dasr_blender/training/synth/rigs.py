@@ -202,7 +202,7 @@ _CAT = RigSpec(
     }
     | _both(
         {
-            "ear": _link("Ear.L", at="Ear.L"),
+            "ear": _link("Ear.L"),  # its head lies half way up the ear
             "front_upper": _link("front_thigh.L", at="front_thigh.L"),
             "front_lower": _link("front_shin.L", at="front_shin.L"),
             "front_foot": _link("front_foot.L", at="front_foot.L"),
