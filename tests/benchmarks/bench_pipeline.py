@@ -19,8 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from dasr_blender.job import JobOptions, run_job  # noqa: E402
-from dasr_blender.scene import build_scene, plan_scene  # noqa: E402
+from dasr_blender.job import JobOptions, run_job
+from dasr_blender.scene import build_scene, plan_scene
 
 DEFAULT = [ROOT.parent / "shared/data/clips/davis-camel"]
 
