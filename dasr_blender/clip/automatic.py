@@ -191,6 +191,12 @@ class Finder:
             for (soft, blob), penalty in zip(candidates, cut, strict=True)
         ]
         soft, blob = candidates[int(np.argmax(scores))]
+        if not anchored and blob.sum() > self.config.swollen * reference.sum():
+            # it runs into the background in every look: what of it lies about where flow carried the subject;
+            # the margin lets a mask that was too small grow again, frame by frame
+            reach = 2 * max(2, round(0.06 * float(np.sqrt(reference.sum())))) + 1
+            around = cv2.dilate(reference.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
+            blob = blob & around
         if _overlap(blob, reference) < (0.05 if anchored else self.config.lost):
             return None
         # keep the soft rim of the chosen blob, not the other blobs
