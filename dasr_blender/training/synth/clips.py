@@ -242,13 +242,21 @@ def _work(job: tuple[SynthConfig, int]) -> int:
     return number
 
 
+def _clear_leftovers(out: Path, numbers: range) -> None:
+    """Remove what killed workers left of these clips; another run may be busy with other numbers."""
+    for stale in out.glob(".*.part*"):
+        number = stale.name[1:].split(".")[0]
+        if number.isdigit() and int(number) in numbers:
+            shutil.rmtree(stale, ignore_errors=True)
+
+
 def generate(config: SynthConfig) -> int:
     """Write every clip that is not there yet, with a progress bar; returns how many were written."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     config.out.mkdir(parents=True, exist_ok=True)
-    for stale in config.out.glob(".*.part*"):
-        shutil.rmtree(stale, ignore_errors=True)
+    numbers = range(config.first, config.first + config.clips)
+    _clear_leftovers(config.out, numbers)
     category = load_category(config.category)
     body = config.out / "body.npz"
     if body.exists() and sha256_of(body) != category.hashes["body.npz"]:
@@ -257,7 +265,6 @@ def generate(config: SynthConfig) -> int:
         shutil.copyfile(category.path / "body.npz", body)
     settings = json.dumps(asdict(config), default=str, indent=1)
     (config.out / f"synth-{config.split}-{config.seed}.json").write_text(settings + "\n")
-    numbers = range(config.first, config.first + config.clips)
     jobs = [(config, n) for n in numbers if not clip_folder(config.out, n).exists()]
     columns = (TextColumn("synth"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # One GL thread a worker: the workers are the parallelism. Set before any of them starts a driver.
