@@ -11,20 +11,20 @@ import os
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_name] = "1"  # before numpy is imported
 
-import argparse  # noqa: E402
-import sys  # noqa: E402
-import time  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from pathlib import Path  # noqa: E402
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
-import numpy as np  # noqa: E402
+import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[k]) for k in (2, 1)]
 
-from toy import standard_skeleton, toy_rotations  # noqa: E402
+from toy import standard_skeleton, toy_rotations
 
-from dasr_blender.core import dual_quaternion, linear_blend, rasterize, silhouette, skin_transforms  # noqa: E402
-from dasr_blender.core.rotation import rotvec_to_matrix  # noqa: E402
+from dasr_blender.core import dual_quaternion, linear_blend, rasterize, silhouette, skin_transforms
+from dasr_blender.core.rotation import rotvec_to_matrix
 
 
 def best_of(runs: int, work: Callable[[], object]) -> float:

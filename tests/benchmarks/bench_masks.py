@@ -15,7 +15,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from dasr_blender.clip import automatic_masks, load_clip, masks_from_folder  # noqa: E402
+from dasr_blender.clip import automatic_masks, load_clip, masks_from_folder
 
 DEFAULT = [ROOT.parent / "shared/data/clips" / name for name in ("davis-camel", "davis-dog", "davis-goat")]
 
