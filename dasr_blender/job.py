@@ -282,14 +282,25 @@ def _predict(
     with run.stage("student", "Predicting the pose") as step:
         if prediction is None:
             info = crop_info(center, side, focal, principal)
-            prediction = Student(category).run(crops, info)
+            prediction = Student(category).run(crops, info, step)
             with workspace.writing(stage) as temporary:
                 _save_prediction(temporary, prediction)
             workspace.forget_other("prediction", key)
         else:
             run.reused.append("student")
     with run.stage("track", "Following the subject") as step:
-        motion = track(category, prediction, center, side, crops[:, 3], focal, principal, clip.size, clip.fps)
+        motion = track(
+            category,
+            prediction,
+            center,
+            side,
+            crops[:, 3],
+            focal,
+            principal,
+            clip.size,
+            clip.fps,
+            progress=step,
+        )
     motion = _in_original_pixels(motion, clip)
     motion.validate(category)
     return motion
