@@ -120,7 +120,7 @@ def _job_options(arguments: argparse.Namespace) -> JobOptions:
     start, end, step = arguments.frames
     return JobOptions(
         clip=arguments.clip,
-        out=arguments.out or f"{clip_stem(arguments.clip)}-dasr",
+        out=str(Path(arguments.out or f"{clip_stem(arguments.clip)}-dasr").absolute()),
         category=arguments.category,
         masks=arguments.masks,
         start=start,
@@ -217,6 +217,7 @@ def demo_clip(arguments: argparse.Namespace, channel: Channel) -> int:
 
     folder = Path(arguments.out)
     category = load_category(arguments.category)
+    channel.progress(0.0, "demo", "Rendering the clip")
     try:
         path = write_demo_clip(
             folder,
