@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run a category's student network over the crops of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.category import Category
+from ..core.rotation import matrix_to_quat, sixd_to_matrix
+from ..core.skeleton import clamp_rotations
+from .errors import PredictError
+
+Array = np.ndarray
+
+_REQUIRED = (
+    "root_rotation",
+    "root_translation",
+    "root_logprob",
+    "joint_rotations",
+    "morphology",
+    "joint_confidence",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the student says about a clip of T frames, with M hypotheses of the root pose a frame.
+
+    root_rotation ``(T, M, 3, 3)`` and root_translation ``(T, M, 3)`` = (u, v, w), relative to the crop
+    (core.camera.decode_root); root_logprob ``(T, M)``, best first is not promised; joint_rotations
+    ``(T, J, 4)`` wxyz within the limits, identity at the root; morphology ``(K,)``; appearance ``(A,)``;
+    joint_confidence ``(T, J)`` in 0…1; surface_map ``(T, h, w, 3)``, the rest-pose point that each pixel of
+    the crop shows, and surface_confidence ``(T, h, w)``, both None for a network without them.
+    """
+
+    root_rotation: Array
+    root_translation: Array
+    root_logprob: Array
+    joint_rotations: Array
+    morphology: Array
+    appearance: Array
+    joint_confidence: Array
+    surface_map: Array | None = None
+    surface_confidence: Array | None = None
+
+    def __len__(self) -> int:
+        return len(self.root_rotation)
+
+
+class Student:
+    """A category's network, loaded once and run on any number of clips."""
+
+    def __init__(self, category: Category, providers: Sequence[str] | None = None, batch: int = 64) -> None:
+        """providers: onnxruntime's execution providers, None for the processor.  batch: frames at a time.
+
+        Raises PredictError when the category has no network or it cannot be loaded.
+        """
+        if category.predictor_path is None:
+            raise PredictError(
+                f"Category '{category.name}' has no predictor.onnx; install or train one first."
+            )
+        import onnxruntime
+
+        self.category, self.batch = category, max(1, int(batch))
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(
+                str(category.predictor_path), options, providers=list(providers or ["CPUExecutionProvider"])
+            )
+        except Exception as error:  # onnxruntime raises its own unrelated types
+            raise PredictError(
+                f"{category.predictor_path}: onnxruntime cannot load the network ({error}); install the "
+                "category again."
+            ) from error
+        self.outputs = [o.name for o in self.session.get_outputs()]
+        missing = [name for name in _REQUIRED if name not in self.outputs]
+        if missing:
+            raise PredictError(
+                f"{category.predictor_path}: the network does not answer {', '.join(missing)}; it belongs to "
+                "another version, install the category again."
+            )
+
+    def run(
+        self, crops: Array, crop_info: Array, progress: Callable[[float, str], None] | None = None
+    ) -> Prediction:
+        """Answers for a whole clip.
+
+        crops: ``(T, 4, S, S)`` uint8, RGB times mask, then the mask.  crop_info: ``(T, 3)``.
+        Long clips go through in pieces that overlap by the reach of the network's temporal part, so the
+        result does not depend on where they are cut. Raises PredictError when the shapes do not fit.
+        """
+        size = self.category.network.input_size
+        if crops.ndim != 4 or crops.shape[1:] != (4, size, size) or crop_info.shape != (len(crops), 3):
+            raise PredictError(
+                f"The crops have the shape {crops.shape} and crop_info {crop_info.shape}, but category "
+                f"'{self.category.name}' takes (T, 4, {size}, {size}) and (T, 3); cut the crops anew."
+            )
+        if len(crops) == 0:
+            raise PredictError(
+                "There are no frames to predict; choose a frame range that holds at least one."
+            )
+        halo, count = self.category.network.temporal_radius, len(crops)
+        pieces: dict[str, list[Array]] = {name: [] for name in self.outputs}
+        for start in range(0, count, self.batch):
+            stop = min(start + self.batch, count)
+            first, last = max(0, start - halo), min(count, stop + halo)
+            feed = {
+                "crops": self._normalised(crops[first:last]),
+                "crop_info": np.ascontiguousarray(crop_info[first:last], np.float32),
+            }
+            for name, answer in zip(self.outputs, self.session.run(self.outputs, feed), strict=True):
+                pieces[name].append(np.asarray(answer)[start - first : stop - first])
+            if progress is not None:
+                progress(stop / count, f"frame {stop} of {count}")
+        return self._prediction({name: np.concatenate(parts) for name, parts in pieces.items()})
+
+    def _normalised(self, crops: Array) -> Array:
+        network = self.category.network
+        values = crops.astype(np.float32) / np.float32(255)
+        channels = len(network.mean)  # a category may leave the mask as it is
+        mean, std = (np.array(v, np.float32)[:, None, None] for v in (network.mean, network.std))
+        values[:, :channels] = (values[:, :channels] - mean) / std
+        return values
+
+    def _prediction(self, raw: dict[str, Array]) -> Prediction:
+        category = self.category
+        joints = len(category.skeleton)
+        if raw["joint_rotations"].shape[1] != joints or raw["morphology"].shape[1] != len(
+            category.morphology
+        ):
+            raise PredictError(
+                f"{category.predictor_path}: the network answers for {raw['joint_rotations'].shape[1]} joints and "
+                f"{raw['morphology'].shape[1]} proportions, but the category has {joints} and "
+                f"{len(category.morphology)}; install the category again."
+            )
+        bad = [name for name, value in raw.items() if not np.all(np.isfinite(value))]
+        if bad:
+            raise PredictError(
+                f"{category.predictor_path}: the network's {bad[0]} is not finite; report this clip."
+            )
+        rotations = matrix_to_quat(sixd_to_matrix(raw["joint_rotations"].astype(np.float64)))
+        rotations = clamp_rotations(category.skeleton, rotations)
+        rotations[:, 0] = [1, 0, 0, 0]
+        confidence = np.clip(raw["joint_confidence"].astype(np.float64), 0, 1)
+        # One body for the whole clip: frames in which the pose was clear know more about it.
+        weight = confidence.mean(1) + 1e-6
+        beta = np.average(raw["morphology"].astype(np.float64), axis=0, weights=weight)
+        beta = np.clip(beta * category.body.morphology_std, *category.morphology_range.T)
+        appearance = raw.get("appearance", np.zeros((len(weight), 0)))
+        return Prediction(
+            root_rotation=sixd_to_matrix(raw["root_rotation"].astype(np.float64)),
+            root_translation=raw["root_translation"].astype(np.float64),
+            root_logprob=raw["root_logprob"].astype(np.float64),
+            joint_rotations=rotations,
+            morphology=beta,
+            appearance=np.average(appearance.astype(np.float64), axis=0, weights=weight),
+            joint_confidence=confidence,
+            surface_map=raw.get("surface_map"),
+            surface_confidence=raw.get("surface_confidence"),
+        )

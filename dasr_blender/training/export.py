@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A trained student to the `predictor.onnx` of its category bundle, with the bundle's facts brought up to date."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..core.category import PREDICTOR, Category, load_category, save_category
+from ..core.errors import DasrError
+from ..core.files import written_atomically
+from ..core.schema import NetworkSpec
+from .distill import load_student
+from .student import log
+from .student.model import ConvNorm, Student
+
+OPSET = 17
+INPUTS = ("crops", "crop_info")
+OUTPUTS = (
+    "root_rotation",
+    "root_translation",
+    "root_logprob",
+    "joint_rotations",
+    "morphology",
+    "appearance",
+    "joint_confidence",
+)
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """Write the network of a checkpoint into its category bundle."""
+
+    checkpoint: Path
+    """student.pt of a training run."""
+    category: str = "quadruped"
+    """Bundle to write into: a name or a folder."""
+    notes: str = ""
+    """A line for the bundle's training facts."""
+
+
+class _Folded(nn.Module):
+    """A ConvNorm as one plain convolution."""
+
+    def __init__(self, layer: ConvNorm) -> None:
+        super().__init__()
+        scale = layer.gain * torch.rsqrt(layer.var + 1e-3)
+        self.weight = nn.Parameter(layer.weight * scale[:, None, None, None])
+        self.bias = nn.Parameter(layer.offset - layer.mean * scale)
+        self.stride, self.groups = layer.stride, layer.groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        padding = self.weight.shape[-1] // 2
+        return nn.functional.conv2d(x, self.weight, self.bias, self.stride, padding, 1, self.groups)
+
+
+class _Graph(nn.Module):
+    """The student with its answers in a fixed order."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student = copy.deepcopy(student).to(memory_format=torch.contiguous_format).eval()
+        with torch.no_grad():
+            for parent in list(self.student.modules()):
+                for name, child in list(parent.named_children()):
+                    if isinstance(child, ConvNorm):
+                        setattr(parent, name, _Folded(child))
+
+    def forward(self, crops: Tensor, crop_info: Tensor) -> tuple[Tensor, ...]:
+        out = self.student(crops, crop_info)
+        return tuple(out[name] for name in OUTPUTS)
+
+
+def write_onnx(student: Student, path: Path) -> None:
+    """Write the network, dynamic in the number of frames."""
+    size = student.config.crop
+    example = torch.rand(9, 4, size, size), torch.rand(9, 3)
+    axes = {name: {0: "T"} for name in (*INPUTS, *OUTPUTS)}
+    with written_atomically(path) as temporary, torch.no_grad():
+        torch.onnx.export(
+            _Graph(student),
+            example,
+            str(temporary),
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+
+
+def parity(student: Student, path: Path, frames: tuple[int, ...] = (1, 7, 40)) -> float:
+    """Largest difference between torch and onnxruntime over clips of several lengths."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(0)
+    worst = 0.0
+    for count in frames:
+        size = student.config.crop
+        crops = rng.random((count, 4, size, size), np.float32)
+        info = rng.uniform(-0.5, 0.5, (count, 3)).astype(np.float32)
+        answers = session.run(list(OUTPUTS), {"crops": crops, "crop_info": info})
+        with torch.no_grad():
+            expected = student.eval()(torch.from_numpy(crops), torch.from_numpy(info))
+        for name, answer in zip(OUTPUTS, answers, strict=True):
+            if answer.size:
+                worst = max(worst, float(np.abs(answer - expected[name].numpy()).max()))
+    return worst
+
+
+def milliseconds_a_frame(path: Path, size: int, frames: int = 32, threads: int = 2) -> float:
+    """Time of one frame in a batch of `frames`, onnxruntime on `threads` cores, best of three."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    feed = {
+        "crops": np.random.default_rng(0).random((frames, 4, size, size), np.float32),
+        "crop_info": np.full((frames, 3), 0.3, np.float32),
+    }
+    session.run(None, feed)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        session.run(None, feed)
+        times.append(time.perf_counter() - start)
+    return min(times) / frames * 1000
+
+
+def export(checkpoint: Path, category: Category, folder: Path, notes: str = "") -> Category:
+    """Write `predictor.onnx` into the bundle `folder` and the network's facts into its description.
+
+    Raises ValueError when onnxruntime does not compute what torch does; the bundle is then as it was.
+    """
+    student = load_student(checkpoint, category)
+    size = student.config.crop
+    shapes: dict[str, tuple[int | str, ...]] = {}
+    with torch.no_grad():
+        out = student(torch.rand(2, 4, size, size), torch.rand(2, 3))
+    for name in OUTPUTS:
+        shapes[name] = ("T", *out[name].shape[1:])
+    new = folder / f".new-{PREDICTOR}"
+    try:
+        write_onnx(student, new)
+        difference = parity(student, new)
+        if difference > TOLERANCE:
+            raise ValueError(f"onnxruntime and torch differ by {difference:.2g}; nothing was exported")
+        speed = milliseconds_a_frame(new, size)
+        new.replace(folder / PREDICTOR)
+    finally:
+        new.unlink(missing_ok=True)
+    spec = NetworkSpec(
+        input_size=size,
+        mean=(0.0,) * 4,
+        std=(1.0,) * 4,
+        opset=OPSET,
+        inputs={"crops": ("T", 4, size, size), "crop_info": ("T", 3)},
+        outputs=shapes,
+        temporal_radius=student.config.radius,
+    )
+    facts = {**category.training, "student": _facts(checkpoint, difference, speed, notes)}
+    updated = replace(category, network=spec, training=facts, predictor_path=folder / PREDICTOR)
+    save_category(updated, folder)
+    return load_category(folder)
+
+
+def _facts(checkpoint: Path, difference: float, speed: float, notes: str) -> dict[str, Any]:
+    state = torch.load(checkpoint, weights_only=True)
+    steps = {name: int(step) for name, (step, _) in state["clocks"].items()}
+    minutes = sum(minutes for _, minutes in state["clocks"].values())
+    facts: dict[str, Any] = {
+        "architecture": "EfficientNet-Lite0, camera multiplex, temporal convolutions",
+        "parameters": int(sum(v.numel() for v in state["student"].values())),
+        "steps": steps,
+        "minutes": round(float(minutes), 1),
+        "batch": state["config"]["batch"],
+        "seed": state["config"]["seed"],
+        "onnx_difference": float(f"{difference:.2g}"),
+        "ms_a_frame_two_cores": round(speed, 2),
+    }
+    path = checkpoint.with_name("log.csv")
+    if path.exists():
+        last = log.read(path)[-1]
+        facts["validation"] = {k: round(float(v), 3) for k, v in last.items() if k.startswith("val_") and v}
+    if notes:
+        facts["notes"] = notes
+    return facts
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`export`: a checkpoint's network into its category bundle."""
+    import tyro
+
+    config = tyro.cli(ExportConfig, args=argv, prog="export")
+    try:
+        category = load_category(config.category)
+        assert category.path is not None
+        category = export(config.checkpoint, category, category.path, config.notes)
+    except (DasrError, OSError, ValueError, RuntimeError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 1
+    print(f"{category.predictor_path}: {category.training['student']}")
+    return 0

@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Clip folders → one shard of crops and targets → augmented batches.
+
+A *shard* is a folder that only ever grows, so training can start while clips are still being made:
+
+    crops.u8     (N, 4, P, P) uint8, masked RGB + mask, a little wider than the network's crop
+    targets.bin  N records of `record_type`
+    index.json   sizes, and the clips with their rows; written last, so that what it lists is whole
+
+Augmentation happens on whole batches in torch. Moving or scaling the crop changes what it shows *and* what the
+right answer is; `move_crop` and `mirror` keep the two exactly in step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...clip.crop import crop_boxes, sample_square
+from ...core.camera import crop_info, encode_root
+from ...core.category import Category
+from ...core.files import written_atomically
+from ...core.motion import Motion
+from ...core.skeleton import mirror_rotations
+from .rotation import ray_rotation
+
+FACTOR = 1.2
+"""side of a crop over the longer side of its mask's box"""
+MARGIN = 1.125
+"""side of a stored crop over that of the network's crop: room to move it"""
+
+Batch = dict[str, Tensor]
+
+
+def record_type(joints: int, morphology: int) -> np.dtype[Any]:
+    """Targets of one frame; the root pose is relative to the crop (core.camera.encode_root)."""
+    return np.dtype(
+        [
+            ("root_rotation", "f4", (3, 3)),
+            ("root_translation", "f4", (3,)),
+            ("crop_info", "f4", (3,)),
+            ("joints", "f4", (joints, 4)),
+            ("joints_mirrored", "f4", (joints, 4)),
+            ("joint_weight", "f4", (joints,)),
+            ("morphology", "f4", (morphology,)),
+            ("clip", "i4"),
+            ("frame", "i4"),
+        ]
+    )
+
+
+# -- packing -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PackedClip:
+    """One clip, ready to append: crops (T, 4, P, P) uint8 and records (T,)."""
+
+    name: str
+    crops: np.ndarray
+    records: np.ndarray
+
+
+def read_clip_folder(folder: Path, motion: Motion) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Frames (H, W, 3) RGB and masks (H, W) uint8 of a pseudo-ground-truth folder, in the motion's order.
+
+    Raises ValueError naming the file that is missing or unreadable.
+    """
+    frames, masks = [], []
+    for i in motion.frame_index:
+        for kind, suffix, flag, out in (
+            ("frames", "jpg", cv2.IMREAD_COLOR, frames),
+            ("masks", "png", cv2.IMREAD_GRAYSCALE, masks),
+        ):
+            path = folder / kind / f"{int(i):05d}.{suffix}"
+            image = cv2.imread(str(path), flag)
+            if image is None:
+                raise ValueError(f"{path}: not a readable image; make the clip again")
+            out.append(image[..., ::-1] if kind == "frames" else image)
+    return frames, masks
+
+
+def mask_boxes(masks: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Boxes (T, 4) of the masks; an empty mask takes its neighbour's. None when all are empty."""
+    boxes = np.full((len(masks), 4), np.nan)
+    for i, mask in enumerate(masks):
+        x, y, w, h = cv2.boundingRect((mask > 127).astype(np.uint8))
+        if w:
+            boxes[i] = x, y, x + w, y + h
+    seen = np.flatnonzero(np.isfinite(boxes[:, 0]))
+    if not len(seen):
+        return None
+    nearest = seen[np.abs(np.arange(len(masks))[:, None] - seen[None]).argmin(1)]
+    return boxes[nearest]
+
+
+def pack_clip(folder: Path, category: Category, crop: int) -> PackedClip | None:
+    """Crop and encode one clip folder; None when its masks never show the subject."""
+    motion = Motion.load(folder / "motion.npz").validate(category)
+    frames, masks = read_clip_folder(folder, motion)
+    boxes = mask_boxes(masks)
+    if boxes is None:
+        return None
+    center, side = crop_boxes(boxes, FACTOR)
+    stored = round(crop * MARGIN)
+    crops = np.empty((len(frames), 4, stored, stored), np.uint8)
+    for i, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
+        wide = float(side[i]) * stored / crop
+        alpha = sample_square(mask, center[i], wide, stored)
+        rgb = sample_square(np.ascontiguousarray(frame), center[i], wide, stored)
+        crops[i, :3] = cv2.multiply(rgb, cv2.merge([alpha] * 3), scale=1 / 255).transpose(2, 0, 1)
+        crops[i, 3] = alpha
+
+    joints, morphology = motion.joint_rotations.shape[1], len(motion.morphology)
+    records = np.zeros(len(frames), record_type(joints, morphology))
+    rotation, translation = encode_root(
+        motion.camera_from_root, center, side, motion.focal_px, motion.principal_point
+    )
+    records["root_rotation"], records["root_translation"] = rotation, translation
+    records["crop_info"] = crop_info(center, side, motion.focal_px, motion.principal_point)
+    records["joints"] = motion.joint_rotations
+    records["joints_mirrored"] = mirror_rotations(category.skeleton, motion.joint_rotations)
+    records["joint_weight"] = motion.joint_confidence
+    records["morphology"] = motion.morphology
+    records["frame"] = motion.frame_index
+    return PackedClip(folder.name, crops, records)
+
+
+def pack(
+    dataset: Path,
+    out: Path,
+    category: Category,
+    crop: int = 128,
+    workers: int = 2,
+    limit: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> int:
+    """Append every clip of `dataset` that `out` does not hold yet; returns how many were added.
+
+    Stops cleanly anywhere: rows beyond those in index.json are overwritten by the next run.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    stored = round(crop * MARGIN)
+    index: dict[str, Any] = {
+        "category": category.name,
+        "version": category.version,
+        "joints": len(category.skeleton),
+        "morphology": len(category.morphology),
+        "crop": crop,
+        "stored": stored,
+        "rows": 0,
+        "clips": [],
+    }
+    if (out / "index.json").exists():
+        index = json.loads((out / "index.json").read_text())
+        if (index["crop"], index["joints"], index["morphology"]) != (
+            crop,
+            len(category.skeleton),
+            len(category.morphology),
+        ):
+            raise ValueError(f"{out}: holds crops or targets of another shape; pack into another folder")
+    known = {clip["name"] for clip in index["clips"]}
+    folders = sorted(
+        p.parent
+        for p in dataset.glob("*/motion.npz")
+        if p.parent.name not in known and not p.parent.name.startswith(".")
+    )[:limit]
+    dtype = record_type(index["joints"], index["morphology"])
+    for name in ("crops.u8", "targets.bin"):
+        (out / name).touch()
+    added = 0
+    with (
+        open(out / "crops.u8", "r+b") as crops,
+        open(out / "targets.bin", "r+b") as targets,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+        crops.seek(index["rows"] * 4 * stored * stored)
+        targets.seek(index["rows"] * dtype.itemsize)
+        for begin in range(0, len(folders), 64):
+            for clip in pool.map(lambda f: pack_clip(f, category, crop), folders[begin : begin + 64]):
+                if clip is None:
+                    continue
+                clip.records["clip"] = len(index["clips"])
+                crops.write(clip.crops.tobytes())
+                targets.write(clip.records.tobytes())
+                index["clips"].append({"name": clip.name, "start": index["rows"], "rows": len(clip.records)})
+                index["rows"] += len(clip.records)
+                added += 1
+            crops.flush()
+            targets.flush()
+            with written_atomically(out / "index.json") as path:
+                path.write_text(json.dumps(index))
+            if progress is not None:
+                progress(min(begin + 64, len(folders)), len(folders))
+    return added
+
+
+# -- reading -------------------------------------------------------------------------------------------------
+
+
+class Shard:
+    """A packed dataset: rows of crops and targets, split into training and validation clips."""
+
+    def __init__(self, folder: Path, validation_every: int = 25) -> None:
+        """validation_every: each n-th clip is for validation, 0 for none."""
+        self.folder, self.validation_every = Path(folder), validation_every
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """See clips that were appended since; True when there are any."""
+        index = json.loads((self.folder / "index.json").read_text())
+        if index["rows"] == getattr(self, "rows", 0):
+            return False
+        self.rows, self.clips, self.crop, self.stored = (
+            index["rows"],
+            index["clips"],
+            index["crop"],
+            index["stored"],
+        )
+        dtype = record_type(index["joints"], index["morphology"])
+        shape = (self.rows, 4, self.stored, self.stored)
+        self.crops = np.memmap(self.folder / "crops.u8", np.uint8, "r", shape=shape)
+        self.records = np.fromfile(self.folder / "targets.bin", dtype, count=self.rows)
+        every = self.validation_every
+        held = np.zeros(len(self.clips), bool)
+        if every:
+            held[every - 1 :: every] = True
+        self.validation_clips, self.training_clips = np.flatnonzero(held), np.flatnonzero(~held)
+        self.training_rows = np.flatnonzero(~held[self.records["clip"]])
+        self.validation_rows = np.flatnonzero(held[self.records["clip"]])
+        return True
+
+    def clip_rows(self, clip: int) -> np.ndarray:
+        """Rows of one clip, in time order."""
+        start = self.clips[clip]["start"]
+        return np.arange(start, start + self.clips[clip]["rows"])
+
+    def batch(self, rows: np.ndarray) -> Batch:
+        """Rows (B,) → crops (B,4,P,P) uint8 and targets, as stored."""
+        order = np.argsort(rows)  # the memmap likes to be read forwards
+        crops = np.empty((len(rows), 4, self.stored, self.stored), np.uint8)
+        crops[order] = self.crops[rows[order]]
+        records = self.records[rows]
+        names = (
+            "root_rotation",
+            "root_translation",
+            "crop_info",
+            "joints",
+            "joints_mirrored",
+            "joint_weight",
+            "morphology",
+        )
+        return {
+            "crops": torch.from_numpy(crops),
+            **{n: torch.from_numpy(np.ascontiguousarray(records[n])) for n in names},
+        }
+
+
+# -- augmentation --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How far a batch is changed; zero everything for validation."""
+
+    shift: float = 0.05
+    """largest move of the crop, as a share of its side"""
+    scale: float = 0.09
+    """largest change of the crop's side (log)"""
+    mirror: float = 0.5
+    gain: float = 0.35
+    """spread of the log of the brightness and of each colour's gain"""
+    gray: float = 0.15
+    erase: float = 0.35
+    """share of crops with a rectangle cut out of picture and mask, as something in front of the subject does"""
+
+
+NO_AUGMENT = AugmentConfig(shift=0.0, scale=0.0, mirror=0.0, gain=0.0, gray=0.0, erase=0.0)
+
+
+def move_crop(batch: Batch, dx: Tensor, dy: Tensor, scale: Tensor) -> Batch:
+    """Targets (B, …) for crops moved by (dx, dy) sides and then `scale` times as large."""
+    info, translation = batch["crop_info"], batch["root_translation"]
+    moved = torch.stack([info[:, 0] + info[:, 2] * dx, info[:, 1] + info[:, 2] * dy, info[:, 2] * scale], 1)
+    turn = ray_rotation(moved).transpose(-1, -2) @ ray_rotation(info)
+    u, v = (translation[:, 0] - dx) / scale, (translation[:, 1] - dy) / scale
+    return {
+        **batch,
+        "crop_info": moved,
+        "root_rotation": turn @ batch["root_rotation"],
+        "root_translation": torch.stack([u, v, translation[:, 2] + torch.log(scale)], 1),
+    }
+
+
+def mirror(batch: Batch, which: Tensor) -> Batch:
+    """Targets of crops seen in a mirror where `which` (B,) is true: left and right change places."""
+    flip = torch.where(which, -1.0, 1.0)
+    one = torch.ones_like(flip)
+    sign = torch.stack([flip, one, one], 1)
+    return {
+        **batch,
+        "crop_info": batch["crop_info"] * sign,
+        "root_translation": batch["root_translation"] * sign,
+        "root_rotation": sign[:, :, None] * batch["root_rotation"] * sign[:, None, :],
+        "joints": torch.where(which[:, None, None], batch["joints_mirrored"], batch["joints"]),
+        "joints_mirrored": torch.where(which[:, None, None], batch["joints"], batch["joints_mirrored"]),
+    }
+
+
+def sample_crops(stored: Tensor, size: int, dx: Tensor, dy: Tensor, scale: Tensor, which: Tensor) -> Tensor:
+    """Crops (B,4,size,size) float in 0…1 out of the wider stored ones (B,4,P,P) uint8; see `move_crop`."""
+    margin = stored.shape[-1] / size
+    zero = torch.zeros_like(dx)
+    flip = torch.where(which, -scale, scale)
+    theta = (
+        torch.stack([torch.stack([flip, zero, 2 * dx], 1), torch.stack([zero, scale, 2 * dy], 1)], 1) / margin
+    )
+    grid = F.affine_grid(theta, [len(dx), 4, size, size], align_corners=False)
+    return F.grid_sample(stored.float().div_(255.0), grid, align_corners=False)
+
+
+def augment(
+    batch: Batch, size: int, config: AugmentConfig, generator: torch.Generator, together: int = 1
+) -> Batch:
+    """A stored batch → what the network sees: crops (B,4,size,size) float in 0…1 and the targets to match.
+
+    together: consecutive rows that share one draw, the length of a clip when clips must stay consistent.
+    """
+    count = len(batch["crops"]) // together
+
+    def draw(*shape: int) -> Tensor:
+        values = torch.rand(count, *shape, generator=generator)
+        return values.repeat_interleave(together, 0)
+
+    dx, dy = ((draw() * 2 - 1) * config.shift for _ in range(2))
+    scale = torch.exp((draw() * 2 - 1) * config.scale)
+    which = draw() < config.mirror
+    crops = sample_crops(batch["crops"], size, dx, dy, scale, which)
+    out = mirror(move_crop(batch, dx, dy, scale), which)
+    rgb, mask = crops[:, :3], crops[:, 3:]
+    if config.gain:
+        gain = torch.exp((draw(1, 1, 1) * 2 - 1) * config.gain + (draw(3, 1, 1) * 2 - 1) * config.gain * 0.4)
+        lift = (draw(1, 1, 1) * 2 - 1) * config.gain * 0.3
+        rgb = torch.clamp(rgb * gain + lift * mask, 0.0, 1.0)
+    if config.gray:
+        gray = (draw() < config.gray)[:, None, None, None]
+        rgb = torch.where(gray, rgb.mean(1, keepdim=True), rgb)
+    crops = torch.cat([rgb, mask], 1)
+    if config.erase:
+        where, extent, used = draw(2), draw(2) * 0.35 + 0.05, draw() < config.erase
+        low = where * (1 - extent)
+        at = (torch.arange(size) + 0.5) / size
+        inside_x = (at >= low[:, :1]) & (at < (low + extent)[:, :1])
+        inside_y = (at >= low[:, 1:]) & (at < (low + extent)[:, 1:])
+        hole = inside_y[:, :, None] & inside_x[:, None, :] & used[:, None, None]
+        crops = crops * (~hole)[:, None]
+    out["crops"] = crops
+    return out

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The training log: one CSV row now and then, and a picture of it."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+FIELDS = (
+    "step",
+    "stage",
+    "minutes",
+    "images_per_s",
+    "lr",
+    "loss",
+    "root",
+    "mean_hypothesis",
+    "choice",
+    "translation",
+    "joints",
+    "spread",
+    "morphology",
+    "vertices",
+    "reprojection",
+    "acceleration",
+    "val_root_chosen_deg",
+    "val_root_best_deg",
+    "val_root_over_30",
+    "val_translation",
+    "val_joints_deg",
+    "val_morphology",
+)
+
+
+def append(path: Path, row: dict[str, float | str]) -> None:
+    """Add one row, with a header first when the file is new."""
+    fresh = not path.exists() or path.stat().st_size == 0
+    with open(path, "a", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, FIELDS, restval="", extrasaction="ignore")
+        if fresh:
+            writer.writeheader()
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """All rows of a log."""
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def trim(path: Path, minutes: float) -> None:
+    """Forget rows after `minutes`: what a run did past the checkpoint it goes on from."""
+    if path.exists():
+        rows = [row for row in read(path) if float(row["minutes"]) <= minutes]
+        path.unlink()
+        for row in rows:
+            append(path, dict(row))
+
+
+def plot(path: Path, out: Path) -> Path:
+    """Draw a log: losses, validation errors, learning rate and speed over the minutes of training."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = read(path)
+
+    def column(name: str) -> tuple[np.ndarray, np.ndarray]:
+        pairs = [(float(r["minutes"]), float(r[name])) for r in rows if r[name] != ""]
+        return np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
+
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
+    groups = (
+        (
+            "Training loss (parts)",
+            ("root", "joints", "translation", "vertices", "reprojection", "morphology"),
+        ),
+        ("Validation, degrees (median)", ("val_root_chosen_deg", "val_root_best_deg", "val_joints_deg")),
+        ("Validation, other", ("val_root_over_30", "val_translation", "val_morphology")),
+        ("Images a second", ("images_per_s",)),
+    )
+    for axis, (title, names) in zip(axes.flat, groups, strict=True):
+        for name in names:
+            axis.plot(*column(name), label=name)
+        axis.set(title=title, xlabel="minutes")
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=8)
+    figure.savefig(out, dpi=110)
+    plt.close(figure)
+    return out

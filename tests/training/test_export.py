@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From training to use: a minute's student is exported into a bundle, run, and followed."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from toy_clips import write_clips
+
+from dasr_blender.core import Category, CategoryError, Motion, load_category
+from dasr_blender.predict import PredictError, Student
+from dasr_blender.training import distill, evaluate, export
+from dasr_blender.training.student.data import NO_AUGMENT, Shard, augment, pack
+
+
+@pytest.fixture(scope="module")
+def trained(toy_category_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Category:
+    """The toy category with a student that was trained for a few steps, in a bundle of its own."""
+    folder = tmp_path_factory.mktemp("trained")
+    bundle = folder / "toy"
+    shutil.copytree(toy_category_folder, bundle)
+    category = load_category(bundle)
+    write_clips(category, folder / "clips", 3)
+    pack(folder / "clips", folder / "shard", category, crop=64)
+    config = distill.TrainConfig(
+        shard=folder / "shard",
+        out=folder / "run",
+        category=str(bundle),
+        frame_steps=6,
+        clip_steps=6,
+        batch=8,
+        clip_batch=2,
+        width=64,
+        imagenet=False,
+        vertices=50,
+        plot=False,
+    )
+    checkpoint = distill.train(config)
+    assert export.main(["--checkpoint", str(checkpoint), "--category", str(bundle), "--notes", "a test"]) == 0
+    return load_category(bundle)
+
+
+def test_the_bundle_documents_its_network(trained: Category) -> None:
+    network, facts = trained.network, trained.training["student"]
+    assert network.inputs == {"crops": ("T", 4, 64, 64), "crop_info": ("T", 3)}
+    assert network.outputs["root_rotation"] == ("T", 6, 6) and network.opset == export.OPSET
+    assert network.temporal_radius >= 6
+    assert facts["onnx_difference"] <= 1e-4 and facts["steps"] == {"frames": 6, "clips": 6}
+    assert facts["notes"] == "a test" and facts["ms_a_frame_two_cores"] > 0
+    assert "predictor.onnx" in trained.hashes
+    assert trained.training["made"] == "in code"  # what was known before is kept
+
+
+def test_onnx_equals_torch_at_every_clip_length(trained: Category) -> None:
+    assert trained.path is not None and trained.predictor_path is not None
+    student = distill.load_student(trained.path.parent / "run" / "student.pt", trained)
+    assert export.parity(student, trained.predictor_path, (1, 2, 7, 40)) <= 1e-4
+
+
+def crops_and_info(trained: Category) -> tuple[np.ndarray, np.ndarray]:
+    assert trained.path is not None
+    shard = Shard(trained.path.parent / "shard")
+    batch = augment(shard.batch(np.arange(36)), 64, NO_AUGMENT, torch.Generator())
+    return (batch["crops"].numpy() * 255).round().astype(np.uint8), batch["crop_info"].numpy()
+
+
+def test_pieces_of_a_clip_give_what_the_whole_gives(trained: Category) -> None:
+    crops, info = crops_and_info(trained)
+    whole, pieces = (Student(trained, batch=n).run(crops, info) for n in (64, 5))
+    for name in ("root_rotation", "root_translation", "root_logprob", "joint_rotations", "morphology"):
+        assert np.abs(getattr(whole, name) - getattr(pieces, name)).max() < 1e-4, name
+    assert np.allclose(np.exp(whole.root_logprob).sum(1), 1, atol=1e-4)
+    assert np.allclose(np.linalg.det(whole.root_rotation), 1, atol=1e-5)
+    assert (whole.joint_rotations[:, 0] == [1, 0, 0, 0]).all() and whole.surface_map is None
+    low, high = trained.morphology_range.T
+    assert (whole.morphology >= low).all() and (whole.morphology <= high).all()
+
+
+def test_wrong_input_is_refused(trained: Category, toy_category: Category, tmp_path: Path) -> None:
+    crops, info = crops_and_info(trained)
+    student = Student(trained)
+    with pytest.raises(PredictError, match=r"takes \(T, 4, 64, 64\)"):
+        student.run(crops[:, :3], info)
+    with pytest.raises(PredictError, match="no frames"):
+        student.run(crops[:0], info[:0])
+    with pytest.raises(PredictError, match="no predictor"):
+        Student(toy_category)
+    broken = tmp_path / "predictor.onnx"
+    broken.write_bytes(b"not a network")
+    with pytest.raises(PredictError, match="cannot load"):
+        Student(replace(trained, predictor_path=broken))
+
+
+def test_a_changed_network_is_noticed(trained: Category, tmp_path: Path) -> None:
+    assert trained.path is not None
+    copied = shutil.copytree(trained.path, tmp_path / "toy")
+    with open(copied / "predictor.onnx", "ab") as stream:
+        stream.write(b"x")
+    with pytest.raises(CategoryError, match="predictor.onnx"):
+        load_category(copied)
+
+
+def test_evaluation_scores_clips_and_its_own_truth(trained: Category, tmp_path: Path) -> None:
+    assert trained.path is not None
+    dataset = trained.path.parent / "clips"
+    status = evaluate.main(
+        ["--dataset", str(dataset), "--category", str(trained.path), "--out", str(tmp_path)]
+    )
+    assert status == 0
+    result = evaluate.read(tmp_path / "scores.json")
+    assert result["clips"] == 3 and result["frames"] == 36
+    table = result["mean"]
+    assert (
+        0 <= table["iou"] <= 1
+        and table["root_best_deg"] <= table["root_chosen_deg"]
+        and table["mpjpe_cm"] > 0
+    )
+    assert (tmp_path / "scores.png").stat().st_size > 5000
+    truth = Motion.load(sorted(dataset.glob("*/motion.npz"))[0])
+    perfect = evaluate.compare(trained, truth, truth)
+    assert perfect["mpjpe_cm"].max() < 1e-3 and perfect["root_deg"].max() < 1e-3
+    assert perfect["translation"].max() < 1e-6 and perfect["joints_deg"].max() < 1e-3
