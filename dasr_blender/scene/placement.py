@@ -12,7 +12,7 @@ from ..core import Category, Motion, linear_blend, skin_transforms, transform
 
 PLACEMENTS = ("camera", "root", "ground")
 
-# A level camera at the origin looking along +Y: OpenCV's right, down, forward are the world's X, −Z, Y.
+# A level camera looking along +Y: OpenCV's right, down, forward are the world's X, −Z, Y.
 LEVEL = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 
 MAX_TILT = np.radians(20.0)  # between the body's mean up and the floor's normal
@@ -34,6 +34,8 @@ def world_from_camera(
     if placement == "camera":
         heights = transform(LEVEL, lowest)[..., 2].min(1)
         level = LEVEL.copy()
+        root = motion.camera_from_root[0, :3, 3].astype(np.float64)
+        level[:2, 3] = -(LEVEL[:2, :3] @ root)  # the subject starts above the world's origin
         level[2, 3] = -np.median(heights)
         return level[None]
     return on_the_ground(lowest, motion, category.nominal_size)[None]
