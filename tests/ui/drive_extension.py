@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run by test_extension.py in a process of its own: install a zip in the bpy module and use it.
+
+    python drive_extension.py ZIP CLIP MASKS OUT
+
+Prints one JSON object with what it saw as its last line.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import bpy
+
+
+def traces() -> dict[str, list[str]]:
+    """Everything of ours that Blender knows about."""
+    return {
+        "types": sorted(n for n in dir(bpy.types) if n.lower().startswith("dasr")),
+        "operators": sorted(n for n in dir(bpy.ops.dasr)),
+        "properties": [
+            f"{t.__name__}.dasr" for t in (bpy.types.Scene, bpy.types.WindowManager) if hasattr(t, "dasr")
+        ],
+        "handlers": sorted(
+            f.__module__
+            for name in dir(bpy.app.handlers)
+            for f in (
+                getattr(bpy.app.handlers, name) if isinstance(getattr(bpy.app.handlers, name), list) else ()
+            )
+            if "dasr" in getattr(f, "__module__", "")
+        ),
+    }
+
+
+def main(zip_file: str, clip: str, masks: str, out: str) -> None:
+    seen: dict[str, object] = {"before": traces()}
+    bpy.ops.extensions.package_install_files(filepath=zip_file, repo="user_default", enable_on_install=True)
+    module = "bl_ext.user_default.dasr_blender"
+    seen["installed"] = traces()
+    for turn in ("first", "second"):
+        bpy.ops.preferences.addon_disable(module=module)
+        seen[f"disabled_{turn}"] = traces()
+        bpy.ops.preferences.addon_enable(module=module)
+        seen[f"enabled_{turn}"] = traces()
+
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.ops.preferences.addon_enable(module=module)
+    scene = bpy.context.scene
+    rate = scene.render.fps, scene.frame_start, scene.frame_end
+    seen["poll_without_clip"] = bpy.ops.dasr.reconstruct.poll()
+    settings = scene.dasr
+    settings.filepath, settings.category, settings.masks, settings.directory = clip, "quadruped", masks, out
+    settings.formats = {"bvh"}
+    seen["outcome"] = sorted(bpy.ops.dasr.reconstruct())
+    seen["message"] = bpy.context.window_manager.dasr.message
+    seen["scene_untouched"] = rate == (scene.render.fps, scene.frame_start, scene.frame_end)
+    seen["objects"] = sorted(o.type for o in scene.objects)
+    rig = next((o for o in scene.objects if o.type == "ARMATURE"), None)
+    seen["bones"] = len(rig.data.bones) if rig else 0
+    seen["slots"] = len(rig.animation_data.action.slots) if rig else 0
+    seen["files"] = sorted(p.name for p in Path(out).iterdir())
+    objects = len(bpy.data.objects)
+    settings.filepath = str(Path(clip).with_name("missing.mp4"))
+    try:
+        seen["bad_outcome"] = sorted(bpy.ops.dasr.reconstruct())
+    except RuntimeError as error:  # how bpy.ops hands on an operator's report({'ERROR'})
+        seen["bad_outcome"] = str(error).strip()
+    seen["bad_left_nothing"] = objects == len(bpy.data.objects)
+    bpy.ops.preferences.addon_disable(module=module)
+    seen["after"] = traces()
+    print("\n" + json.dumps(seen))
+
+
+main(*sys.argv[1:])
