@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.category import Category
-from ..core.rotation import matrix_to_quat, sixd_to_matrix
-from ..core.skeleton import clamp_rotations
+from ..core.rotation import matrix_to_quat, sixd_to_matrix, slerp
+from ..core.skeleton import clamp_rotations, mirror_rotations
 from .errors import PredictError
 
 Array = np.ndarray
@@ -53,8 +53,17 @@ class Prediction:
 class Student:
     """A category's network, loaded once and run on any number of clips."""
 
-    def __init__(self, category: Category, providers: Sequence[str] | None = None, batch: int = 64) -> None:
+    def __init__(
+        self,
+        category: Category,
+        providers: Sequence[str] | None = None,
+        batch: int = 64,
+        mirror: bool = True,
+    ) -> None:
         """providers: onnxruntime's execution providers, None for the processor.  batch: frames at a time.
+
+        mirror: look at every clip in a mirror too, and take both for what they are, two opinions: twice the
+        hypotheses, and the mean of everything else. Twice the time.
 
         Raises PredictError when the category has no network or it cannot be loaded.
         """
@@ -64,7 +73,7 @@ class Student:
             )
         import onnxruntime
 
-        self.category, self.batch = category, max(1, int(batch))
+        self.category, self.batch, self.mirror = category, max(1, int(batch)), mirror
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         try:
@@ -103,6 +112,19 @@ class Student:
             raise PredictError(
                 "There are no frames to predict; choose a frame range that holds at least one."
             )
+        report = progress or (lambda share, text: None)
+        parts = 2 if self.mirror else 1
+        straight = self._answers(crops, crop_info, lambda done, text: report(done / parts, text))
+        if not self.mirror:
+            return self._prediction(straight)
+        flipped = np.ascontiguousarray(crops[..., ::-1]), crop_info * np.array([-1.0, 1.0, 1.0])
+        mirrored = self._answers(*flipped, lambda done, text: report(0.5 + done / 2, text))
+        return self._both(self._prediction(straight), self._prediction(mirrored))
+
+    def _answers(
+        self, crops: Array, crop_info: Array, progress: Callable[[float, str], None]
+    ) -> dict[str, Array]:
+        """The network's outputs (T, …) for a clip, computed piece by piece."""
         halo, count = self.category.network.temporal_radius, len(crops)
         pieces: dict[str, list[Array]] = {name: [] for name in self.outputs}
         for start in range(0, count, self.batch):
@@ -114,9 +136,32 @@ class Student:
             }
             for name, answer in zip(self.outputs, self.session.run(self.outputs, feed), strict=True):
                 pieces[name].append(np.asarray(answer)[start - first : stop - first])
-            if progress is not None:
-                progress(stop / count, f"frame {stop} of {count}")
-        return self._prediction({name: np.concatenate(parts) for name, parts in pieces.items()})
+            progress(stop / count, f"frame {stop} of {count}")
+        return {name: np.concatenate(parts) for name, parts in pieces.items()}
+
+    def _both(self, straight: Prediction, seen: Prediction) -> Prediction:
+        """A prediction joined with that of the mirrored clip, brought back to this side of the mirror."""
+        flip = np.array([-1.0, 1.0, 1.0])
+        skeleton = self.category.skeleton
+        confidence = seen.joint_confidence[:, skeleton.mirror]
+        share = confidence / np.maximum(confidence + straight.joint_confidence, 1e-9)
+        return Prediction(
+            root_rotation=np.concatenate(
+                [straight.root_rotation, flip[:, None] * seen.root_rotation * flip], axis=1
+            ),
+            root_translation=np.concatenate(
+                [straight.root_translation, seen.root_translation * flip], axis=1
+            ),
+            root_logprob=np.concatenate([straight.root_logprob, seen.root_logprob], axis=1) - np.log(2),
+            joint_rotations=slerp(
+                straight.joint_rotations, mirror_rotations(skeleton, seen.joint_rotations), share
+            ),
+            morphology=(straight.morphology + seen.morphology) / 2,
+            appearance=(straight.appearance + seen.appearance) / 2,
+            joint_confidence=(straight.joint_confidence + confidence) / 2,
+            surface_map=straight.surface_map,
+            surface_confidence=straight.surface_confidence,
+        )
 
     def _normalised(self, crops: Array) -> Array:
         network = self.category.network

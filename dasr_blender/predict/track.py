@@ -35,8 +35,10 @@ class TrackConfig:
 
     size: int = 64
     """side of the silhouettes that are compared, pixels"""
-    hypotheses: int = 3
+    hypotheses: int = 4
     """the likeliest ones of a frame are compared with the mask, the rest go by their probability"""
+    twin: float = 0.3
+    """radians within which hypotheses are opinions of the same thing and add up (standard deviation)"""
     silhouette: float = 6.0
     """cost of a silhouette that misses the mask completely"""
     turn_rate: float = 2.5
@@ -116,9 +118,10 @@ def track(
     faces = category.body.faces
 
     report(0.05, "Comparing hypotheses with the mask")
-    translation, agreement = _compare(prediction, view, vertices, faces, config)
+    logprob = consensus(prediction.root_rotation, prediction.root_logprob, config.twin)
+    translation, agreement = _compare(prediction, logprob, view, vertices, faces, config)
     report(0.5, "Choosing among hypotheses")
-    chosen = choose(prediction.root_rotation, translation, prediction.root_logprob, agreement, fps, config)
+    chosen = choose(prediction.root_rotation, translation, logprob, agreement, fps, config)
     frames = np.arange(count)
     rotation = prediction.root_rotation[frames, chosen]
     probability = _probability(prediction, chosen)
@@ -156,6 +159,19 @@ def track(
         category=category.name,
         category_version=category.version,
     )
+
+
+def consensus(rotation: Array, logprob: Array, twin: float) -> Array:
+    """Log-probability ``(T, M)`` of every hypothesis with what its likes ``(T, M, 3, 3)`` add to it.
+
+    Several hypotheses may mean the same view, so each counts for the probability mass round it (a Gaussian of
+    `twin` radians), and the frame's sum is brought back to 1.
+    """
+    if twin <= 0:
+        return logprob
+    angle = geodesic(rotation[:, :, None], rotation[:, None])  # (T, M, M)
+    mass = (np.exp(-0.5 * (angle / twin) ** 2) * np.exp(logprob)[:, None]).sum(-1)
+    return np.log(np.maximum(mass / mass.sum(1, keepdims=True), 1e-12))
 
 
 def choose(
@@ -234,21 +250,21 @@ def _poses(view: _View, rotation: Array, translation: Array, frames: Array) -> A
 
 
 def _compare(
-    prediction: Prediction, view: _View, vertices: Array, faces: Array, config: TrackConfig
+    prediction: Prediction, logprob: Array, view: _View, vertices: Array, faces: Array, config: TrackConfig
 ) -> tuple[Array, Array]:
     """Translations (T, M, 3) fitted to the mask's box, and silhouette agreement (T, M) of every hypothesis.
 
     Hypotheses too unlikely to be drawn get the frame's lowest agreement.
     """
-    count, hypotheses = prediction.root_logprob.shape
+    count, hypotheses = logprob.shape
     translation = prediction.root_translation.copy()
     agreement = np.full((count, hypotheses), np.nan)
-    order = np.argsort(-prediction.root_logprob, axis=1)[:, : config.hypotheses]
+    order = np.argsort(-logprob, axis=1)[:, : config.hypotheses]
     frames = np.arange(count)
     sample = np.ascontiguousarray(vertices[:, ::5])
     for rank in range(order.shape[1]):
         m = order[:, rank]
-        some = np.flatnonzero((prediction.root_logprob[frames, m] > np.log(0.02)) | (rank == 0))
+        some = np.flatnonzero((logprob[frames, m] > np.log(0.03)) | (rank == 0))
         if not len(some):
             continue
         rotation, place = prediction.root_rotation[some, m[some]], translation[some, m[some]]

@@ -171,7 +171,7 @@ class Trainer:
             self.log.unlink(missing_ok=True)
             if config.imagenet:
                 self.student.backbone.load_imagenet()
-        self.student = self.student.to(memory_format=torch.channels_last)
+        self.student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def _clocks(self) -> dict[str, Clock]:
         c = self.config

@@ -20,7 +20,7 @@ from dasr_blender.core.rotation import (
 )
 from dasr_blender.predict import PredictError, Prediction, TrackConfig, track
 from dasr_blender.predict.smooth import smooth, smooth_rotations
-from dasr_blender.predict.track import choose, smooth_root
+from dasr_blender.predict.track import choose, consensus, smooth_root
 
 HALF_TURN = rotvec_to_matrix(np.array([0, 0, np.pi]))
 
@@ -275,3 +275,12 @@ def test_smoothing_of_the_root_does_not_lag() -> None:
     lag = [np.corrcoef(angle[5:-5], 0.5 * np.sin((t[5:-5] - d) / 6))[0, 1] for d in (-1, 0, 1)]
     assert np.argmax(lag) == 1
     assert np.abs(out[:, :3, 3] - pose[:, :3, 3]).max() < 0.05
+
+
+def test_opinions_that_agree_add_up() -> None:
+    """Two middling hypotheses of one view outweigh a single likelier one of another."""
+    turns = np.array([[0, 0, 0.0], [0, 0, 0.1], [0, 0, 3.0]])
+    logprob = np.log(np.array([[0.32, 0.3, 0.38]]))
+    found = consensus(rotvec_to_matrix(turns)[None], logprob, 0.3)
+    assert found[0].argmax() == 0 and np.isclose(np.exp(found).sum(), 1)
+    assert consensus(rotvec_to_matrix(turns)[None], logprob, 0.0) is logprob

@@ -15,7 +15,7 @@ pytest.importorskip("onnx")
 
 from toy_clips import write_clips
 
-from dasr_blender.core import Category, CategoryError, Motion, load_category
+from dasr_blender.core import Category, CategoryError, Motion, load_category, mirror_rotations
 from dasr_blender.predict import PredictError, Student
 from dasr_blender.training import distill, evaluate, export
 from dasr_blender.training.student.data import NO_AUGMENT, Shard, augment, pack
@@ -128,3 +128,21 @@ def test_evaluation_scores_clips_and_its_own_truth(trained: Category, tmp_path: 
     perfect = evaluate.compare(trained, truth, truth)
     assert perfect["mpjpe_cm"].max() < 1e-3 and perfect["root_deg"].max() < 1e-3
     assert perfect["translation"].max() < 1e-6 and perfect["joints_deg"].max() < 1e-3
+
+
+def test_two_opinions_do_not_know_left_from_right(trained: Category) -> None:
+    """The mirrored clip gets the mirrored answer, hypotheses in exchanged order."""
+    crops, info = crops_and_info(trained)
+    crops, info = crops[:10], info[:10]
+    student, plain = Student(trained), Student(trained, mirror=False)
+    here = student.run(crops, info)
+    there = student.run(np.ascontiguousarray(crops[..., ::-1]), info * np.array([-1, 1, 1]))
+    assert here.root_rotation.shape == (10, 12, 3, 3) and plain.run(crops, info).root_rotation.shape[1] == 6
+    flip = np.array([-1.0, 1.0, 1.0])
+    swapped = np.r_[6:12, 0:6]
+    assert np.allclose(flip[:, None] * there.root_rotation[:, swapped] * flip, here.root_rotation, atol=1e-4)
+    assert np.allclose(there.root_translation[:, swapped] * flip, here.root_translation, atol=1e-4)
+    assert np.allclose(np.exp(here.root_logprob).sum(1), 1, atol=1e-4)
+    back = mirror_rotations(trained.skeleton, there.joint_rotations)
+    assert np.allclose(np.abs((back * here.joint_rotations).sum(-1)), 1, atol=1e-5)
+    assert np.allclose(there.morphology, here.morphology, atol=1e-5)

@@ -108,7 +108,8 @@ def evaluate(
             progress(i + 1, len(folders))
     if not each:
         raise ValueError(f"{dataset}: no clip shows its subject; make or choose another dataset")
-    together = {k: np.concatenate([r[k] for r in each.values()]) for k in next(iter(each.values()))}
+    together = _joined(list(each.values()))
+    splits = {name: _split(dataset / name) for name in each}
     return {
         "dataset": dataset.name,
         "category": category.name,
@@ -117,8 +118,24 @@ def evaluate(
         "clips": len(each),
         "frames": len(together["root_deg"]),
         "mean": _row(together),
+        "splits": {
+            split: _row(_joined([rows for name, rows in each.items() if splits[name] == split]))
+            for split in sorted(set(splits.values()))
+        },
         "each": {name: _row(rows) for name, rows in each.items()},
     }
+
+
+def _joined(rows: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """The errors of several clips as those of one."""
+    return {k: np.concatenate([r[k] for r in rows]) for k in rows[0]}
+
+
+def _split(folder: Path) -> str:
+    """Which part of the subjects a clip shows, from its meta.json: 'train', 'held-out' …"""
+    path = folder / "meta.json"
+    meta = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return str(meta.get("split", "all"))
 
 
 def _row(errors: dict[str, np.ndarray]) -> dict[str, float]:
@@ -148,17 +165,20 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The scores as a Markdown table."""
-    row = result["mean"]
+    """The scores as a Markdown table: all clips, then each split of the subjects."""
+    splits = result["splits"] if len(result["splits"]) > 1 else {}
+    columns = {"all": result["mean"], **splits}
     lines = [
         f"{result['clips']} clips, {result['frames']} frames of {result['dataset']}",
         "",
-        "| score | value |",
-        "|---|---|",
+        "| score | " + " | ".join(columns) + " |",
+        "|---|" + "---|" * len(columns),
     ]
     for name, text in LABELS.items():
-        value = row[name] * 100 if text.endswith("%") else row[name]
-        lines.append(f"| {text} | {value:.3g} |")
+        factor = 100 if text.endswith("%") else 1
+        lines.append(
+            f"| {text} | " + " | ".join(f"{row[name] * factor:.3g}" for row in columns.values()) + " |"
+        )
     return "\n".join(lines)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-FIELDS = (
+FIELDS: tuple[str, ...] = (
     "step",
     "stage",
     "minutes",

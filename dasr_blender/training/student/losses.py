@@ -45,6 +45,14 @@ class LossWeights:
 class TorchBody(torch.nn.Module):
     """The category's kinematics and linear-blend skinning, on a sample of its vertices, differentiable."""
 
+    vertices: Tensor  # (V, 3)
+    joints: Tensor  # (J, 3)
+    weights: Tensor  # (V, J)
+    vertex_basis: Tensor  # (K, V, 3)
+    joint_basis: Tensor  # (K, J, 3)
+    std: Tensor  # (K,)
+    position: Tensor  # (J,) where each joint comes in the order of the levels
+
     def __init__(self, category: Category, vertices: int = 500) -> None:
         super().__init__()
         body = category.body

@@ -67,6 +67,9 @@ class ConvNorm(nn.Module):
     The price is a gentle learning rate, since nothing levels what a large step would upset.
     """
 
+    mean: Tensor
+    var: Tensor
+
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs // groups, kernel, kernel))
@@ -167,12 +170,13 @@ class Temporal(nn.Module):
             first = nn.Conv1d(config.width, config.width, config.temporal_kernel)
             second = nn.Conv1d(config.width, config.width, config.temporal_kernel)
             nn.init.zeros_(second.weight)
-            nn.init.zeros_(second.bias)
+            nn.init.constant_(second.get_parameter("bias"), 0.0)
             self.blocks.append(nn.ModuleList([first, second]))
 
     def forward(self, features: Tensor) -> Tensor:
         x = features.transpose(1, 2)  # (B, D, T)
-        for first, second in self.blocks:
+        for block in self.blocks:
+            first, second = block.children()
             y = F.silu(first(F.pad(x, (self.pad, self.pad), mode="replicate")))
             x = x + second(F.pad(y, (self.pad, self.pad), mode="replicate"))
         return x.transpose(1, 2)
