@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .arguments import parser
-from .core import DasrError
+from .core import Cancelled, DasrError
 from .protocol import CANCELLED, Canceller, Channel, leave, quiet_full_disk
 
 if TYPE_CHECKING:
@@ -44,11 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     with Channel(getattr(arguments, "json", False)) as channel:
         try:
             return COMMANDS[arguments.command](arguments, channel)
-        except DasrError as error:
-            channel.error(str(error))
-        except KeyboardInterrupt:
+        except (Cancelled, KeyboardInterrupt):
             channel.error("Cancelled", cancelled=True)
             return CANCELLED
+        except DasrError as error:
+            channel.error(str(error))
         except Exception as error:  # a bug: one line for the user, the rest for us
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             channel.error(f"{reason} (details in {_write_trace(arguments)})")
@@ -63,30 +63,23 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
             "pip install 'dasr-blender[blender]', or ask for --formats none"
         )
     # Heavy imports stay out of --help and of wrong command lines.
-    from .job import Cancelled, run_job
+    from .job import run_job
     from .report import make_report, write_report
-    from .workspace import remove_temporary
 
     options = _job_options(arguments)
     share = JOB_SHARE if options.formats else 1.0
-    with Canceller(
-        channel, listen=channel.as_json, tidy=lambda: remove_temporary(Path(options.out))
-    ) as canceller:
-        try:
-            result = run_job(
-                options, lambda f, stage, text: channel.progress(share * f, stage, text), canceller.asked
-            )
-            files = {"motion": result.motion_path}
-            if result.overlay_path is not None:
-                files["overlay"] = result.overlay_path
-            seconds: dict[str, float] = {}
-            if options.formats:
-                begin = time.perf_counter()
-                files |= _export(result, channel, canceller)
-                seconds["scene"] = round(time.perf_counter() - begin, 3)
-        except Cancelled:
-            channel.error("Cancelled", cancelled=True)
-            return CANCELLED
+    with _canceller(channel, Path(options.out)) as canceller:
+        result = run_job(
+            options, lambda f, stage, text: channel.progress(share * f, stage, text), canceller.asked
+        )
+        files = {"motion": result.motion_path}
+        if result.overlay_path is not None:
+            files["overlay"] = result.overlay_path
+        seconds: dict[str, float] = {}
+        if options.formats:
+            begin = time.perf_counter()
+            files |= _export(result, channel, canceller)
+            seconds["scene"] = round(time.perf_counter() - begin, 3)
         report_path = Path(options.out) / "report.json"
         report = make_report(result, files | {"report": report_path}, seconds)
         with result.workspace.writing(report_path) as temporary:
@@ -114,6 +107,13 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
     return 0
 
 
+def _canceller(channel: Channel, out: Path) -> Canceller:
+    """What stops a long command: a worker also listens to its stdin."""
+    from .workspace import remove_temporary
+
+    return Canceller(channel, listen=channel.as_json, tidy=lambda: remove_temporary(out))
+
+
 def _job_options(arguments: argparse.Namespace) -> JobOptions:
     from .job import JobOptions, clip_stem
 
@@ -138,14 +138,12 @@ def _job_options(arguments: argparse.Namespace) -> JobOptions:
 
 def _export(result: JobResult, channel: Channel, canceller: Canceller) -> dict[str, Path]:
     """Build the scene in this process and write the formats asked for; returns format → file."""
-    from .job import Cancelled
     from .scene.standalone import write_files
 
     options = result.options
 
     def step(fraction: float, text: str) -> None:
-        if canceller.asked():
-            raise Cancelled("Stopped as asked")
+        canceller.check()
         channel.progress(JOB_SHARE + (1 - JOB_SHARE) * fraction, "scene", text)
 
     return write_files(
@@ -218,15 +216,16 @@ def demo_clip(arguments: argparse.Namespace, channel: Channel) -> int:
     folder = Path(arguments.out)
     category = load_category(arguments.category)
     channel.progress(0.0, "demo", "Rendering the clip")
-    try:
-        path = write_demo_clip(
-            folder,
-            category,
-            DemoOptions(frames=arguments.count),
-            lambda fraction, text: channel.progress(fraction, "demo", text),
-        )
-    except OSError as error:
-        raise DasrError(f"Cannot write into {folder}: {error.strerror or error}") from error
+    with _canceller(channel, folder) as canceller:
+
+        def step(fraction: float, text: str) -> None:
+            canceller.check()
+            channel.progress(fraction, "demo", text)
+
+        try:
+            path = write_demo_clip(folder, category, DemoOptions(frames=arguments.count), step)
+        except OSError as error:
+            raise DasrError(f"Cannot write into {folder}: {error.strerror or error}") from error
     channel.result({"clip": str(path), "masks": str(folder / "masks")}, [f"clip     {path}"])
     return 0
 

@@ -7,14 +7,14 @@ tests. A procedural walk, a painted coat, numpy's rasteriser: no Blender and no 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from .core import Category, Motion, clamp_rotations
+from .core import Category, Motion, clamp_rotations, written_atomically
 from .core.camera import project, transform
 from .core.raster import rasterize
 from .core.rotation import rotvec_to_matrix, rotvec_to_quat
@@ -100,11 +100,15 @@ def demo_motion(category: Category, options: DemoOptions) -> Motion:
     beta = np.zeros(len(category.morphology))
     for name, value in options.morphology:
         beta[category.morphology_names.index(name)] = value
-    vertices = category.posed_vertices(beta, rotations)  # (T, V, 3)
-    height = -vertices[:, :, 2].min(axis=1)  # the lowest foot stands on the ground
+    cycle = category.posed_vertices(
+        beta, rotations[: options.cycle]
+    )  # (≤ cycle, V, 3); all others repeat them
+    height = -cycle[:, :, 2].min(axis=1)  # the lowest foot stands on the ground
+    height = height[np.arange(options.frames) % options.cycle]
     leg = float(height.mean())
     stride = 2 * leg * np.sin(SWING) / DUTY  # metres a cycle, so that standing feet stay
     travelled = stride * (np.arange(options.frames) - 0.55 * (options.frames - 1)) / options.cycle
+    travelled *= min(1.0, DemoOptions.frames / options.frames)  # in longer clips the camera goes along
     # World: x right, y away from the camera, z up. The body looks along its -Y.
     heading = np.array([np.cos(options.yaw), -np.sin(options.yaw), 0.0])
     world = np.tile(np.eye(4), (options.frames, 1, 1))
@@ -155,28 +159,23 @@ def coat(category: Category, seed: int) -> Array:
     return colours * (1 - belly) + 215.0 * belly
 
 
-def render(category: Category, motion: Motion, options: DemoOptions) -> tuple[Array, Array]:
-    """Pictures (T, H, W, 3) uint8 and true masks (T, H, W) float32 of a motion; twice oversampled."""
+def render(category: Category, motion: Motion, options: DemoOptions) -> Iterator[tuple[Array, Array]]:
+    """Picture (H, W, 3) uint8 and true mask (H, W) float32 of each frame of a motion; twice oversampled."""
     size = (options.size[0] * 2, options.size[1] * 2)
-    vertices = transform(motion.camera_from_root, category.posed_vertices(motion))  # (T, V, 3)
-    pixels = np.concatenate(
-        [project(vertices, motion.focal_px, motion.principal_point) * 2, vertices[..., 2:]], axis=2
-    )
     light = np.array([-0.4, -0.75, -0.53])
-    normals = vertex_normals(vertices, category.body.faces)
-    shaded = coat(category, options.seed) * (0.42 + 0.62 * np.clip(normals @ light, 0, 1))[..., None]
-    back = _background(options)
-    pictures, masks = [], []
-    for t in range(len(vertices)):
-        raster = rasterize(pixels[t : t + 1].astype(np.float32), category.body.faces, size)
-        mask = (raster.face[0] >= 0).astype(np.float32)
-        body = np.clip(raster.interpolate(shaded[t].astype(np.float32))[0], 0, 255) * mask[..., None]
+    colours, faces, back = coat(category, options.seed), category.body.faces, _background(options)
+    for t in range(len(motion)):
+        posed = category.posed_vertices(motion.morphology, motion.joint_rotations[t : t + 1])[0]
+        vertices = transform(motion.camera_from_root[t], posed)  # (V, 3)
+        places = project(vertices, float(motion.focal_px[t]), motion.principal_point)
+        shaded = colours * (0.42 + 0.62 * np.clip(vertex_normals(vertices, faces) @ light, 0, 1))[:, None]
+        raster = rasterize(np.column_stack([places * 2, vertices[:, 2]])[None], faces, size)
+        mask = raster.mask[0].astype(np.float32)
+        body = np.clip(raster.interpolate(shaded.astype(np.float32))[0], 0, 255)
         small = cv2.resize(body, options.size, interpolation=cv2.INTER_AREA)
         cover = cv2.resize(mask, options.size, interpolation=cv2.INTER_AREA)
-        ground = _shadow(back, pixels[t, :, :2] / 2)
-        pictures.append((small + ground * (1 - cover[..., None])).clip(0, 255).astype(np.uint8))
-        masks.append(cover)
-    return np.stack(pictures), np.stack(masks)
+        picture = small + _shadow(back, places) * (1 - cover[..., None])
+        yield picture.clip(0, 255).astype(np.uint8), cover
 
 
 def _background(options: DemoOptions) -> Array:
@@ -214,13 +213,17 @@ def write_demo_clip(
     """
     options = options or DemoOptions()
     motion = demo_motion(category, options)
-    pictures, masks = render(category, motion, options)
     (folder / "masks").mkdir(parents=True, exist_ok=True)
     for stale in (folder / "masks").glob("*.png"):
         stale.unlink()
-    for t, mask in enumerate(masks):
-        cv2.imwrite(str(folder / "masks" / f"{t:05d}.png"), (mask * 255).round().astype(np.uint8))
+
+    def pictures() -> Iterator[Array]:
+        for t, (picture, mask) in enumerate(render(category, motion, options)):
+            cv2.imwrite(str(folder / "masks" / f"{t:05d}.png"), (mask * 255).round().astype(np.uint8))
+            yield picture
+
     path = folder / "walk.mp4"
-    write_video(path, iter(pictures), options.size, options.fps, len(pictures), progress)
+    with written_atomically(path) as temporary:
+        write_video(temporary, pictures(), options.size, options.fps, len(motion), progress)
     motion.save(folder / "motion.npz")
     return path

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from .clip import (
-    Cancelled,
     Clip,
     MaskError,
     Masks,
@@ -30,7 +29,7 @@ from .clip import (
     masks_from_alpha,
     masks_from_folder,
 )
-from .core import Category, DasrError, Motion, load_category
+from .core import Cancelled, Category, DasrError, Motion, load_category
 from .core.camera import crop_info, default_focal
 from .core.files import sha256_of
 from .doubts import find_warnings

@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from .core.errors import Cancelled
+
 CANCELLED = 130  # exit status, as after Ctrl-C
 GRACE = 0.35  # seconds the work has to notice by itself before the process is ended
 
@@ -156,6 +158,11 @@ class Canceller:
     def asked(self) -> bool:
         """Has somebody asked to stop?"""
         return self._event.is_set()
+
+    def check(self) -> None:
+        """Raise Cancelled once somebody has asked to stop."""
+        if self.asked():
+            raise Cancelled("Stopped as asked")
 
     def _stop(self) -> None:
         self._event.set()

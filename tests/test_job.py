@@ -118,7 +118,7 @@ def test_normals_of_a_tetrahedron_point_outwards() -> None:
 def test_demo_walks_on_the_ground_and_in_the_picture(toy_category: Category) -> None:
     options = DemoOptions(frames=24, size=(160, 96))
     truth = demo_motion(toy_category, options).validate(toy_category)
-    pictures, masks = render(toy_category, truth, options)
+    pictures, masks = map(np.stack, zip(*render(toy_category, truth, options), strict=True))
     assert pictures.shape == (24, 96, 160, 3) and pictures.dtype == np.uint8
     area = masks.mean(axis=(1, 2))
     assert area.min() > 0.01 and masks[:, [0, -1]].max() == 0 and masks[:, :, [0, -1]].max() == 0
@@ -153,7 +153,7 @@ class _Frames:
 def test_overlay_covers_the_animal(toy_category: Category, tmp_path: Path) -> None:
     options = DemoOptions(frames=4, size=(160, 96))
     truth = demo_motion(toy_category, options)
-    pictures, masks = render(toy_category, truth, options)
+    pictures, masks = map(np.stack, zip(*render(toy_category, truth, options), strict=True))
     # The motion is in pixels of an original twice as large as the clip at hand.
     truth = replace(
         truth,

@@ -11,16 +11,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..core.errors import DasrError
+from ..core.errors import Cancelled
 from .readers import ClipError, Wanted, open_reader
 
 RAM_LIMIT = 768 * 1024**2  # bytes of pixels kept in memory; beyond, a temporary file holds them all
 
 Progress = Callable[[float, str], None]
-
-
-class Cancelled(DasrError):
-    """The caller's `cancel()` said to stop."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from .camera import (
     transform,
 )
 from .category import Category, category_search_path, list_categories, load_category, save_category
-from .errors import CategoryError, DasrError, MotionError
+from .errors import Cancelled, CategoryError, DasrError, MotionError
 from .files import sha256_of, written_atomically
 from .motion import Motion
 from .raster import Raster, rasterize, silhouette
@@ -36,6 +36,7 @@ from .skinning import dual_quaternion, linear_blend
 
 __all__ = [
     "Body",
+    "Cancelled",
     "Category",
     "CategoryError",
     "CropBox",

@@ -14,3 +14,7 @@ class CategoryError(DasrError):
 
 class MotionError(DasrError):
     """A motion is damaged, inconsistent, or does not fit its category."""
+
+
+class Cancelled(DasrError):
+    """The caller's `cancel()` said to stop."""
