@@ -132,6 +132,8 @@ def _write_fbx(built: BuiltScene, path: Path) -> None:
 
 
 def _write_usd(built: BuiltScene, path: Path) -> None:
+    if not bpy.app.build_options.usd:  # some distributions leave it out
+        raise ScenePlanError("This Blender was built without USD; leave out the format usd.")
     options = compat.known(
         bpy.ops.wm.usd_export,
         filepath=str(path),
