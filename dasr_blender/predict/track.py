@@ -47,7 +47,7 @@ class TrackConfig:
     """radians of error between neighbouring frames, whatever the frame rate"""
     shift_noise: float = 0.15
     """crop sides, and log depth, between neighbouring frames at the cost of one"""
-    largest_jump: float = 8.0
+    largest_jump: float = 40.0
     """cost of any jump: cuts happen, so no jump is impossible"""
     passes: int = 2
     """times the translation is solved from the silhouette"""
@@ -193,7 +193,8 @@ def choose(
     for t in range(1, len(unary)):
         turn = geodesic(rotation[t - 1][:, None], rotation[t][None]) / free  # (from, to)
         move = np.abs(translation[t - 1][:, None] - translation[t][None]).sum(-1) / config.shift_noise
-        total = cost[:, None] + np.minimum(turn + 0.3 * move, config.largest_jump)
+        # An animal turns a little in many frames, not much in one: the square makes a flip dear.
+        total = cost[:, None] + np.minimum(turn + turn**2 / 8 + 0.3 * move, config.largest_jump)
         back[t] = total.argmin(0)
         cost = total.min(0) + unary[t]
     path = np.empty(len(unary), np.int64)

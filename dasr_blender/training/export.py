@@ -95,6 +95,7 @@ def write_onnx(student: Student, path: Path) -> None:
             output_names=list(OUTPUTS),
             dynamic_axes=axes,
             opset_version=OPSET,
+            do_constant_folding=False,
             dynamo=False,
         )
 

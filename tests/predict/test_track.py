@@ -241,7 +241,7 @@ def test_the_path_is_the_cheapest_of_all_paths() -> None:
             a, b = path[t - 1], path[t]
             turn = float(geodesic(rotation[t - 1, a], rotation[t, b])) / free
             move = np.abs(translation[t - 1, a] - translation[t, b]).sum() / config.shift_noise
-            total += min(turn + 0.3 * move, config.largest_jump)
+            total += min(turn + turn**2 / 8 + 0.3 * move, config.largest_jump)
         return float(total)
 
     best = min(product(range(3), repeat=5), key=cost)
