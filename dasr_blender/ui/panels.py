@@ -70,61 +70,32 @@ def _draw_output(panel: bpy.types.Panel, context) -> None:
     layout.prop(settings, "overlay")
 
 
-class _View3D:
-    bl_space_type = "VIEW_3D"
-    bl_region_type = "UI"
-    bl_category = "DASR"
-
-
-class _ClipEditor:
-    bl_space_type = "CLIP_EDITOR"
-    bl_region_type = "UI"
-    bl_category = "DASR"
-
-
-class DASR_PT_view3d(_View3D, bpy.types.Panel):
+class _Main:
     bl_label = "Video to Animated Rig"
     draw = _draw
 
 
-class DASR_PT_view3d_clip(_View3D, bpy.types.Panel):
+class _Clip:
     bl_label = "Clip and Masks"
-    bl_parent_id = "DASR_PT_view3d"
     bl_options = {"DEFAULT_CLOSED"}
     draw = _draw_clip
 
 
-class DASR_PT_view3d_output(_View3D, bpy.types.Panel):
+class _Output:
     bl_label = "Output"
-    bl_parent_id = "DASR_PT_view3d"
     bl_options = {"DEFAULT_CLOSED"}
     draw = _draw_output
 
 
-class DASR_PT_clip(_ClipEditor, bpy.types.Panel):
-    bl_label = "Video to Animated Rig"
-    draw = _draw
+def _panels(space: str, prefix: str) -> list[type[bpy.types.Panel]]:
+    """The main panel and its two children, in the sidebar of one kind of editor."""
+    place = {"bl_space_type": space, "bl_region_type": "UI", "bl_category": "DASR"}
+    child = {**place, "bl_parent_id": prefix}
+    return [
+        type(prefix, (_Main, bpy.types.Panel), place),
+        type(f"{prefix}_clip", (_Clip, bpy.types.Panel), child),
+        type(f"{prefix}_output", (_Output, bpy.types.Panel), child),
+    ]
 
 
-class DASR_PT_clip_clip(_ClipEditor, bpy.types.Panel):
-    bl_label = "Clip and Masks"
-    bl_parent_id = "DASR_PT_clip"
-    bl_options = {"DEFAULT_CLOSED"}
-    draw = _draw_clip
-
-
-class DASR_PT_clip_output(_ClipEditor, bpy.types.Panel):
-    bl_label = "Output"
-    bl_parent_id = "DASR_PT_clip"
-    bl_options = {"DEFAULT_CLOSED"}
-    draw = _draw_output
-
-
-CLASSES = (
-    DASR_PT_view3d,
-    DASR_PT_view3d_clip,
-    DASR_PT_view3d_output,
-    DASR_PT_clip,
-    DASR_PT_clip_clip,
-    DASR_PT_clip_output,
-)
+CLASSES = (*_panels("VIEW_3D", "DASR_PT_view3d"), *_panels("CLIP_EDITOR", "DASR_PT_clip"))
