@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """One consistent, smooth motion out of the student's hypotheses.
 
-1. Every likely hypothesis is moved so that it fills the mask's box, and its silhouette is compared with the mask.
+1. The student's hypotheses are gathered into a few distinct views, with the view from the other end beside them.
+   Each is moved so that it fills the mask's box, and its silhouette is compared with the mask.
 2. Dynamic programming (Viterbi) picks one hypothesis a frame: probability, silhouette, and how far the root would
    have to jump.
 3. The root's translation is solved again from the silhouette the picture really shows, held near the prediction.
@@ -20,7 +21,14 @@ from ..core.camera import CropBox, decode_root, project, transform
 from ..core.category import Category
 from ..core.motion import Motion
 from ..core.raster import silhouette
-from ..core.rotation import geodesic, make_continuous, matrix_to_quat, quat_to_matrix
+from ..core.rotation import (
+    geodesic,
+    make_continuous,
+    matrix_to_quat,
+    matrix_to_rotvec,
+    quat_to_matrix,
+    rotvec_to_matrix,
+)
 from ..core.skeleton import clamp_rotations
 from .errors import PredictError
 from .smooth import smooth, smooth_rotations
@@ -36,9 +44,11 @@ class TrackConfig:
     size: int = 64
     """side of the silhouettes that are compared, pixels"""
     hypotheses: int = 4
-    """the likeliest ones of a frame are compared with the mask, the rest go by their probability"""
+    """distinct views a frame that are kept"""
     twin: float = 0.3
-    """radians within which hypotheses are opinions of the same thing and add up (standard deviation)"""
+    """radians within which hypotheses are opinions of the same view and add up (standard deviation)"""
+    reversed_view: float = 0.2
+    """probability of the view from the other end, as a share of the likeliest view's"""
     silhouette: float = 6.0
     """cost of a silhouette that misses the mask completely"""
     turn_rate: float = 2.5
@@ -118,20 +128,19 @@ def track(
     faces = category.body.faces
 
     report(0.05, "Comparing hypotheses with the mask")
-    logprob = consensus(prediction.root_rotation, prediction.root_logprob, config.twin)
-    translation, agreement = _compare(prediction, logprob, view, vertices, faces, config)
+    views = gather(prediction, config)
+    views = views.with_reversed(config.reversed_view)
+    translation, agreement = _compare(views, view, vertices, faces, config)
     report(0.5, "Choosing among hypotheses")
-    chosen = choose(prediction.root_rotation, translation, logprob, agreement, fps, config)
+    chosen = choose(views.rotation, translation, views.logprob, agreement, fps, config)
     frames = np.arange(count)
-    rotation = prediction.root_rotation[frames, chosen]
-    probability = _probability(prediction, chosen)
+    rotation, predicted = views.rotation[frames, chosen], views.translation[frames, chosen]
+    probability = np.clip(np.exp(views.logprob[frames, chosen]), 0, 1)
 
     report(0.55, "Placing the subject")
     place = translation[frames, chosen]
     for _ in range(config.passes):
-        place = _fit_silhouette(
-            view, rotation, place, prediction.root_translation[frames, chosen], vertices, faces, config
-        )
+        place = _fit_silhouette(view, rotation, place, predicted, vertices, faces, config)
     pose = decode_root(rotation, place, view.center, view.side, view.focal, view.pp)
 
     report(0.8, "Smoothing")
@@ -161,17 +170,58 @@ def track(
     )
 
 
-def consensus(rotation: Array, logprob: Array, twin: float) -> Array:
-    """Log-probability ``(T, M)`` of every hypothesis with what its likes ``(T, M, 3, 3)`` add to it.
+@dataclass(frozen=True, eq=False)
+class Views:
+    """Distinct root poses of every frame: rotation (T, N, 3, 3), translation (T, N, 3), logprob (T, N)."""
 
-    Several hypotheses may mean the same view, so each counts for the probability mass round it (a Gaussian of
-    `twin` radians), and the frame's sum is brought back to 1.
+    rotation: Array
+    translation: Array
+    logprob: Array
+
+    def with_reversed(self, share: float) -> Views:
+        """These, and the likeliest one's heading mirrored in the picture plane, upright as before.
+
+        An outline looks nearly the same from the front and from behind; a student that mistakes one for the
+        other in some frames leaves the right answer out, and the frames around know better.
+        """
+        first = self.rotation[:, 0]
+        up, ahead = first[..., 2], -first[..., 1] * np.array([1.0, 1.0, -1.0])
+        ahead = ahead - (ahead * up).sum(-1, keepdims=True) * up
+        length = np.linalg.norm(ahead, axis=-1, keepdims=True)
+        back = np.where(length > 1e-3, -ahead / np.maximum(length, 1e-3), first[..., 1])
+        turned = np.stack([np.cross(back, up), back, up], -1)
+        return Views(
+            np.concatenate([self.rotation, turned[:, None]], 1),
+            np.concatenate([self.translation, self.translation[:, :1]], 1),
+            np.concatenate([self.logprob, self.logprob[:, :1] + np.log(share)], 1),
+        )
+
+
+def gather(prediction: Prediction, config: TrackConfig = TrackConfig()) -> Views:
+    """The student's M hypotheses as at most N distinct views, likeliest first.
+
+    Repeatedly: the hypothesis with the most probability round it (a Gaussian of `twin` radians) takes all
+    within twice that angle for its twins; the view is their mean and their probability is the view's.
     """
-    if twin <= 0:
-        return logprob
+    rotation, translation = prediction.root_rotation, prediction.root_translation
+    frames = np.arange(len(rotation))
     angle = geodesic(rotation[:, :, None], rotation[:, None])  # (T, M, M)
-    mass = (np.exp(-0.5 * (angle / twin) ** 2) * np.exp(logprob)[:, None]).sum(-1)
-    return np.log(np.maximum(mass / mass.sum(1, keepdims=True), 1e-12))
+    near = np.exp(-0.5 * (angle / config.twin) ** 2)
+    left = np.exp(prediction.root_logprob)
+    found = []
+    for _ in range(min(config.hypotheses, rotation.shape[1])):
+        centre = (near @ left[..., None])[..., 0].argmax(1)
+        twins = np.where(angle[frames, centre] < 2 * config.twin, left, 0.0)
+        mass = twins.sum(1)
+        weight = twins / np.maximum(mass, 1e-12)[:, None]
+        middle = rotation[frames, centre]
+        step = matrix_to_rotvec(np.swapaxes(middle, -1, -2)[:, None] @ rotation)
+        turned = middle @ rotvec_to_matrix((weight[..., None] * step).sum(1))
+        moved = (weight[..., None] * translation).sum(1)
+        moved = np.where(mass[:, None] > 1e-9, moved, translation[frames, centre])
+        found.append((turned, moved, np.log(np.maximum(mass, 1e-5))))
+        left = np.where(twins > 0, 0.0, left)
+    return Views(*(np.stack(parts, 1) for parts in zip(*found, strict=True)))
 
 
 def choose(
@@ -251,34 +301,29 @@ def _poses(view: _View, rotation: Array, translation: Array, frames: Array) -> A
 
 
 def _compare(
-    prediction: Prediction, logprob: Array, view: _View, vertices: Array, faces: Array, config: TrackConfig
+    views: Views, view: _View, vertices: Array, faces: Array, config: TrackConfig
 ) -> tuple[Array, Array]:
-    """Translations (T, M, 3) fitted to the mask's box, and silhouette agreement (T, M) of every hypothesis.
+    """Translations (T, N, 3) fitted to the mask's box, and silhouette agreement (T, N) of every view.
 
-    Hypotheses too unlikely to be drawn get the frame's lowest agreement.
+    Views too unlikely to be drawn get the frame's lowest agreement.
     """
-    count, hypotheses = logprob.shape
-    translation = prediction.root_translation.copy()
-    agreement = np.full((count, hypotheses), np.nan)
-    order = np.argsort(-logprob, axis=1)[:, : config.hypotheses]
-    frames = np.arange(count)
+    translation = views.translation.copy()
+    agreement = np.full(views.logprob.shape, np.nan)
     sample = np.ascontiguousarray(vertices[:, ::5])
-    for rank in range(order.shape[1]):
-        m = order[:, rank]
-        some = np.flatnonzero((logprob[frames, m] > np.log(0.03)) | (rank == 0))
+    for n in range(agreement.shape[1]):
+        some = np.flatnonzero((views.logprob[:, n] > np.log(0.03)) | (n == 0))
         if not len(some):
             continue
-        rotation, place = prediction.root_rotation[some, m[some]], translation[some, m[some]]
+        rotation, place = views.rotation[some, n], translation[some, n]
         pixels = view.pixels(_poses(view, rotation, place, some), sample[some], some)[..., :2]
-        drawn = np.stack([pixels.min(1), pixels.max(1)], 1)  # (N, 2 ends, 2 axes)
+        drawn = np.stack([pixels.min(1), pixels.max(1)], 1)  # (some, 2 ends, 2 axes)
         wanted, seen = _mask_box(view, some)
         prior = np.where(seen.all((1, 2)), config.prior, 6 * config.prior)
         place = _rescale(place, drawn / config.size - 0.5, wanted / config.size - 0.5, seen, prior)
-        translation[some, m[some]] = place
+        translation[some, n] = place
         pose = _poses(view, rotation, place, some)
-        agreement[some, m[some]] = _overlap(
-            view, _drawn(view, pose, vertices, faces, some, config.size), some
-        )
+        outline = _drawn(view, pose, vertices, faces, some, config.size)
+        agreement[some, n] = _overlap(view, outline, some)
     worst = np.nanmin(np.where(np.isnan(agreement), 2.0, agreement), axis=1, keepdims=True)
     return translation, np.where(np.isnan(agreement), np.where(worst > 1, 0.5, worst), agreement)
 
@@ -369,12 +414,3 @@ def _quantiles(masks: Array, levels: Array) -> Array:
         low, high = (np.take_along_axis(share, upper - k, 1) for k in (1, 0))
         found.append(upper - 1 + (levels - low) / np.maximum(high - low, 1e-9))
     return np.stack(found, -1)
-
-
-def _probability(prediction: Prediction, chosen: Array) -> Array:
-    """Probability (T,) of the chosen hypothesis and of those within 25° of it: twins share what is one answer."""
-    frames = np.arange(len(chosen))
-    near = geodesic(prediction.root_rotation[frames, chosen][:, None], prediction.root_rotation) < np.deg2rad(
-        25
-    )
-    return np.clip((np.exp(prediction.root_logprob) * near).sum(1), 0, 1)

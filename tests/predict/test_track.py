@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ from dasr_blender.core.rotation import (
 )
 from dasr_blender.predict import PredictError, Prediction, TrackConfig, track
 from dasr_blender.predict.smooth import smooth, smooth_rotations
-from dasr_blender.predict.track import choose, consensus, smooth_root
+from dasr_blender.predict.track import Views, choose, gather, smooth_root
 
 HALF_TURN = rotvec_to_matrix(np.array([0, 0, np.pi]))
 
@@ -277,10 +277,53 @@ def test_smoothing_of_the_root_does_not_lag() -> None:
     assert np.abs(out[:, :3, 3] - pose[:, :3, 3]).max() < 0.05
 
 
+def opinions(turns: list[list[float]], share: list[float]) -> Prediction:
+    rotation = rotvec_to_matrix(np.array(turns))[None]
+    count = len(turns)
+    return Prediction(
+        root_rotation=rotation,
+        root_translation=np.arange(count)[None, :, None] * np.ones(3),
+        root_logprob=np.log(np.array([share])),
+        joint_rotations=np.zeros((1, 30, 4)),
+        morphology=np.zeros(11),
+        appearance=np.zeros(3),
+        joint_confidence=np.ones((1, 30)),
+    )
+
+
 def test_opinions_that_agree_add_up() -> None:
-    """Two middling hypotheses of one view outweigh a single likelier one of another."""
-    turns = np.array([[0, 0, 0.0], [0, 0, 0.1], [0, 0, 3.0]])
-    logprob = np.log(np.array([[0.32, 0.3, 0.38]]))
-    found = consensus(rotvec_to_matrix(turns)[None], logprob, 0.3)
-    assert found[0].argmax() == 0 and np.isclose(np.exp(found).sum(), 1)
-    assert consensus(rotvec_to_matrix(turns)[None], logprob, 0.0) is logprob
+    """Two middling hypotheses of one view outweigh a single likelier one of another, and are averaged."""
+    views = gather(opinions([[0, 0, 0.0], [0, 0, 3.0], [0, 0, 0.1]], [0.31, 0.38, 0.31]))
+    assert np.allclose(np.exp(views.logprob[0, :2]), [0.62, 0.38])
+    assert np.allclose(views.rotation[0, 0], rotvec_to_matrix(np.array([0, 0, 0.05])), atol=1e-6)
+    assert np.allclose(views.translation[0, :2], [[1.0] * 3, [1.0] * 3])
+
+
+def test_the_view_from_the_other_end_stands_upright() -> None:
+    upright = np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # seen from its front by a level camera
+    for yaw, other in ((0.0, np.pi), (0.5, np.pi - 0.5), (-1.2, np.pi + 1.2)):
+        given = gather(opinions([[0.0, 0, 0]], [1.0]))
+        first = (upright @ rotvec_to_matrix(np.array([0, 0, yaw])))[None, None]
+        views = replace(given, rotation=first).with_reversed(0.2)
+        expected = upright @ rotvec_to_matrix(np.array([0, 0, other]))
+        assert np.allclose(views.rotation[0, 1], expected, atol=1e-9)
+        assert np.isclose(np.exp(views.logprob[0, 1]), 0.2)
+
+
+def test_a_stretch_of_wrong_headings_is_overruled(toy_category: Category) -> None:
+    """The student sees the back for the front in a fifth of the clip and offers nothing else there."""
+    given = case(toy_category, frames=30, seed=9)
+    heading = given.prediction.root_rotation[:, :1]
+    mistaken = Views(heading, given.prediction.root_translation[:, :1], np.zeros((30, 1))).with_reversed(0.2)
+    rotation = heading.copy()
+    rotation[22:28] = mistaken.rotation[22:28, 1:]
+    seen = replace(
+        given.prediction,
+        root_rotation=rotation,
+        root_translation=given.prediction.root_translation[:, :1],
+        root_logprob=np.zeros((30, 1)),
+    )
+    found = given.run(toy_category, prediction=seen)
+    between = geodesic(rotation[24, 0], heading[24, 0])
+    assert between > 0.8
+    assert angles(found, given.motion).max() < np.rad2deg(between) / 3
