@@ -51,6 +51,8 @@ class TrackConfig:
     """probability of the view from the other end, as a share of the likeliest view's"""
     silhouette: float = 6.0
     """cost of a silhouette that misses the mask completely"""
+    alike: float = 0.25
+    """seconds for which a student's mistakes stay the same: evidence counts by time, not by frame"""
     turn_rate: float = 2.5
     """radians a second that a root may turn at the cost of one"""
     turn_noise: float = 0.15
@@ -235,16 +237,18 @@ def choose(
     """The cheapest path ``(T,)`` through hypotheses ``(T, M, …)``, by dynamic programming (Viterbi 1967).
 
     rotation ``(T, M, 3, 3)``; translation ``(T, M, 3)``; logprob ``(T, M)``; agreement ``(T, M)`` with the mask,
-    0…1. The cost of a frame is −log p + silhouette·(1 − agreement); of a step, how far it turns and moves.
+    0…1. The cost of a frame is −log p + silhouette·(1 − agreement), shared with the frames whose mistakes are
+    its own; of a step, the square of how far it turns, and how far it moves: an animal turns a little in many
+    frames, not much in one.
     """
     unary = -np.maximum(logprob, -12.0) + config.silhouette * (1 - agreement)
+    unary = unary / (1 + config.alike * fps)
     free = config.turn_rate / max(fps, 1e-6) + config.turn_noise
     cost, back = unary[0], np.zeros(logprob.shape, np.int64)
     for t in range(1, len(unary)):
         turn = geodesic(rotation[t - 1][:, None], rotation[t][None]) / free  # (from, to)
         move = np.abs(translation[t - 1][:, None] - translation[t][None]).sum(-1) / config.shift_noise
-        # An animal turns a little in many frames, not much in one: the square makes a flip dear.
-        total = cost[:, None] + np.minimum(turn + turn**2 / 8 + 0.3 * move, config.largest_jump)
+        total = cost[:, None] + np.minimum(0.15 * turn**2 + 0.1 * move, config.largest_jump)
         back[t] = total.argmin(0)
         cost = total.min(0) + unary[t]
     path = np.empty(len(unary), np.int64)

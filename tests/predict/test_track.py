@@ -237,11 +237,12 @@ def test_the_path_is_the_cheapest_of_all_paths() -> None:
 
     def cost(path: tuple[int, ...]) -> float:
         total = sum(-logprob[t, m] + config.silhouette * (1 - agreement[t, m]) for t, m in enumerate(path))
+        total /= 1 + config.alike * 24
         for t in range(1, 5):
             a, b = path[t - 1], path[t]
             turn = float(geodesic(rotation[t - 1, a], rotation[t, b])) / free
             move = np.abs(translation[t - 1, a] - translation[t, b]).sum() / config.shift_noise
-            total += min(turn + turn**2 / 8 + 0.3 * move, config.largest_jump)
+            total += min(0.15 * turn**2 + 0.1 * move, config.largest_jump)
         return float(total)
 
     best = min(product(range(3), repeat=5), key=cost)
