@@ -63,11 +63,11 @@ class TrackConfig:
     """cost of any jump: cuts happen, so no jump is impossible"""
     passes: int = 2
     """times the translation is solved from the silhouette"""
-    prior: float = 0.15
+    prior: float = 0.5
     """weight of the predicted translation against each of the silhouette's edges"""
-    root_sigma: float = 0.07
+    root_sigma: float = 0.1
     """seconds of smoothing of the root's rotation and place"""
-    joint_sigma: float = 0.05
+    joint_sigma: float = 0.07
     """seconds of smoothing of the joints"""
 
 

@@ -134,7 +134,7 @@ def test_two_opinions_do_not_know_left_from_right(trained: Category) -> None:
     """The mirrored clip gets the mirrored answer, hypotheses in exchanged order."""
     crops, info = crops_and_info(trained)
     crops, info = crops[:10], info[:10]
-    student, plain = Student(trained), Student(trained, mirror=False)
+    student, plain = Student(trained, mirror=True), Student(trained)
     here = student.run(crops, info)
     there = student.run(np.ascontiguousarray(crops[..., ::-1]), info * np.array([-1, 1, 1]))
     assert here.root_rotation.shape == (10, 12, 3, 3) and plain.run(crops, info).root_rotation.shape[1] == 6
