@@ -58,7 +58,7 @@ class Student:
         category: Category,
         providers: Sequence[str] | None = None,
         batch: int = 64,
-        mirror: bool = False,
+        mirror: bool = True,
     ) -> None:
         """providers: onnxruntime's execution providers, None for the processor.  batch: frames at a time.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from ...clip.crop import crop_boxes, extract_crops
 from ...core.camera import crop_info, encode_root
-from ...core.category import Category, load_category
+from ...core.category import Category, load_category, save_category
 from ...core.errors import DasrError
 from ...core.files import written_atomically
 from ...core.motion import Motion
@@ -37,6 +37,8 @@ class EvaluateConfig:
     category: str = "quadruped"
     clips: int = 0
     """Look at this many clips, evenly spread; 0 for all."""
+    publish: bool = False
+    """Also write the scores into the category's bundle, and bring its hashes up to date (CARD.md's too)."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,14 @@ def _row(errors: dict[str, np.ndarray]) -> dict[str, float]:
     return {k: round(v, 4) for k, v in row.items()}
 
 
+def publish(category: Category, result: dict[str, Any]) -> None:
+    """Write the table's rows into the bundle that `category` was read from."""
+    if category.path is None:
+        raise ValueError(f"category '{category.name}' has no folder to write its scores to")
+    scores = {k: result[k] for k in ("dataset", "clips", "frames", "mean", "splits")}
+    save_category(replace(category, training={**category.training, "scores": scores}), category.path)
+
+
 def read(path: Path) -> dict[str, Any]:
     """A scores.json."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -227,14 +237,17 @@ def main(argv: list[str] | None = None) -> int:
 
     config = tyro.cli(EvaluateConfig, args=argv, prog="evaluate")
     try:
+        category = load_category(config.category)
         with Progress(disable=not sys.stderr.isatty()) as bar:
             task = bar.add_task("evaluate")
             result = evaluate(
                 config.dataset,
-                load_category(config.category),
+                category,
                 config.clips,
                 lambda i, n: bar.update(task, completed=i, total=n),
             )
+        if config.publish:
+            publish(category, result)
     except (DasrError, OSError, ValueError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
