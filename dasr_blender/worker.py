@@ -24,7 +24,7 @@ from typing import Any, TextIO
 PACKAGE_DIR = Path(__file__).resolve().parent
 
 # A worker that does not stop by itself within this time (seconds) is ended.
-CANCEL_GRACE = 0.4
+CANCEL_GRACE = 0.25
 
 
 def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
