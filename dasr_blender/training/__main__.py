@@ -12,8 +12,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "body": ("body", "main", "the category's body from the rigs"),
     "map": ("synth.mapping", "main_map", "each rig's poses as the category's parameters"),
     "synth": ("synth.clips", "main", "rendered clips with labels (needs OpenGL through EGL)"),
-    "pack": ("distill", "main_pack", "clip folders to one file of crops and targets"),
-    "train": ("distill", "main_train", "the student, from packed clips"),
+    "pack": ("pack", "main", "clip folders to one file of crops and targets"),
+    "train": ("distill", "main", "the student, from packed clips"),
     "export": ("export", "main", "the student to the category's predictor.onnx"),
     "evaluate": ("evaluate", "main", "the scores we publish"),
 }

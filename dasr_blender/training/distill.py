@@ -24,26 +24,10 @@ from ..core.category import Category, load_category
 from ..core.errors import DasrError
 from ..core.files import written_atomically
 from .student import log
-from .student.data import NO_AUGMENT, AugmentConfig, Batch, Shard, augment, pack
-from .student.losses import LossWeights, TorchBody, student_loss, take
+from .student.data import NO_AUGMENT, AugmentConfig, Batch, Shard, augment
+from .student.losses import LossWeights, TorchBody, student_loss
 from .student.model import Student, StudentConfig
-from .student.rotation import geodesic, quat_to_matrix, sixd_to_matrix
-
-
-@dataclass(frozen=True)
-class PackConfig:
-    """Crop and encode clip folders for training; run again to add new clips."""
-
-    dataset: Path
-    """Folder of clip folders."""
-    out: Path
-    """Shard to make or to add to."""
-    category: str = "quadruped"
-    crop: int = 128
-    """Side of the network's input, pixels."""
-    workers: int = 2
-    watch: float = 0.0
-    """Look for new clips for this many minutes."""
+from .student.scores import scores, summary
 
 
 @dataclass(frozen=True)
@@ -108,40 +92,6 @@ class Clock:
     @property
     def progress(self) -> float:
         return self.step / self.steps if self.steps else self.elapsed / max(self.minutes, 1e-9)
-
-
-@torch.no_grad()
-def scores(out: dict[str, Tensor], batch: Batch, body: TorchBody) -> dict[str, np.ndarray]:
-    """Errors of every row: root rotation of the chosen and the best hypothesis, joints (degrees), the rest."""
-    angle = torch.rad2deg(geodesic(sixd_to_matrix(out["root_rotation"]), batch["root_rotation"][:, None]))
-    chosen = out["root_logprob"].argmax(1)
-    error = geodesic(sixd_to_matrix(out["joint_rotations"]), quat_to_matrix(batch["joints"]))[:, 1:]
-    weight = batch["joint_weight"][:, 1:]
-    joints = torch.rad2deg((error * weight).sum(1) / weight.sum(1).clamp_min(1e-6))
-    shift = (take(out["root_translation"], chosen) - batch["root_translation"]).abs().sum(1)
-    shape = ((out["morphology"] * body.std - batch["morphology"]) / body.std.clamp_min(1e-4)).abs().mean(1)
-    return {
-        "chosen": take(angle, chosen).numpy(),
-        "best": angle.min(1).values.numpy(),
-        "joints": joints.numpy(),
-        "translation": shift.numpy(),
-        "morphology": shape.numpy(),
-    }
-
-
-def summary(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
-    """Columns of the log from the errors of all validation rows."""
-    if not rows:
-        return {}
-    joined = {k: np.concatenate([r[k] for r in rows]) for k in rows[0]}
-    return {
-        "val_root_chosen_deg": float(np.median(joined["chosen"])),
-        "val_root_best_deg": float(np.median(joined["best"])),
-        "val_root_over_30": float(np.mean(joined["chosen"] > 30)),
-        "val_translation": float(np.median(joined["translation"])),
-        "val_joints_deg": float(np.median(joined["joints"])),
-        "val_morphology": float(np.mean(joined["morphology"])),
-    }
 
 
 class Trainer:
@@ -454,27 +404,7 @@ def train(config: TrainConfig) -> Path:
     return trainer.checkpoint
 
 
-def main_pack(argv: list[str] | None = None) -> int:
-    """`pack`: clip folders to one shard of crops and targets."""
-    import tyro
-
-    config = tyro.cli(PackConfig, args=argv, prog="pack")
-    until = time.monotonic() + config.watch * 60
-    try:
-        category = load_category(config.category)
-        while True:
-            added = pack(config.dataset, config.out, category, config.crop, config.workers)
-            if added:
-                print(f"{added} clips added to {config.out}", flush=True)
-            if time.monotonic() >= until:
-                return 0
-            time.sleep(30.0)
-    except (DasrError, OSError, ValueError) as error:
-        print(f"pack: {error}", file=sys.stderr)
-        return 1
-
-
-def main_train(argv: list[str] | None = None) -> int:
+def main(argv: list[str] | None = None) -> int:
     """`train`: the student of a category from a shard."""
     import tyro
 
@@ -487,5 +417,3 @@ def main_train(argv: list[str] | None = None) -> int:
     print(f"checkpoint: {checkpoint}")
     return 0
 
-
-main = main_train

@@ -18,7 +18,8 @@ from toy_clips import write_clips
 from dasr_blender.core import Category, CategoryError, Motion, load_category, mirror_rotations
 from dasr_blender.predict import PredictError, Student
 from dasr_blender.training import distill, evaluate, export
-from dasr_blender.training.student.data import NO_AUGMENT, Shard, augment, pack
+from dasr_blender.training.pack import pack
+from dasr_blender.training.student.data import NO_AUGMENT, Shard, augment
 
 
 @pytest.fixture(scope="module")

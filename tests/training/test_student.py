@@ -19,6 +19,7 @@ from dasr_blender.core import Category, crop_info, decode_root, encode_root, pro
 from dasr_blender.core import ray_rotation as core_ray
 from dasr_blender.core import rotation as core_rotation
 from dasr_blender.training import distill
+from dasr_blender.training.pack import pack
 from dasr_blender.training.student import log
 from dasr_blender.training.student import rotation as R
 from dasr_blender.training.student.data import (
@@ -28,7 +29,6 @@ from dasr_blender.training.student.data import (
     augment,
     mirror,
     move_crop,
-    pack,
     sample_crops,
 )
 from dasr_blender.training.student.losses import LossWeights, TorchBody, crop_pixels, student_loss
@@ -163,7 +163,7 @@ def test_augmented_picture_shows_what_its_targets_say(toy_category: Category, sh
 def test_plain_crops_are_those_of_inference(toy_category: Category, shard_folder: Path) -> None:
     """Without augmentation the network sees what clip.crop makes of the same frame."""
     from dasr_blender.clip.crop import crop_boxes, sample_square
-    from dasr_blender.training.student.data import mask_boxes
+    from dasr_blender.training.pack import mask_boxes
 
     shard = Shard(shard_folder)
     motion = random_motion(toy_category, 12, 0)

@@ -20,7 +20,8 @@ from ...core.files import written_atomically
 from ...core.motion import Motion
 from ...core.rotation import geodesic
 from ...predict import Prediction, Student, track
-from ..student.data import FACTOR, mask_boxes, read_clip_folder
+from ..pack import mask_boxes, read_clip_folder
+from ..student.data import FACTOR
 from .scores import compare, overlap
 
 __all__ = ["EvaluateConfig", "compare", "evaluate", "main", "overlap", "read"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Clip folders → one shard of crops and targets → augmented batches.
+"""A shard of crops and targets → augmented batches.
 
 A *shard* is a folder that only ever grows, so training can start while clips are still being made:
 
@@ -14,24 +14,15 @@ right answer is; `move_crop` and `mirror` keep the two exactly in step.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...clip.crop import crop_boxes, sample_square
-from ...core.camera import crop_info, encode_root
-from ...core.category import Category
-from ...core.files import written_atomically
-from ...core.motion import Motion
-from ...core.skeleton import mirror_rotations
 from .rotation import ray_rotation
 
 FACTOR = 1.2
@@ -57,152 +48,6 @@ def record_type(joints: int, morphology: int) -> np.dtype[Any]:
             ("frame", "i4"),
         ]
     )
-
-
-# -- packing -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class PackedClip:
-    """One clip, ready to append: crops (T, 4, P, P) uint8 and records (T,)."""
-
-    name: str
-    crops: np.ndarray
-    records: np.ndarray
-
-
-def read_clip_folder(folder: Path, motion: Motion) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Frames (H, W, 3) RGB and masks (H, W) uint8 of a pseudo-ground-truth folder, in the motion's order.
-
-    Raises ValueError naming the file that is missing or unreadable.
-    """
-    frames, masks = [], []
-    for i in motion.frame_index:
-        for kind, suffix, flag, out in (
-            ("frames", "jpg", cv2.IMREAD_COLOR, frames),
-            ("masks", "png", cv2.IMREAD_GRAYSCALE, masks),
-        ):
-            path = folder / kind / f"{int(i):05d}.{suffix}"
-            image = cv2.imread(str(path), flag)
-            if image is None:
-                raise ValueError(f"{path}: not a readable image; make the clip again")
-            out.append(image[..., ::-1] if kind == "frames" else image)
-    return frames, masks
-
-
-def mask_boxes(masks: Sequence[np.ndarray]) -> np.ndarray | None:
-    """Boxes (T, 4) of the masks; an empty mask takes its neighbour's. None when all are empty."""
-    boxes = np.full((len(masks), 4), np.nan)
-    for i, mask in enumerate(masks):
-        x, y, w, h = cv2.boundingRect((mask > 127).astype(np.uint8))
-        if w:
-            boxes[i] = x, y, x + w, y + h
-    seen = np.flatnonzero(np.isfinite(boxes[:, 0]))
-    if not len(seen):
-        return None
-    nearest = seen[np.abs(np.arange(len(masks))[:, None] - seen[None]).argmin(1)]
-    return boxes[nearest]
-
-
-def pack_clip(folder: Path, category: Category, crop: int) -> PackedClip | None:
-    """Crop and encode one clip folder; None when its masks never show the subject."""
-    motion = Motion.load(folder / "motion.npz").validate(category)
-    frames, masks = read_clip_folder(folder, motion)
-    boxes = mask_boxes(masks)
-    if boxes is None:
-        return None
-    center, side = crop_boxes(boxes, FACTOR)
-    stored = round(crop * MARGIN)
-    crops = np.empty((len(frames), 4, stored, stored), np.uint8)
-    for i, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
-        wide = float(side[i]) * stored / crop
-        alpha = sample_square(mask, center[i], wide, stored)
-        rgb = sample_square(np.ascontiguousarray(frame), center[i], wide, stored)
-        crops[i, :3] = cv2.multiply(rgb, cv2.merge([alpha] * 3), scale=1 / 255).transpose(2, 0, 1)
-        crops[i, 3] = alpha
-
-    joints, morphology = motion.joint_rotations.shape[1], len(motion.morphology)
-    records = np.zeros(len(frames), record_type(joints, morphology))
-    rotation, translation = encode_root(
-        motion.camera_from_root, center, side, motion.focal_px, motion.principal_point
-    )
-    records["root_rotation"], records["root_translation"] = rotation, translation
-    records["crop_info"] = crop_info(center, side, motion.focal_px, motion.principal_point)
-    records["joints"] = motion.joint_rotations
-    records["joints_mirrored"] = mirror_rotations(category.skeleton, motion.joint_rotations)
-    records["joint_weight"] = motion.joint_confidence
-    records["morphology"] = motion.morphology
-    records["frame"] = motion.frame_index
-    return PackedClip(folder.name, crops, records)
-
-
-def pack(
-    dataset: Path,
-    out: Path,
-    category: Category,
-    crop: int = 128,
-    workers: int = 2,
-    limit: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> int:
-    """Append every clip of `dataset` that `out` does not hold yet; returns how many were added.
-
-    Stops cleanly anywhere: rows beyond those in index.json are overwritten by the next run.
-    """
-    out.mkdir(parents=True, exist_ok=True)
-    stored = round(crop * MARGIN)
-    index: dict[str, Any] = {
-        "category": category.name,
-        "version": category.version,
-        "joints": len(category.skeleton),
-        "morphology": len(category.morphology),
-        "crop": crop,
-        "stored": stored,
-        "rows": 0,
-        "clips": [],
-    }
-    if (out / "index.json").exists():
-        index = json.loads((out / "index.json").read_text())
-        if (index["crop"], index["joints"], index["morphology"]) != (
-            crop,
-            len(category.skeleton),
-            len(category.morphology),
-        ):
-            raise ValueError(f"{out}: holds crops or targets of another shape; pack into another folder")
-    known = {clip["name"] for clip in index["clips"]}
-    folders = sorted(
-        p.parent
-        for p in dataset.glob("*/motion.npz")
-        if p.parent.name not in known and not p.parent.name.startswith(".")
-    )[:limit]
-    dtype = record_type(index["joints"], index["morphology"])
-    for name in ("crops.u8", "targets.bin"):
-        (out / name).touch()
-    added = 0
-    with (
-        open(out / "crops.u8", "r+b") as crops,
-        open(out / "targets.bin", "r+b") as targets,
-        ThreadPoolExecutor(workers) as pool,
-    ):
-        crops.seek(index["rows"] * 4 * stored * stored)
-        targets.seek(index["rows"] * dtype.itemsize)
-        for begin in range(0, len(folders), 64):
-            for clip in pool.map(lambda f: pack_clip(f, category, crop), folders[begin : begin + 64]):
-                if clip is None:
-                    continue
-                clip.records["clip"] = len(index["clips"])
-                crops.write(clip.crops.tobytes())
-                targets.write(clip.records.tobytes())
-                index["clips"].append({"name": clip.name, "start": index["rows"], "rows": len(clip.records)})
-                index["rows"] += len(clip.records)
-                added += 1
-            crops.flush()
-            targets.flush()
-            with written_atomically(out / "index.json") as path:
-                path.write_text(json.dumps(index))
-            if progress is not None:
-                progress(min(begin + 64, len(folders)), len(folders))
-    return added
 
 
 # -- reading -------------------------------------------------------------------------------------------------

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What training watches: errors of the student's answers, frame by frame, and their summary."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .data import Batch
+from .losses import TorchBody, take
+from .rotation import geodesic, quat_to_matrix, sixd_to_matrix
+
+
+@torch.no_grad()
+def scores(out: dict[str, Tensor], batch: Batch, body: TorchBody) -> dict[str, np.ndarray]:
+    """Errors of every row: root rotation of the chosen and the best hypothesis, joints (degrees), the rest."""
+    angle = torch.rad2deg(geodesic(sixd_to_matrix(out["root_rotation"]), batch["root_rotation"][:, None]))
+    chosen = out["root_logprob"].argmax(1)
+    error = geodesic(sixd_to_matrix(out["joint_rotations"]), quat_to_matrix(batch["joints"]))[:, 1:]
+    weight = batch["joint_weight"][:, 1:]
+    joints = torch.rad2deg((error * weight).sum(1) / weight.sum(1).clamp_min(1e-6))
+    shift = (take(out["root_translation"], chosen) - batch["root_translation"]).abs().sum(1)
+    shape = ((out["morphology"] * body.std - batch["morphology"]) / body.std.clamp_min(1e-4)).abs().mean(1)
+    return {
+        "chosen": take(angle, chosen).numpy(),
+        "best": angle.min(1).values.numpy(),
+        "joints": joints.numpy(),
+        "translation": shift.numpy(),
+        "morphology": shape.numpy(),
+    }
+
+
+def summary(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
+    """Columns of the log from the errors of all validation rows."""
+    if not rows:
+        return {}
+    joined = {k: np.concatenate([r[k] for r in rows]) for k in rows[0]}
+    return {
+        "val_root_chosen_deg": float(np.median(joined["chosen"])),
+        "val_root_best_deg": float(np.median(joined["best"])),
+        "val_root_over_30": float(np.mean(joined["chosen"] > 30)),
+        "val_translation": float(np.median(joined["translation"])),
+        "val_joints_deg": float(np.median(joined["joints"])),
+        "val_morphology": float(np.mean(joined["morphology"])),
+    }
