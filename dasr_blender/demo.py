@@ -16,9 +16,10 @@ import numpy as np
 
 from .core import Category, Motion, clamp_rotations, written_atomically
 from .core.camera import project, transform
+from .core.mesh import vertex_normals
 from .core.raster import rasterize
 from .core.rotation import rotvec_to_matrix, rotvec_to_quat
-from .overlay import vertex_normals, write_video
+from .overlay import write_video
 
 Array = np.ndarray
 

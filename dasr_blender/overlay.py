@@ -16,6 +16,7 @@ import numpy as np
 
 from .core import Category, DasrError, Motion
 from .core.camera import project, transform
+from .core.mesh import vertex_normals
 from .core.raster import rasterize
 
 if TYPE_CHECKING:
@@ -46,18 +47,6 @@ def part_colours(category: Category) -> np.ndarray:
         palette[j] = _COLOURS[part]
     body = category.body
     return np.einsum("vk,vkc->vc", body.skin_weight, palette[body.skin_index])
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals; vertices (..., V, 3), faces (F, 3) → (..., V, 3)."""
-    corners = vertices[..., faces, :]  # (..., F, 3, 3)
-    flat = np.cross(corners[..., 1, :] - corners[..., 0, :], corners[..., 2, :] - corners[..., 0, :])
-    normals = np.zeros_like(vertices)
-    rows = normals.reshape(-1, *vertices.shape[-2:])
-    for row, face_normals in zip(rows, flat.reshape(-1, *flat.shape[-2:]), strict=True):
-        for axis in range(3):
-            row[:, axis] = np.bincount(faces.ravel(), np.repeat(face_normals[:, axis], 3), len(row))
-    return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
 
 
 def draw_body(

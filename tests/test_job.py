@@ -14,11 +14,12 @@ import pytest
 from dasr_blender import workspace as workspace_module
 from dasr_blender.core import Category, DasrError, Motion
 from dasr_blender.core.camera import project, transform
+from dasr_blender.core.mesh import vertex_normals
 from dasr_blender.core.rotation import rotvec_to_matrix
 from dasr_blender.demo import DemoOptions, demo_motion, render
 from dasr_blender.doubts import facing_camera, find_warnings, ranges
 from dasr_blender.job import JobOptions, clip_stem
-from dasr_blender.overlay import OverlayPainter, contact_sheet, vertex_normals, write_video
+from dasr_blender.overlay import OverlayPainter, contact_sheet, write_video
 from dasr_blender.workspace import Workspace, fingerprint
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...core.mesh import vertex_normals
 from .landmarks import NAMES, REST, TORSO, point
-from .weights import vertex_normals
 
 EYE = np.array([0.052, -0.615, 0.292])
 """Left eye, metres."""

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from ...core import Category
+from ...core.mesh import vertex_normals
 from ...core.raster import rasterize
 from ...core.rotation import rotvec_to_quat
 from .morphology import PRESETS, preset
-from .weights import vertex_normals
 
 Rotations = dict[str, tuple[float, float, float]]
 POSES: dict[str, Rotations] = {

@@ -14,6 +14,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from ...core.category import Category
+from ...core.mesh import vertex_normals
 from .rig import Rig, RigMap
 
 Tensor = torch.Tensor
@@ -231,16 +232,6 @@ def _closest(
         np.concatenate([target, 0.08 * normals], 1)
     )[1]
     return to_rig, to_body
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals (V,3)."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    normal = np.cross(b - a, c - a)
-    out = np.zeros_like(vertices)
-    for i in range(3):
-        np.add.at(out, faces[:, i], normal)
-    return out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
 
 
 def sample_surface(

@@ -21,6 +21,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from ...core.category import Category, load_category
+from ...core.mesh import vertex_normals
 from ...core.rotation import (
     make_continuous,
     matrix_to_quat,
@@ -31,7 +32,7 @@ from ...core.rotation import (
 )
 from ...core.skeleton import forward_kinematics, local_from_global, skin_transforms
 from ...core.skinning import linear_blend
-from .fit_rig import FitConfig, RestFit, fit_poses, fit_rest, sample_surface, vertex_normals
+from .fit_rig import FitConfig, RestFit, fit_poses, fit_rest, sample_surface
 from .rig import Rig, RigMap, load_rig, rig_map
 from .rigs import RigSpec
 

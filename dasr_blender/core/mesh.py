@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Geometry of triangle meshes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Area-weighted unit normals; vertices (..., V, 3), faces (F, 3) → (..., V, 3)."""
+    corners = vertices[..., faces, :]  # (..., F, 3, 3)
+    flat = np.cross(corners[..., 1, :] - corners[..., 0, :], corners[..., 2, :] - corners[..., 0, :])
+    normals = np.zeros(vertices.shape)
+    rows = normals.reshape(-1, *vertices.shape[-2:])
+    for row, face_normals in zip(rows, flat.reshape(-1, *flat.shape[-2:]), strict=True):
+        for axis in range(3):
+            row[:, axis] = np.bincount(faces.ravel(), np.repeat(face_normals[:, axis], 3), len(row))
+    return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
