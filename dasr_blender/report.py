@@ -81,9 +81,7 @@ def make_report(
         "frame": [int(f) for f in motion.frame_index],
         "confidence": np.round(np.asarray(motion.confidence, float), 4).tolist(),
         "mask_iou": [_number(value) for value in motion.mask_iou],
-        "mean_mask_iou": _number(float(np.nanmean(motion.mask_iou)))
-        if np.isfinite(motion.mask_iou).any()
-        else None,
+        "mean_mask_iou": None if motion.mean_mask_iou is None else round(motion.mean_mask_iou, 4),
         "warnings": list(result.warnings),
         "files": {kind: str(path) for kind, path in files.items()},
     }

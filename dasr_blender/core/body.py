@@ -7,6 +7,8 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from .skinning import strongest_joint
+
 Array = np.ndarray
 
 INFLUENCES = 4
@@ -64,6 +66,11 @@ class Body:
             self.vertices + np.tensordot(beta, self.morphology_vertices, axes=1),
             self.joints + np.tensordot(beta, self.morphology_joints, axes=1),
         )
+
+    @property
+    def owner(self) -> Array:
+        """The joint with the most weight at each vertex, ``(V,)``."""
+        return strongest_joint(self.skin_index, self.skin_weight)
 
     def colours(self, appearance: Array | None = None) -> Array:
         """Vertex colours ``(V, 3)`` in 0…1 at the appearance code ``(A,)``."""

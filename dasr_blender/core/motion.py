@@ -88,6 +88,12 @@ class Motion:
     def camera(self) -> Pinhole:
         return Pinhole(self.focal_px, self.principal_point, self.image_size)
 
+    @property
+    def mean_mask_iou(self) -> float | None:
+        """Mean agreement with the mask over the frames that have one; None when none has."""
+        known = self.mask_iou[np.isfinite(self.mask_iou)]
+        return float(known.mean()) if len(known) else None
+
     def validate(self, category: Category | None = None) -> Motion:
         """Check every field, and that the motion fits `category` when one is given.
 

@@ -44,6 +44,11 @@ def linear_blend(vertices: Array, skin_index: Array, skin_weight: Array, transfo
     return posed
 
 
+def strongest_joint(skin_index: Array, skin_weight: Array) -> Array:
+    """The joint with the most weight at each vertex, ``(V,)``; skin_index and skin_weight ``(V, n)``."""
+    return np.take_along_axis(skin_index, np.argmax(skin_weight, axis=1)[:, None], axis=1)[:, 0]
+
+
 def dual_quaternion(vertices: Array, skin_index: Array, skin_weight: Array, transforms: Array) -> Array:
     """Dual-quaternion skinning of rigid transforms; arguments and result as :func:`linear_blend`.
 
@@ -60,7 +65,7 @@ def dual_quaternion(vertices: Array, skin_index: Array, skin_weight: Array, tran
     # so all vertices with the same strongest joint share the signs, and are one product.
     signs = np.where(real @ np.swapaxes(real, 1, 2) < 0, -1.0, 1.0)  # (T, J, J)
     weights = dense_weights(skin_index, skin_weight, joints).astype(dtype)
-    pivot = np.take_along_axis(skin_index, np.argmax(skin_weight, axis=1)[:, None], axis=1)[:, 0]
+    pivot = strongest_joint(skin_index, skin_weight)
     order = np.argsort(pivot, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(pivot[order])) + 1)
     points = np.moveaxis(vertices[..., order, :], -1, 0).astype(dtype, copy=False)  # (3, V) or (3, T, V)

@@ -56,7 +56,7 @@ def foot_points(category: Category, motion: Motion) -> np.ndarray:
     A foot is what the last joint of a limb moves; a category without limbs stands on its whole body.
     """
     skeleton, body = category.skeleton, category.body
-    owner = body.skin_index[np.arange(len(body.vertices)), np.argmax(body.skin_weight, axis=1)]
+    owner = body.owner
     ends = [j for j in range(len(skeleton)) if skeleton.roles[j] == "limb" and not skeleton.children(j)]
     feet = [found for j in ends if len(found := np.flatnonzero(owner == j))] or [np.arange(len(owner))]
     vertices, joints = body.shaped(motion.morphology)

@@ -163,9 +163,8 @@ def _plan_armature(
     names: str,
     name: str,
 ) -> ArmaturePlan:
-    skeleton, body = category.skeleton, category.body
-    owner = body.skin_index[np.arange(len(vertices)), np.argmax(body.skin_weight, axis=1)]
-    tails = bone_tails(skeleton, joints, vertices, owner)
+    skeleton = category.skeleton
+    tails = bone_tails(skeleton, joints, vertices, category.body.owner)
     confidence = np.clip(np.nan_to_num(motion.joint_confidence), 0, 1).mean(0)
     touching = MIN_LENGTH * 1e-3 * float(np.ptp(vertices, axis=0).max())
     bones = []
@@ -186,12 +185,11 @@ def _plan_armature(
                 confidence=float(confidence[j]),
             )
         )
-    known = np.isfinite(motion.mask_iou)
     properties: dict[str, str | float] = {
         "dasr_category": category.name,
         "dasr_category_version": category.version,
         "dasr_source": motion.source,
-        "mask_iou": float(motion.mask_iou[known].mean()) if known.any() else 0.0,
+        "mask_iou": motion.mean_mask_iou or 0.0,
     }
     return ArmaturePlan(name=name, bones=tuple(bones), properties=properties)
 

@@ -164,8 +164,9 @@ def finish_job(request: JobRequest, result: Mapping[str, Any], scene: bpy.types.
     )
     built = build_scene(plan, scene)
     files = export_scene(built, request.directory, request.formats, plan.name) if request.formats else {}
-    agreement = 100 * float(motion.mask_iou.mean())
-    text = f"{len(motion.frame_index)} frames reconstructed, silhouettes agree to {agreement:.0f} %"
+    text = f"{len(motion)} frames reconstructed"
+    if motion.mean_mask_iou is not None:
+        text += f", silhouettes agree to {100 * motion.mean_mask_iou:.0f} %"
     if files:
         text += f"; {', '.join(sorted(files))} written to {request.directory}"
     warnings = [str(warning) for warning in result.get("warnings", ())]

@@ -158,3 +158,10 @@ def test_a_failed_write_leaves_the_old_file(
     with pytest.raises(MotionError, match=r"m\.npz.*No space left"):
         motion.save(path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_mean_agreement_leaves_out_frames_without_a_mask(motion: Motion) -> None:
+    motion.mask_iou[:] = np.nan
+    assert motion.mean_mask_iou is None
+    motion.mask_iou[2:4] = 0.25, 0.75
+    assert motion.mean_mask_iou == 0.5

@@ -195,7 +195,7 @@ def fit_rest(category: Category, rig: Rig, mapping: RigMap, config: FitConfig = 
 def _tips(category: Category, mapping: RigMap) -> tuple[Tensor, Tensor]:
     """Free ends of the rig's ears and tail (N,3) and the body vertices that are theirs (N,)."""
     body, joints = category.body, np.flatnonzero(~np.isnan(mapping.tip[:, 0]))
-    owner = body.skin_index[np.arange(len(body.vertices)), body.skin_weight.argmax(1)]
+    owner = body.owner
     ends = [
         max(np.flatnonzero(owner == j), key=lambda v, j=j: np.linalg.norm(body.vertices[v] - body.joints[j]))
         for j in joints

@@ -201,7 +201,7 @@ def _from_bones(
 def _spread(category: Category, config: FitConfig) -> np.ndarray:
     """Vertices that speak for the body in the pose fit: drawn so that each joint has a like number."""
     body = category.body
-    owner = body.skin_index[np.arange(len(body.vertices)), body.skin_weight.argmax(1)]
+    owner = body.owner
     share = 1 / np.bincount(owner, minlength=len(category.skeleton))[owner]
     count = min(config.pose_vertices, len(owner))
     return np.random.default_rng(config.seed).choice(len(owner), count, replace=False, p=share / share.sum())
