@@ -21,10 +21,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TextIO
 
+from .protocol import GRACE
+
 PACKAGE_DIR = Path(__file__).resolve().parent
 
-# A worker that does not stop by itself within this time (seconds) is ended.
-CANCEL_GRACE = 0.25
+# A worker that does not stop by itself within this time (seconds) is ended; it tidies up after `GRACE`.
+CANCEL_GRACE = GRACE + 0.1
 
 
 def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:

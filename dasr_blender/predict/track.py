@@ -147,12 +147,12 @@ def track(
 
     report(0.8, "Smoothing")
     trust = probability * np.clip(agreement[frames, chosen], 0.05, 1)
-    pose = smooth_root(pose, view.focal, view.pp, config.root_sigma * fps, trust)
+    pose = smooth_root(pose, config.root_sigma * fps, trust)
     rotations = smooth_rotations(prediction.joint_rotations, config.joint_sigma * fps, trust)
     rotations = make_continuous(clamp_rotations(category.skeleton, rotations))
     rotations[:, 0] = [1, 0, 0, 0]
     vertices = category.posed_vertices(prediction.morphology, rotations)
-    iou = _overlap(view, _drawn(view, pose, vertices, faces, frames, config.size), frames)
+    iou = _overlap(view, _drawn(view, pose, vertices, faces, frames), frames)
     report(1.0, "Tracked")
     return Motion(
         fps=float(fps),
@@ -258,7 +258,7 @@ def choose(
     return path
 
 
-def smooth_root(pose: Array, focal: Array, pp: Array, sigma: float, weights: Array | None = None) -> Array:
+def smooth_root(pose: Array, sigma: float, weights: Array | None = None) -> Array:
     """``camera_from_root`` ``(T, 4, 4)`` smoothed: rotation, the root's place in the picture, and log depth."""
     turned = smooth_rotations(matrix_to_quat(pose[:, :3, :3]), sigma, weights)
     depth = pose[:, 2, 3]
@@ -285,9 +285,10 @@ def _view(
     return _View(center, side, focal, pp, small, inside)
 
 
-def _drawn(view: _View, pose: Array, vertices: Array, faces: Array, frames: Array, size: int) -> Array:
+def _drawn(view: _View, pose: Array, vertices: Array, faces: Array, frames: Array) -> Array:
     """Silhouettes (N, S, S) of frames (N,) under poses (N, 4, 4), the visible part."""
-    return silhouette(view.pixels(pose, vertices[frames], frames), faces, (size, size)) & view.inside[frames]
+    pixels = view.pixels(pose, vertices[frames], frames)
+    return silhouette(pixels, faces, view.masks.shape[1:]) & view.inside[frames]
 
 
 def _overlap(view: _View, drawn: Array, frames: Array) -> Array:
@@ -326,7 +327,7 @@ def _compare(
         place = _rescale(place, drawn / config.size - 0.5, wanted / config.size - 0.5, seen, prior)
         translation[some, n] = place
         pose = _poses(view, rotation, place, some)
-        outline = _drawn(view, pose, vertices, faces, some, config.size)
+        outline = _drawn(view, pose, vertices, faces, some)
         agreement[some, n] = _overlap(view, outline, some)
     worst = np.nanmin(np.where(np.isnan(agreement), 2.0, agreement), axis=1, keepdims=True)
     return translation, np.where(np.isnan(agreement), np.where(worst > 1, 0.5, worst), agreement)
@@ -390,7 +391,7 @@ def _fit_silhouette(
     raised tail or a lost ear moves them little. Both outlines are cut by the picture's border in the same way.
     """
     frames = np.arange(len(place))
-    drawn = _drawn(view, _poses(view, rotation, place, frames), vertices, faces, frames, config.size)
+    drawn = _drawn(view, _poses(view, rotation, place, frames), vertices, faces, frames)
     usable = drawn.any((1, 2)) & view.masks.any((1, 2))
     levels = np.array([0.04, 0.25, 0.5, 0.75, 0.96])
     have, want = (_quantiles(m, levels) / config.size - 0.5 for m in (drawn, view.masks))

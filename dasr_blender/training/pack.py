@@ -16,13 +16,14 @@ import cv2
 import numpy as np
 
 from ..clip.crop import crop_boxes, sample_square
+from ..clip.mask_store import mask_box
 from ..core.camera import crop_info, encode_root
 from ..core.category import Category, load_category
 from ..core.errors import DasrError
 from ..core.files import written_atomically
 from ..core.motion import Motion
 from ..core.skeleton import mirror_rotations
-from .student.data import FACTOR, MARGIN, record_type
+from .student.data import MARGIN, record_type
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,8 @@ def mask_boxes(masks: Sequence[np.ndarray]) -> np.ndarray | None:
     """Boxes (T, 4) of the masks; an empty mask takes its neighbour's. None when all are empty."""
     boxes = np.full((len(masks), 4), np.nan)
     for i, mask in enumerate(masks):
-        x, y, w, h = cv2.boundingRect((mask > 127).astype(np.uint8))
-        if w:
-            boxes[i] = x, y, x + w, y + h
+        if (shown := mask > 127).any():
+            boxes[i] = mask_box(shown)
     seen = np.flatnonzero(np.isfinite(boxes[:, 0]))
     if not len(seen):
         return None
@@ -90,7 +90,7 @@ def pack_clip(folder: Path, category: Category, crop: int) -> PackedClip | None:
     boxes = mask_boxes(masks)
     if boxes is None:
         return None
-    center, side = crop_boxes(boxes, FACTOR)
+    center, side = crop_boxes(boxes)
     stored = round(crop * MARGIN)
     crops = np.empty((len(frames), 4, stored, stored), np.uint8)
     for i, (frame, mask) in enumerate(zip(frames, masks, strict=True)):

@@ -19,8 +19,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from dasr_blender.clip import load_clip, masks_from_folder
-from dasr_blender.core import project, silhouette, transform
+from dasr_blender.core import project, transform
 from dasr_blender.job import JobOptions, run_job
+from dasr_blender.training.evaluate import overlap
 
 CLIPS = ROOT.parent / "shared/data/clips"
 DEFAULT = [CLIPS / name for name in ("davis-camel", "davis-dog", "davis-goat")]
@@ -36,14 +37,11 @@ def score(folder: Path) -> tuple[np.ndarray, float]:
     masks = masks_from_folder(folder / "masks", clip)
     seen = transform(motion.camera_from_root, category.posed_vertices(motion))  # (T, V, 3)
     pixels = project(seen, motion.focal_px, motion.principal_point)
-    overlap, area = [], []
-    for i in range(len(clip)):
-        shape = np.concatenate([pixels[i], seen[i, :, 2:]], axis=1)[None]
-        drawn, mask = silhouette(shape, category.body.faces, clip.size)[0], masks.mask(i) > 0.5
-        overlap.append((drawn & mask).sum() / max((drawn | mask).sum(), 1))
-        area.append(max(mask.sum(), 1))
+    shown = [masks.mask(i) for i in range(len(clip))]
+    iou = overlap(category, motion, shown, longest=max(clip.size))
+    area = np.array([max((mask > 0.5).sum(), 1) for mask in shown])
     jolt = np.linalg.norm(pixels[2:] - 2 * pixels[1:-1] + pixels[:-2], axis=-1).mean(1)
-    return np.array(overlap), float(100 * (jolt / np.sqrt(area[1:-1])).mean())
+    return iou, float(100 * (jolt / np.sqrt(area[1:-1])).mean())
 
 
 if __name__ == "__main__":

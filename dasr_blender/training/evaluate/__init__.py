@@ -21,7 +21,6 @@ from ...core.motion import Motion
 from ...core.rotation import geodesic
 from ...predict import Prediction, Student, track
 from ..pack import mask_boxes, read_clip_folder
-from ..student.data import FACTOR
 from .scores import compare, overlap
 
 __all__ = ["EvaluateConfig", "compare", "evaluate", "main", "overlap", "read"]
@@ -70,7 +69,7 @@ def evaluate_clip(folder: Path, category: Category, student: Student) -> dict[st
     boxes = mask_boxes(pictures.masks)
     if boxes is None:
         return None
-    center, side = crop_boxes(boxes, FACTOR)
+    center, side = crop_boxes(boxes)
     crops = extract_crops(pictures, pictures, center, side, category.network.input_size)
     focal, pp = true.focal_px, true.principal_point
     prediction = student.run(crops, crop_info(center, side, focal, pp))

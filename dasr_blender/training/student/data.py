@@ -25,8 +25,6 @@ from torch import Tensor
 
 from .rotation import ray_rotation
 
-FACTOR = 1.2
-"""side of a crop over the longer side of its mask's box"""
 MARGIN = 1.125
 """side of a stored crop over that of the network's crop: room to move it"""
 
