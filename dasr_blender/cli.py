@@ -78,7 +78,9 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
         seconds: dict[str, float] = {}
         if options.formats:
             begin = time.perf_counter()
-            files |= _export(result, channel, canceller)
+            exported, warnings = _export(result, channel, canceller)
+            files |= exported
+            result.warnings += warnings
             seconds["scene"] = round(time.perf_counter() - begin, 3)
         report_path = Path(options.out) / "report.json"
         report = make_report(result, files | {"report": report_path}, seconds)
@@ -136,8 +138,10 @@ def _job_options(arguments: argparse.Namespace) -> JobOptions:
     )
 
 
-def _export(result: JobResult, channel: Channel, canceller: Canceller) -> dict[str, Path]:
-    """Build the scene in this process and write the formats asked for; returns format → file."""
+def _export(
+    result: JobResult, channel: Channel, canceller: Canceller
+) -> tuple[dict[str, Path], list[str]]:
+    """Build the scene in this process and write the formats asked for; returns format → file, and warnings."""
     from .scene.standalone import write_files
 
     options = result.options

@@ -341,6 +341,7 @@ def test_every_format_is_written(home: Path, tmp_path: Path) -> None:
     for kind, path in report["files"].items():
         assert Path(path).stat().st_size > 100, kind
     assert len(done.stdout.splitlines()) == 7  # nothing that Blender prints
+    assert any(".bvh holds the skeleton alone" in warning for warning in report["warnings"])
 
 
 def test_wrong_command_lines_have_status_2(capfd: pytest.CaptureFixture[str]) -> None:

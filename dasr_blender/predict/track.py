@@ -287,8 +287,9 @@ def _view(
 
 def _drawn(view: _View, pose: Array, vertices: Array, faces: Array, frames: Array) -> Array:
     """Silhouettes (N, S, S) of frames (N,) under poses (N, 4, 4), the visible part."""
+    size = view.masks.shape[-1]
     pixels = view.pixels(pose, vertices[frames], frames)
-    return silhouette(pixels, faces, view.masks.shape[1:]) & view.inside[frames]
+    return silhouette(pixels, faces, (size, size)) & view.inside[frames]
 
 
 def _overlap(view: _View, drawn: Array, frames: Array) -> Array:

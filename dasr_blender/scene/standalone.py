@@ -10,7 +10,7 @@ import bpy
 
 from ..core import Category, Motion
 from .build import build_scene
-from .export import export_scene
+from .export import export_scene, losses
 from .plan import plan_scene
 
 
@@ -25,8 +25,8 @@ def write_files(
     placement: str = "camera",
     names: str = "neutral",
     progress: Callable[[float, str], None] | None = None,
-) -> dict[str, Path]:
-    """Build the motion's scene in an empty file and export it; returns format → file.
+) -> tuple[dict[str, Path], list[str]]:
+    """Build the motion's scene in an empty file and export it; returns format → file, and warnings for the user.
 
     The file that is open in this process is dropped. progress(fraction, text) is called between the formats and
     may raise to stop. Raises ScenePlanError.
@@ -49,4 +49,4 @@ def write_files(
     for number, kind in enumerate(formats):
         step((number + 1) / (len(formats) + 1), f"Writing {stem}.{kind}")
         files |= export_scene(built, out_dir, [kind], stem)
-    return files
+    return files, [*built.warnings, *losses(plan, formats)]
