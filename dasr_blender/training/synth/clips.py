@@ -25,12 +25,12 @@ from ...core.category import Category, load_category
 from ...core.files import sha256_of
 from ...core.motion import Motion
 from ...core.rotation import make_continuous
-from .bodies import body_subject
 from .camera import CameraConfig, random_camera
 from .coat import random_coat
 from .corrupt import CorruptConfig, background, exposure, mask_errors, occluders
+from .makers import maker_for
 from .render import NormalSolver, Renderer, random_light
-from .subjects import MappedRig, Subject, rig_subject
+from .subjects import MappedRig, Subject
 
 HELD_OUT = ("KhronosFox_textured", "sketchfab_rabbit", "Husky")
 _SIZES = ((320, 240), (320, 180), (288, 192), (256, 256), (240, 320))
@@ -89,9 +89,10 @@ def make_clip(
     normals: dict[str, NormalSolver] | None = None,
 ) -> ClipData:
     """Clip `number` of a dataset. Tries again with the next stream when the subject was hardly to be seen."""
+    maker = maker_for(category).subject
     for attempt in range(20):
         rng = np.random.default_rng([config.seed, number, attempt])
-        subject = _subject(rng, config, category, rigs)
+        subject = maker(rng, config, category, rigs)
         clip = _film(rng, subject, config, category, renderer, normals if normals is not None else {})
         if clip is not None:
             clip.meta.update(split=config.split, seed=config.seed, number=number)
@@ -99,14 +100,6 @@ def make_clip(
     raise RuntimeError(
         f"clip {number}: no visible subject in 20 draws; check the rigs and the camera settings"
     )
-
-
-def _subject(
-    rng: np.random.Generator, config: SynthConfig, category: Category, rigs: Sequence[MappedRig]
-) -> Subject:
-    if rigs and rng.random() < config.rig_share:
-        return rig_subject(rng, category, rigs[int(rng.integers(len(rigs)))], config.frames, config.fps)
-    return body_subject(rng, category, rigs, config.frames, config.fps)
 
 
 def _film(
@@ -128,7 +121,7 @@ def _film(
     key = f"{subject.source}:{subject.rig if subject.source == 'rig' else ''}"
     if key not in normals:
         normals[key] = NormalSolver(subject.rest, subject.faces)
-    coat = random_coat(rng, subject.rest, subject.own, subject.regions)
+    coat = subject.coat or random_coat(rng, subject.rest, subject.own, subject.regions)
     light = random_light(rng)
     views, turns = seen, matrix
     sub = 3 if rng.random() < config.blur_share else 1
@@ -228,11 +221,9 @@ def clip_folder(out: Path, number: int) -> Path:
 
 @lru_cache(maxsize=1)
 def _worker_state(config: SynthConfig) -> tuple[Category, list[MappedRig], Renderer, dict[str, NormalSolver]]:
-    from .mapped import load_mapped_rigs  # reads mappings, which are made with torch
-
     cv2.setNumThreads(1)
     category = load_category(config.category)
-    return category, load_mapped_rigs(config.rigs, category, config.split, config.hold_out), Renderer(), {}
+    return category, maker_for(category).rigs(config, category), Renderer(), {}
 
 
 def _work(job: tuple[SynthConfig, int]) -> int:

@@ -14,6 +14,7 @@ from ...core.category import Category
 from ...core.rotation import slerp
 from ...core.skeleton import forward_kinematics
 from ...core.skinning import linear_blend
+from .coat import Coat
 
 _LOCOMOTION = ("walk", "gallop", "run", "jump", "trot", "take")
 LOSABLE = ("front_toe.L", "front_toe.R", "hind_toe.L", "hind_toe.R", "ear.L", "ear.R", "tail_3", "tail_4")
@@ -48,7 +49,8 @@ class MappedRig:
 class Subject:
     """One posed subject in a Z-up world: vertices (T, V, 3), rest (V, 3) in body axes, labels per frame.
 
-    parts (T, P, 3): world places of the joints in `LOSABLE`; regions: named vertex weights (V,) to tint.
+    parts (T, P, 3): world places of the joints in `LOSABLE`; regions: named vertex weights (V,) to tint; coat:
+    how to paint it, None for a random coat over `own` and `regions`.
     """
 
     rig: str
@@ -64,6 +66,7 @@ class Subject:
     joint_confidence: np.ndarray
     parts: np.ndarray
     regions: dict[str, np.ndarray] = field(default_factory=dict)
+    coat: Coat | None = None
 
 
 def pick_times(rng: np.random.Generator, rig: MappedRig, frames: int) -> tuple[int, np.ndarray]:

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who makes the subjects of a category's clips: chosen by its skeleton, so that the clip maker knows no animals.
+
+A maker is two functions: `rigs(config, category)` loads, once a worker, whatever moving characters the split may
+show; `subject(rng, config, category, rigs)` draws one posed and labelled subject of `config.frames` frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...core.category import Category
+from .subjects import Subject, rig_subject
+
+if TYPE_CHECKING:
+    from .clips import SynthConfig
+
+
+@dataclass(frozen=True)
+class Maker:
+    """Where a category's subjects come from; the rigs of one maker are only ever handed back to itself."""
+
+    rigs: Callable[[SynthConfig, Category], Sequence[Any]]
+    subject: Callable[[np.random.Generator, SynthConfig, Category, Sequence[Any]], Subject]
+
+
+def _mapped_rigs(config: SynthConfig, category: Category) -> Sequence[Any]:
+    from .mapped import load_mapped_rigs  # reads mappings, which are made with torch
+
+    return load_mapped_rigs(config.rigs, category, config.split, config.hold_out)
+
+
+def _animal(
+    rng: np.random.Generator, config: SynthConfig, category: Category, rigs: Sequence[Any]
+) -> Subject:
+    from .bodies import body_subject
+
+    if rigs and rng.random() < config.rig_share:
+        return rig_subject(rng, category, rigs[int(rng.integers(len(rigs)))], config.frames, config.fps)
+    return body_subject(rng, category, rigs, config.frames, config.fps)
+
+
+def _human_rigs(config: SynthConfig, category: Category) -> Sequence[Any]:
+    from . import human
+
+    return human.human_rigs(config, category)
+
+
+def _human(rng: np.random.Generator, config: SynthConfig, category: Category, rigs: Sequence[Any]) -> Subject:
+    from . import human
+
+    return human.human_subject(rng, config, category, rigs)
+
+
+def maker_for(category: Category) -> Maker:
+    """The maker of a category: people have hands, everything else walks on four legs."""
+    if "hand.L" in category.skeleton.names:
+        return Maker(_human_rigs, _human)
+    return Maker(_mapped_rigs, _animal)
