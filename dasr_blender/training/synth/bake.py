@@ -32,6 +32,9 @@ from typing import Any
 import numpy as np
 
 from .rigs import RIGS, RigSpec, find_bone, rig_file
+from .rigs_human import HUMAN_RIGS
+
+KNOWN = RIGS | HUMAN_RIGS
 
 TORSO_LENGTH = 0.6
 
@@ -45,7 +48,7 @@ def bake(path: str | Path, out_npz: str | Path, fps: int = 24, spec: RigSpec | N
     Raises ValueError when the file has no armature or no skinned mesh.
     """
     path = Path(path)
-    spec = spec or RIGS.get(rig_name(path))
+    spec = spec or KNOWN.get(rig_name(path))
     armature = _load(path, fps, bind_pose=spec.bind_pose if spec else True)
     mesh = _surface(armature, spec)
     bones = _bones(armature)
@@ -74,7 +77,7 @@ def bake_all(
     Returns the archives; raises RuntimeError naming the rigs that failed.
     """
     done, failed = [], []
-    for name in RIGS:
+    for name in KNOWN:
         source, target = rig_file(Path(rigged_dir), name), Path(out_dir) / f"{name}.npz"
         if source is None:
             continue
@@ -298,7 +301,7 @@ def _to_body_space(a: dict[str, np.ndarray], spec: RigSpec | None) -> dict[str, 
         turn = np.array([[left[0], left[1], 0], [-left[1], left[0], 0], [0, 0, 1.0]])
         front, hind = (np.mean([heads[find_bone(names, n)] for n in pair], axis=0) for pair in spec.torso)
         length = float(np.linalg.norm(front - hind))
-        if (turn @ (front - hind))[1] > 0:
+        if spec.forward and (turn @ (front - hind))[1] > 0:
             raise ValueError(
                 "The shoulders lie behind the hips once left is +X: the sides of the rig are swapped."
             )

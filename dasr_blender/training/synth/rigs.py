@@ -44,6 +44,10 @@ class RigSpec:
     mesh_scale: dict[str, float] = field(default_factory=dict)
     """Factors, by the beginning of a mesh's name, for meshes the file stores at another size than their bones;
     0 drops the mesh."""
+    pairs: tuple[str, str] = ("front_upper", "hind_upper")
+    """Joints, without their side, that stand for shoulders and hips."""
+    forward: bool = True
+    """Whether the shoulders lie before the hips, as in an animal on four legs; else above them."""
 
     def mesh_factor(self, mesh: str) -> float:
         return next((factor for start, factor in self.mesh_scale.items() if mesh.startswith(start)), 1.0)
@@ -52,7 +56,7 @@ class RigSpec:
     def sides(self) -> tuple[tuple[str, str], ...]:
         """(left, right) bone pairs that lie on opposite sides."""
         pairs = []
-        for joint in ("front_upper", "hind_upper"):
+        for joint in self.pairs:
             pairs.append((self._point(joint + ".L"), self._point(joint + ".R")))
         return tuple(pairs)
 
