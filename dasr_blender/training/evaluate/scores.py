@@ -1,19 +1,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Errors of a motion against the true one, frame by frame. No alignment of any kind, and no borrowed translation."""
+"""Errors of a motion against the true one, frame by frame. No borrowed translation, and no alignment but where the
+name says so."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-from ...core.camera import project, transform
+from ...core.camera import encode_root, project, transform
 from ...core.category import Category
 from ...core.motion import Motion
-from ...core.raster import silhouette
+from ...core.raster import rasterize, silhouette
 from ...core.rotation import geodesic, quat_to_matrix
 from ...core.skeleton import forward_kinematics
+from ...predict import Prediction
+from .protocol import Surface, ama_protocol, surface_scores, umeyama
+from .scene import Scene, body_length, posed_in_camera
 
 Array = np.ndarray
+
+EVERY = 2  # of a clip's frames, how many apart are those whose surfaces are measured by area
+SURE = 0.5  # confidence above which a cell of the surface map is taken to show the subject
+
+
+def joint_places(category: Category, motion: Motion) -> Array:
+    """Joints (T, J, 3) in camera space."""
+    joints = category.body.shaped(motion.morphology)[1]
+    places = forward_kinematics(category.skeleton, joints, motion.joint_rotations)[..., :3, 3]
+    return transform(motion.camera_from_root, places)
 
 
 def compare(category: Category, found: Motion, true: Motion) -> dict[str, Array]:
@@ -21,35 +35,146 @@ def compare(category: Category, found: Motion, true: Motion) -> dict[str, Array]
 
     root_deg: angle between the roots' rotations; translation: distance between the roots as a share of the
     true depth; joints_deg: mean angle over the joints whose truth is known; mpjpe_cm: mean distance of the
-    joints in camera space, and mpjpe_root_cm after the roots are laid upon each other, both after scaling the
-    found one by true over found root depth in mpjpe_scaled_cm, since one camera cannot tell size from distance;
-    morphology: mean error in standard deviations (the same in every frame).
+    joints in camera space; mpjpe_scaled_cm the same after scaling the found ones by true over found root depth,
+    since one camera cannot tell size from distance; mpjpe_root_cm after the roots are laid upon each other, and
+    pa_mpjpe_cm after the best similarity (Procrustes), frame by frame; accel_cm: mean difference of the joints'
+    accelerations in cm a frame², NaN at the ends; accel_true_cm the truth's own; morphology: mean error in
+    standard deviations (the same in every frame).
     """
     weight = true.joint_confidence[:, 1:]
     angle = geodesic(quat_to_matrix(found.joint_rotations), quat_to_matrix(true.joint_rotations))[:, 1:]
-    places = []
-    for motion in (found, true):
-        joints = category.body.shaped(motion.morphology)[1]
-        places.append(forward_kinematics(category.skeleton, joints, motion.joint_rotations)[..., :3, 3])
-    seen, truly = (transform(m.camera_from_root, p) for m, p in zip((found, true), places, strict=True))
     depth = true.camera_from_root[:, 2, 3]
     ratio = (depth / found.camera_from_root[:, 2, 3])[:, None, None]
     roots = [m.camera_from_root[:, None, :3, 3] for m in (found, true)]
-
-    def distance(a: Array, b: Array) -> Array:
-        return 100 * np.linalg.norm(a - b, axis=-1).mean(1)
-
     std = np.maximum(category.body.morphology_std, 1e-4)
     shape = np.abs((np.asarray(found.morphology) - true.morphology) / std).mean()
+    places = [joint_places(category, m) for m in (found, true)]
     return {
         "root_deg": np.rad2deg(geodesic(found.camera_from_root[:, :3, :3], true.camera_from_root[:, :3, :3])),
         "translation": np.linalg.norm(roots[0] - roots[1], axis=-1)[:, 0] / depth,
         "joints_deg": np.rad2deg((angle * weight).sum(1) / np.maximum(weight.sum(1), 1e-6)),
-        "mpjpe_cm": distance(seen, truly),
-        "mpjpe_scaled_cm": distance(seen * ratio, truly),
-        "mpjpe_root_cm": distance(seen - roots[0], truly - roots[1]),
+        "mpjpe_scaled_cm": _distance(places[0] * ratio, places[1]),
+        "mpjpe_root_cm": _distance(places[0] - roots[0], places[1] - roots[1]),
         "morphology": np.full(len(depth), shape),
+        **compare_places(*places),
     }
+
+
+def compare_places(found: Array, true: Array) -> dict[str, Array]:
+    """Of joints (T, J, 3) in camera space: mpjpe_cm, pa_mpjpe_cm, accel_cm and accel_true_cm (see `compare`)."""
+    aligned = np.stack([umeyama(f, t, scale=True)(f) for f, t in zip(found, true, strict=True)])
+    return {
+        "mpjpe_cm": _distance(found, true),
+        "pa_mpjpe_cm": _distance(aligned, true),
+        "accel_cm": _acceleration(found - true),
+        "accel_true_cm": _acceleration(true),
+    }
+
+
+def _distance(a: Array, b: Array) -> Array:
+    return 100 * np.linalg.norm(a - b, axis=-1).mean(1)
+
+
+def _acceleration(places: Array) -> Array:
+    """Mean length of the second difference of (T, N, 3), cm a frame², (T,), NaN at the ends."""
+    out = np.full(len(places), np.nan)
+    if len(places) > 2:
+        second = places[2:] - 2 * places[1:-1] + places[:-2]
+        out[1:-1] = 100 * np.linalg.norm(second, axis=-1).mean(1)
+    return out
+
+
+def surface_errors(
+    category: Category, found: Motion, scene: Scene, one_scale: bool = False
+) -> dict[str, Array]:
+    """Errors ``(T,)`` of the surface; both protocols of `protocol`, and ours as a share of the subject's length.
+
+    cd_scaled_share: ours after one scale about the camera for the whole clip, that which brings the found median
+    depth to the true one. one_scale: do so for all of ours, for subjects whose size the category cannot know.
+    Ours looks at every EVERY-th frame and is NaN in the others.
+    """
+    if scene.surface is None:
+        raise ValueError(f"{scene.name}: has no true surface")
+    vertices = posed_in_camera(category, found)
+    ama = ama_protocol(vertices, scene.surface.vertices, found.focal_px, scene.focal)
+    true_depth = np.array([np.median(v[:, 2]) for v in scene.surface.vertices])
+    scale = float(np.median(true_depth / np.median(vertices[..., 2], axis=1)))
+    looked = np.arange(0, len(vertices), EVERY)
+    ours = [Surface(vertices[i], category.body.faces, seed=int(i)) for i in looked]
+    theirs = [scene.surface.surface(int(i)) for i in looked]
+    scaled = surface_scores(ours, theirs, scale)
+    plain = scaled if one_scale else surface_scores(ours, theirs)
+
+    def spread(values: Array) -> Array:
+        out = np.full(len(vertices), np.nan)
+        out[looked] = values
+        return out
+
+    length = 100 * scene.length
+    errors = {"cd_cm": spread(plain[:, 0]), "cd_share": spread(plain[:, 0] / length)}
+    errors["cd_scaled_share"] = spread(scaled[:, 0] / length)
+    errors["ama_cd_cm"] = ama[:, 0]
+    for k, name in enumerate(("f10", "f5", "f2")):
+        errors[name], errors[f"ama_{name}"] = spread(plain[:, 1 + k]), ama[:, 1 + k]
+    return errors
+
+
+def hypothesis_errors(prediction: Prediction, scene: Scene, count: int) -> dict[str, Array]:
+    """Root rotation error (T,) before tracking, degrees: of the network's likeliest hypothesis, and of its best.
+
+    count: hypotheses that are the network's own, the first of those in the prediction.
+    """
+    if scene.true is None:
+        raise ValueError(f"{scene.name}: has no true root")
+    rotation, _ = encode_root(
+        scene.true.camera_from_root, scene.center, scene.side, scene.focal, scene.principal_point
+    )
+    angle = np.rad2deg(geodesic(prediction.root_rotation[:, :count], rotation[:, None]))
+    likeliest = prediction.root_logprob[:, :count].argmax(1)
+    return {"likeliest_deg": angle[np.arange(len(angle)), likeliest], "best_deg": angle.min(1)}
+
+
+def surface_map_errors(category: Category, prediction: Prediction, scene: Scene) -> dict[str, Array]:
+    """Mean distance (T,) between the canonical point the network names and the true one, over the crop's grid.
+
+    In cm, and as a share of the mean body's length; over cells the truth and the mask show and the network is sure
+    of. surface_map_seen: the share of the shown cells that it is sure of. Empty for a network without the map.
+    """
+    if prediction.surface_map is None or scene.true is None:
+        return {}
+    grid = prediction.surface_map.shape[1]
+    posed = posed_in_camera(category, scene.true)
+    pixels = project(posed, scene.focal, scene.principal_point)
+    corner = scene.center - scene.side[:, None] / 2
+    pixels = (pixels - corner[:, None]) * (grid / scene.side)[:, None, None]
+    raster = rasterize(np.concatenate([pixels, posed[..., 2:]], -1), category.body.faces, (grid, grid))
+    canonical = raster.interpolate(np.asarray(category.body.vertices, np.float64))
+    masks = np.stack(
+        [
+            cv2.resize(m, (grid, grid), interpolation=cv2.INTER_AREA)
+            for m in scene.crops(category.network.input_size)[:, 3]
+        ]
+    )
+    shown = raster.mask & (masks > 127)
+    sure = shown
+    if prediction.surface_confidence is not None:
+        sure = shown & (prediction.surface_confidence > SURE)
+    error = 100 * np.linalg.norm(prediction.surface_map - canonical, axis=-1)
+    cells = sure.sum((1, 2))
+    mean = np.where(cells > 0, (error * sure).sum((1, 2)) / np.maximum(cells, 1), np.nan)
+    return {
+        "surface_map_cm": mean,
+        "surface_map_share": mean / (100 * body_length(category)),
+        "surface_map_seen": cells / np.maximum(shown.sum((1, 2)), 1),
+    }
+
+
+def draw(category: Category, motion: Motion, size: tuple[int, int]) -> Array:
+    """Silhouettes (T, h, w) bool of a motion in a picture of size (width, height)."""
+    width, height = (int(n) for n in motion.image_size)
+    posed = posed_in_camera(category, motion)
+    pixels = project(posed, motion.focal_px, motion.principal_point) * (size[0] / width, size[1] / height)
+    return silhouette(np.concatenate([pixels, posed[..., 2:]], -1), category.body.faces, size)
 
 
 def overlap(category: Category, motion: Motion, masks: list[Array], longest: int = 320) -> Array:
@@ -57,9 +182,7 @@ def overlap(category: Category, motion: Motion, masks: list[Array], longest: int
     width, height = (int(n) for n in motion.image_size)
     shrink = min(1.0, longest / max(width, height))
     size = round(width * shrink), round(height * shrink)
-    posed = transform(motion.camera_from_root, category.posed_vertices(motion))
-    pixels = project(posed, motion.focal_px, motion.principal_point) * (size[0] / width, size[1] / height)
-    drawn = silhouette(np.concatenate([pixels, posed[..., 2:]], -1), category.body.faces, size)
+    drawn = draw(category, motion, size)
     scale = 255.0 if masks[0].dtype == np.uint8 else 1.0
     seen = np.stack(
         [cv2.resize(m.astype(np.float32) / scale, size, interpolation=cv2.INTER_AREA) for m in masks]

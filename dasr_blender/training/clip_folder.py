@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reading pseudo-ground-truth folders: frames, masks and the boxes round them. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..clip.mask_store import mask_box
+from ..core.motion import Motion
+
+
+def clip_folders(dataset: Path) -> list[Path]:
+    """The clip folders of a dataset, sorted; those still being written (a dot before the name) left out.
+
+    Raises ValueError when there is none.
+    """
+    found = sorted(p.parent for p in Path(dataset).glob("*/motion.npz") if not p.parent.name.startswith("."))
+    if not found:
+        raise ValueError(f"{dataset}: holds no clip folder with a motion.npz; make or choose another dataset")
+    return found
+
+
+def read_clip_folder(folder: Path, motion: Motion) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Frames (H, W, 3) RGB and masks (H, W) uint8 of a pseudo-ground-truth folder, in the motion's order.
+
+    Raises ValueError naming the file that is missing or unreadable.
+    """
+    frames, masks = [], []
+    for i in motion.frame_index:
+        for kind, suffix, flag, out in (
+            ("frames", "jpg", cv2.IMREAD_COLOR, frames),
+            ("masks", "png", cv2.IMREAD_GRAYSCALE, masks),
+        ):
+            path = folder / kind / f"{int(i):05d}.{suffix}"
+            image = cv2.imread(str(path), flag)
+            if image is None:
+                raise ValueError(f"{path}: not a readable image; make the clip again")
+            out.append(image[..., ::-1] if kind == "frames" else image)
+    return frames, masks
+
+
+def mask_boxes(masks: Sequence[np.ndarray]) -> np.ndarray | None:
+    """Boxes (T, 4) of masks (H, W) uint8; an empty mask takes its neighbour's. None when all are empty."""
+    boxes = np.full((len(masks), 4), np.nan)
+    for i, mask in enumerate(masks):
+        if (shown := mask > 127).any():
+            boxes[i] = mask_box(shown)
+    seen = np.flatnonzero(np.isfinite(boxes[:, 0]))
+    if not len(seen):
+        return None
+    nearest = seen[np.abs(np.arange(len(masks))[:, None] - seen[None]).argmin(1)]
+    return boxes[nearest]

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The predictors that are compared: the category's own, baselines, and any other bundle or network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import numpy as np
+
+from ...core.camera import decode_root
+from ...core.category import Category, load_category
+from ...core.motion import Motion
+from ...predict import Prediction, Student, track
+from .scene import Scene
+
+Array = np.ndarray
+
+OURS, SINGLE, MEAN = "predictor", "single frames", "mean pose, true root"
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a row says about a clip; own: how many of the prediction's hypotheses are the network's own."""
+
+    motion: Motion
+    prediction: Prediction | None = None
+    own: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A line of the table. name: its name without the seed; seed: what follows `@` in it, or ''."""
+
+    name: str
+    category: Category
+    seed: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name and seed."""
+        return f"{self.name}@{self.seed}" if self.seed else self.name
+
+    def answer(self, scene: Scene) -> Answer | None:
+        """The clip's motion; None where the row has nothing to say (no truth to start from)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class MeanPose(Row):
+    """The category's mean body in its rest pose, at the true root: what knowing nothing but the root scores."""
+
+    def answer(self, scene: Scene) -> Answer | None:
+        if scene.true is None:
+            return None
+        count = len(scene)
+        rest = np.zeros((count, len(self.category.skeleton), 4))
+        rest[..., 0] = 1
+        return Answer(
+            replace(scene.true, joint_rotations=rest, morphology=np.zeros(len(self.category.morphology)))
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Tracked(Row):
+    """The whole pipeline: network over the clip, then tracking."""
+
+    student: Student | None = None
+
+    def answer(self, scene: Scene) -> Answer | None:
+        student = self.student or Student(self.category)
+        crops = scene.crops(self.category.network.input_size)
+        prediction = student.run(crops, scene.crop_info)
+        motion = track(
+            self.category,
+            prediction,
+            scene.center,
+            scene.side,
+            crops[:, 3],
+            scene.focal,
+            scene.principal_point,
+            scene.size,
+            scene.fps,
+        )
+        return Answer(motion, prediction, own_hypotheses(student, prediction))
+
+
+@dataclass(frozen=True, eq=False)
+class SingleFrames(Row):
+    """The network shown one frame at a time, its likeliest hypothesis taken as it is: no clip, no smoothing."""
+
+    student: Student | None = None
+
+    def answer(self, scene: Scene) -> Answer | None:
+        student = self.student or Student(self.category)
+        crops, info = scene.crops(self.category.network.input_size), scene.crop_info
+        each = [student.run(crops[i : i + 1], info[i : i + 1]) for i in range(len(scene))]
+        prediction = _joined(each)
+        frames = np.arange(len(scene))
+        chosen = prediction.root_logprob.argmax(1)
+        pose = decode_root(
+            prediction.root_rotation[frames, chosen],
+            prediction.root_translation[frames, chosen],
+            scene.center,
+            scene.side,
+            scene.focal,
+            scene.principal_point,
+        )
+        motion = Motion(
+            fps=scene.fps,
+            frame_index=frames,
+            image_size=np.array(scene.size),
+            focal_px=scene.focal,
+            principal_point=scene.principal_point,
+            camera_from_root=pose,
+            joint_rotations=prediction.joint_rotations,
+            morphology=prediction.morphology,
+            appearance=prediction.appearance,
+            confidence=np.clip(np.exp(prediction.root_logprob[frames, chosen]), 0, 1),
+            joint_confidence=prediction.joint_confidence,
+            mask_iou=np.full(len(scene), np.nan),
+            category=self.category.name,
+            category_version=self.category.version,
+        )
+        return Answer(motion, prediction, own_hypotheses(student, prediction))
+
+
+def own_hypotheses(student: Student, prediction: Prediction) -> int:
+    """A student that also looks in the mirror appends what it saw there; the network's own come first."""
+    return prediction.root_logprob.shape[1] // (2 if getattr(student, "mirror", False) else 1)
+
+
+def _joined(parts: Sequence[Prediction]) -> Prediction:
+    """Predictions of single frames as that of a clip; the body's proportions are their mean."""
+    values = {}
+    for f in fields(Prediction):
+        each = [getattr(p, f.name) for p in parts]
+        if any(value is None for value in each):
+            values[f.name] = None
+        elif f.name in ("morphology", "appearance"):
+            values[f.name] = np.mean(each, axis=0)
+        else:
+            values[f.name] = np.concatenate(each)
+    return Prediction(**values)
+
+
+def make_rows(
+    category: Category, others: Sequence[str] = (), baselines: bool = True, own: bool = True
+) -> list[Row]:
+    """The category's predictor, its baselines, and `others`, each NAME[@SEED]=PATH of a bundle or an .onnx file.
+
+    An .onnx file speaks for the category's body and must answer as its own network does. Raises ValueError for what
+    cannot be read as NAME=PATH or has another skeleton, and what loading raises.
+    """
+    rows: list[Row] = []
+    if own:
+        student = Student(category)
+        rows.append(Tracked(OURS, category, student=student))
+        if baselines:
+            rows.append(SingleFrames(SINGLE, category, student=student))
+    if baselines:
+        rows.append(MeanPose(MEAN, category))
+    for text in others:
+        name, sign, path = text.partition("=")
+        if not sign or not name or not path:
+            raise ValueError(f"--rows takes NAME=PATH, such as window13@0=runs/0.onnx, not '{text}'")
+        name, _, seed = name.partition("@")
+        other = _category(category, Path(path))
+        if other.skeleton.names != category.skeleton.names:
+            raise ValueError(
+                f"{path}: has other joints than category '{category.name}'; it cannot be compared"
+            )
+        rows.append(Tracked(name, other, seed, student=Student(other)))
+    labels = [row.label for row in rows]
+    twice = {label for label in labels if labels.count(label) > 1}
+    if twice:
+        raise ValueError(
+            f"Two rows are called {', '.join(sorted(twice))}; give each a name or a seed of its own"
+        )
+    return rows
+
+
+def _category(category: Category, path: Path) -> Category:
+    """The bundle at `path`, or the category with the network at `path`."""
+    if path.is_dir():
+        return load_category(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such bundle or .onnx file")
+    import onnxruntime
+
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own unrelated types
+        raise ValueError(f"{path}: not a network that onnxruntime can load ({error})") from error
+    shape = next((i.shape for i in session.get_inputs() if i.name == "crops"), [])
+    side = shape[-1] if shape and isinstance(shape[-1], int) else category.network.input_size
+    network = replace(category.network, input_size=side)
+    return replace(category, predictor_path=path, network=network, hashes={})

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The evaluation as one run: what is asked for is scored, printed and written."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.category import Category, load_category, save_category
+from ...core.errors import DasrError
+from ...core.files import written_atomically
+from ..clip_folder import clip_folders
+from .options import EvaluateConfig
+from .rendered import score, sum_up
+from .rows import OURS, Row, make_rows
+from .scene import read_scene
+from .table import table
+
+Progress = Callable[[str, int, int], None]  # what is looked at, how many are done, of how many
+
+
+def evaluate(config: EvaluateConfig, category: Category, progress: Progress | None = None) -> dict[str, Any]:
+    """Everything that `config` asks for. Writes the pictures of real clips; the caller writes the rest.
+
+    Raises ValueError when nothing is asked for, and what reading the clips raises.
+    """
+    asked = config.dataset is not None or config.real or config.rigged is not None or config.ama
+    if not asked:
+        raise ValueError("Nothing to score: give --dataset, --real, --rigged or --ama")
+    rows = make_rows(category, config.rows, config.baselines)
+    result: dict[str, Any] = {
+        "category": category.name,
+        "version": category.version,
+        "predictor": category.hashes.get("predictor.onnx", ""),
+        "asked": {k: str(v) for k, v in vars(config).items()},
+    }
+    report = progress or (lambda text, done, total: None)
+    if config.dataset is not None:
+        result["rendered"] = rendered(config, config.dataset, category, rows, report)
+        result |= _main_row(result["rendered"])
+    if config.real:
+        from .real import evaluate_real
+
+        real_rows = [row for row in rows if row.label == OURS or row.label in _asked_labels(config)]
+        result["real"] = evaluate_real(config, category, real_rows, report)
+    if config.rigged is not None:
+        from .rigged import evaluate_rigged
+
+        result["rigged"] = evaluate_rigged(config, config.rigged, category, rows, report)
+    if config.ama:
+        from .ama import evaluate_ama
+
+        result["ama"] = evaluate_ama(config, category, rows, report)
+    return result
+
+
+def _asked_labels(config: EvaluateConfig) -> set[str]:
+    return {text.partition("=")[0] for text in config.rows}
+
+
+def rendered(
+    config: EvaluateConfig, dataset: Path, category: Category, rows: list[Row], report: Progress
+) -> dict[str, Any]:
+    """Scores of a dataset of rendered clips."""
+    folders = clip_folders(dataset)
+    if config.clips:
+        chosen = np.unique(np.linspace(0, len(folders) - 1, config.clips).round().astype(int))
+        folders = [folders[i] for i in chosen]
+    done = iter(range(1, len(folders) + 1))
+    results = score(
+        (read_scene(folder, category, config.rigs) for folder in folders),
+        rows,
+        lambda: report("rendered clips", next(done), len(folders)),
+    )
+    if not results.splits:
+        raise ValueError(f"{dataset}: no clip shows its subject; make or choose another dataset")
+    return {"dataset": dataset.name, **sum_up(results, rows)}
+
+
+def _main_row(part: dict[str, Any]) -> dict[str, Any]:
+    """What the bundle's own predictor scores, at the top of the result."""
+    own = part["rows"][OURS]
+    return {
+        "dataset": part["dataset"],
+        "clips": part["clips"],
+        "frames": part["frames"],
+        "mean": own["all"],
+        "splits": {split: scores for split, scores in own.items() if split != "all"},
+    }
+
+
+def publish(category: Category, result: dict[str, Any]) -> None:
+    """Write the scores of the category's own predictor into the bundle that `category` was read from."""
+    if category.path is None:
+        raise ValueError(f"category '{category.name}' has no folder to write its scores to")
+    if "mean" not in result:
+        raise ValueError("Only scores on rendered clips can be published: give --dataset")
+    scores = {k: result[k] for k in ("dataset", "clips", "frames", "mean", "splits")}
+    if "real" in result:
+        scores["real"] = {
+            clip["name"]: {"masks": clip["masks"], **clip["rows"][OURS]} for clip in result["real"]
+        }
+    save_category(replace(category, training={**category.training, "scores": scores}), category.path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A scores.json."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write(result: dict[str, Any], out: Path) -> None:
+    """scores.json, table.md, and the plots."""
+    from .plots import plot_reliability, plot_spread
+
+    with written_atomically(out / "scores.json") as path:
+        path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    with written_atomically(out / "table.md") as path:
+        path.write_text(table(result, with_legend=True) + "\n", encoding="utf-8")
+    for key, prefix in (("rendered", ""), ("rigged", "rigged-"), ("ama", "ama-")):
+        if key in result:
+            plot_spread(result[key], out / f"{prefix}scores.png")
+            if any(scores["count"] for scores in result[key]["reliability"].values()):
+                plot_reliability(result[key], out / f"{prefix}reliability.png")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`evaluate`: scores of a category's predictor beside its baselines and others."""
+    import matplotlib  # noqa: F401  said to be missing now rather than after an hour
+    import tyro
+    from rich.progress import Progress as Bar
+
+    config = tyro.cli(EvaluateConfig, args=argv, prog="evaluate")
+    try:
+        config.out.mkdir(parents=True, exist_ok=True)
+        category = load_category(config.category)
+        with Bar(disable=not sys.stderr.isatty()) as bar:
+            tasks: dict[str, Any] = {}
+
+            def show(text: str, done: int, total: int) -> None:
+                if text not in tasks:
+                    tasks[text] = bar.add_task(text)
+                bar.update(tasks[text], completed=done, total=total)
+
+            result = evaluate(config, category, show)
+        write(result, config.out)
+        if config.publish:
+            publish(category, result)
+    except (DasrError, OSError, ValueError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 1
+    print(table(result))
+    print(f"\nwritten to {config.out}")
+    return 0
