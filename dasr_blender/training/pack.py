@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +16,15 @@ import cv2
 import numpy as np
 
 from ..clip.crop import crop_boxes, sample_square
-from ..clip.mask_store import mask_box
 from ..core.camera import crop_info, encode_root
 from ..core.category import Category, load_category
 from ..core.errors import DasrError
 from ..core.files import written_atomically
 from ..core.motion import Motion
 from ..core.skeleton import mirror_rotations
-from .student.data import MARGIN, record_type
+from .clip_folder import mask_boxes, read_clip_folder
+from .student.data import record_type, stored_side
+from .student.surface import CELL, NOTHING, surface_grid
 
 
 @dataclass(frozen=True)
@@ -44,43 +45,12 @@ class PackConfig:
 
 @dataclass(frozen=True)
 class PackedClip:
-    """One clip, ready to append: crops (T, 4, P, P) uint8 and records (T,)."""
+    """One clip, ready to append: crops (T, 4, P, P) uint8, surface (T, G, G) uint16 and records (T,)."""
 
     name: str
     crops: np.ndarray
+    surface: np.ndarray
     records: np.ndarray
-
-
-def read_clip_folder(folder: Path, motion: Motion) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Frames (H, W, 3) RGB and masks (H, W) uint8 of a pseudo-ground-truth folder, in the motion's order.
-
-    Raises ValueError naming the file that is missing or unreadable.
-    """
-    frames, masks = [], []
-    for i in motion.frame_index:
-        for kind, suffix, flag, out in (
-            ("frames", "jpg", cv2.IMREAD_COLOR, frames),
-            ("masks", "png", cv2.IMREAD_GRAYSCALE, masks),
-        ):
-            path = folder / kind / f"{int(i):05d}.{suffix}"
-            image = cv2.imread(str(path), flag)
-            if image is None:
-                raise ValueError(f"{path}: not a readable image; make the clip again")
-            out.append(image[..., ::-1] if kind == "frames" else image)
-    return frames, masks
-
-
-def mask_boxes(masks: Sequence[np.ndarray]) -> np.ndarray | None:
-    """Boxes (T, 4) of the masks; an empty mask takes its neighbour's. None when all are empty."""
-    boxes = np.full((len(masks), 4), np.nan)
-    for i, mask in enumerate(masks):
-        if (shown := mask > 127).any():
-            boxes[i] = mask_box(shown)
-    seen = np.flatnonzero(np.isfinite(boxes[:, 0]))
-    if not len(seen):
-        return None
-    nearest = seen[np.abs(np.arange(len(masks))[:, None] - seen[None]).argmin(1)]
-    return boxes[nearest]
 
 
 def pack_clip(folder: Path, category: Category, crop: int) -> PackedClip | None:
@@ -91,7 +61,7 @@ def pack_clip(folder: Path, category: Category, crop: int) -> PackedClip | None:
     if boxes is None:
         return None
     center, side = crop_boxes(boxes)
-    stored = round(crop * MARGIN)
+    stored = stored_side(crop)
     crops = np.empty((len(frames), 4, stored, stored), np.uint8)
     for i, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
         wide = float(side[i]) * stored / crop
@@ -99,6 +69,11 @@ def pack_clip(folder: Path, category: Category, crop: int) -> PackedClip | None:
         rgb = sample_square(np.ascontiguousarray(frame), center[i], wide, stored)
         crops[i, :3] = cv2.multiply(rgb, cv2.merge([alpha] * 3), scale=1 / 255).transpose(2, 0, 1)
         crops[i, 3] = alpha
+
+    cells = stored // CELL
+    surface = surface_grid(category, motion, center, side * stored / crop, cells)
+    shown = crops[:, 3].reshape(-1, cells, CELL, cells, CELL).mean((2, 4)) > 127
+    surface[~shown] = NOTHING  # behind something, or lost by the segmenter
 
     joints, morphology = motion.joint_rotations.shape[1], len(motion.morphology)
     records = np.zeros(len(frames), record_type(joints, morphology))
@@ -112,7 +87,7 @@ def pack_clip(folder: Path, category: Category, crop: int) -> PackedClip | None:
     records["joint_weight"] = motion.joint_confidence
     records["morphology"] = motion.morphology
     records["frame"] = motion.frame_index
-    return PackedClip(folder.name, crops, records)
+    return PackedClip(folder.name, crops, surface, records)
 
 
 def pack(
@@ -129,7 +104,7 @@ def pack(
     Stops cleanly anywhere: rows beyond those in index.json are overwritten by the next run.
     """
     out.mkdir(parents=True, exist_ok=True)
-    stored = round(crop * MARGIN)
+    stored = stored_side(crop)
     index: dict[str, Any] = {
         "category": category.name,
         "version": category.version,
@@ -155,15 +130,17 @@ def pack(
         if p.parent.name not in known and not p.parent.name.startswith(".")
     )[:limit]
     dtype = record_type(index["joints"], index["morphology"])
-    for name in ("crops.u8", "targets.bin"):
+    for name in ("crops.u8", "surface.u16", "targets.bin"):
         (out / name).touch()
     added = 0
     with (
         open(out / "crops.u8", "r+b") as crops,
+        open(out / "surface.u16", "r+b") as surface,
         open(out / "targets.bin", "r+b") as targets,
         ThreadPoolExecutor(workers) as pool,
     ):
         crops.seek(index["rows"] * 4 * stored * stored)
+        surface.seek(index["rows"] * (stored // CELL) ** 2 * 2)
         targets.seek(index["rows"] * dtype.itemsize)
         for begin in range(0, len(folders), 64):
             for clip in pool.map(lambda f: pack_clip(f, category, crop), folders[begin : begin + 64]):
@@ -171,12 +148,13 @@ def pack(
                     continue
                 clip.records["clip"] = len(index["clips"])
                 crops.write(clip.crops.tobytes())
+                surface.write(clip.surface.tobytes())
                 targets.write(clip.records.tobytes())
                 index["clips"].append({"name": clip.name, "start": index["rows"], "rows": len(clip.records)})
                 index["rows"] += len(clip.records)
                 added += 1
-            crops.flush()
-            targets.flush()
+            for stream in (crops, surface, targets):
+                stream.flush()
             with written_atomically(out / "index.json") as path:
                 path.write_text(json.dumps(index))
             if progress is not None:

@@ -4,6 +4,7 @@
 A *shard* is a folder that only ever grows, so training can start while clips are still being made:
 
     crops.u8     (N, 4, P, P) uint8, masked RGB + mask, a little wider than the network's crop
+    surface.u16  (N, G, G) uint16, which vertex of the body each cell shows (see `surface`)
     targets.bin  N records of `record_type`
     index.json   sizes, and the clips with their rows; written last, so that what it lists is whole
 
@@ -24,11 +25,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .rotation import ray_rotation
+from .surface import CELL, NOTHING
 
 MARGIN = 1.125
 """side of a stored crop over that of the network's crop: room to move it"""
 
 Batch = dict[str, Tensor]
+
+
+def stored_side(crop: int) -> int:
+    """Side of the stored crop for a network's crop, pixels; whole cells of the surface map. Raises ValueError."""
+    side = round(crop * MARGIN)
+    if crop % CELL or side % CELL:
+        raise ValueError(
+            f"a crop of {crop} pixels does not divide into cells of {CELL}; use a multiple of 32"
+        )
+    return side
 
 
 def record_type(joints: int, morphology: int) -> np.dtype[Any]:
@@ -73,6 +85,8 @@ class Shard:
         dtype = record_type(index["joints"], index["morphology"])
         shape = (self.rows, 4, self.stored, self.stored)
         self.crops = np.memmap(self.folder / "crops.u8", np.uint8, "r", shape=shape)
+        cells = self.stored // CELL
+        self.surface = np.memmap(self.folder / "surface.u16", np.uint16, "r", shape=(self.rows, cells, cells))
         self.records = np.fromfile(self.folder / "targets.bin", dtype, count=self.rows)
         every = self.validation_every
         held = np.zeros(len(self.clips), bool)
@@ -89,10 +103,12 @@ class Shard:
         return np.arange(start, start + self.clips[clip]["rows"])
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """Rows (B,) → crops (B,4,P,P) uint8 and targets, as stored."""
+        """Rows (B,) → crops (B,4,P,P) uint8, surface (B,G,G) int64 and targets, as stored."""
         order = np.argsort(rows)  # the memmap likes to be read forwards
         crops = np.empty((len(rows), 4, self.stored, self.stored), np.uint8)
         crops[order] = self.crops[rows[order]]
+        surface = np.empty((len(rows), *self.surface.shape[1:]), np.int64)
+        surface[order] = self.surface[rows[order]]
         records = self.records[rows]
         names = (
             "root_rotation",
@@ -105,6 +121,7 @@ class Shard:
         )
         return {
             "crops": torch.from_numpy(crops),
+            "surface": torch.from_numpy(surface),
             **{n: torch.from_numpy(np.ascontiguousarray(records[n])) for n in names},
         }
 
@@ -172,11 +189,41 @@ def sample_crops(stored: Tensor, size: int, dx: Tensor, dy: Tensor, scale: Tenso
     return F.grid_sample(stored.float().div_(255.0), grid, align_corners=False)
 
 
+def sample_surface(
+    stored: Tensor, size: int, dx: Tensor, dy: Tensor, scale: Tensor, which: Tensor, twin: Tensor
+) -> Tensor:
+    """Vertex numbers (B,n,n) of the network's crop out of the wider stored ones (B,G,G), as `sample_crops` does.
+
+    twin: (V,) the vertex on the other side of each one. Cells that show nothing hold NOTHING.
+    """
+    cells = size // CELL
+    wide = stored.shape[-1]
+    at = ((torch.arange(cells) + 0.5) / cells - 0.5)[None]  # crop sides from the centre
+    flip = torch.where(which, -scale, scale)
+    x, y = (
+        torch.floor((at * s[:, None] + d[:, None]) * cells + wide / 2).long()
+        for s, d in ((flip, dx), (scale, dy))
+    )
+    inside = ((y >= 0) & (y < wide))[:, :, None] & ((x >= 0) & (x < wide))[:, None, :]
+    x, y = x.clamp(0, wide - 1), y.clamp(0, wide - 1)
+    found = stored[torch.arange(len(stored))[:, None, None], y[:, :, None], x[:, None, :]]
+    shown = inside & (found != NOTHING)
+    other = twin[torch.where(shown, found, torch.zeros_like(found))]
+    found = torch.where(which[:, None, None], other, found)
+    return torch.where(shown, found, torch.full_like(found, NOTHING))
+
+
 def augment(
-    batch: Batch, size: int, config: AugmentConfig, generator: torch.Generator, together: int = 1
+    batch: Batch,
+    size: int,
+    config: AugmentConfig,
+    generator: torch.Generator,
+    twin: Tensor,
+    together: int = 1,
 ) -> Batch:
     """A stored batch → what the network sees: crops (B,4,size,size) float in 0…1 and the targets to match.
 
+    twin: (V,) the body's vertex on the other side of each one.
     together: consecutive rows that share one draw, the length of a clip when clips must stay consistent.
     """
     count = len(batch["crops"]) // together
@@ -190,6 +237,7 @@ def augment(
     which = draw() < config.mirror
     crops = sample_crops(batch["crops"], size, dx, dy, scale, which)
     out = mirror(move_crop(batch, dx, dy, scale), which)
+    out["surface"] = sample_surface(batch["surface"], size, dx, dy, scale, which, twin)
     rgb, mask = crops[:, :3], crops[:, 3:]
     if config.gain:
         gain = torch.exp((draw(1, 1, 1) * 2 - 1) * config.gain + (draw(3, 1, 1) * 2 - 1) * config.gain * 0.4)
@@ -207,5 +255,7 @@ def augment(
         inside_y = (at >= low[:, 1:]) & (at < (low + extent)[:, 1:])
         hole = inside_y[:, :, None] & inside_x[:, None, :] & used[:, None, None]
         crops = crops * (~hole)[:, None]
+        covered = hole[:, CELL // 2 :: CELL, CELL // 2 :: CELL]
+        out["surface"] = torch.where(covered, torch.full_like(out["surface"], NOTHING), out["surface"])
     out["crops"] = crops
     return out
