@@ -25,12 +25,20 @@ FIELDS: tuple[str, ...] = (
     "vertices",
     "reprojection",
     "acceleration",
+    "surface",
+    "surface_spread",
+    "surface_visible",
+    "silhouette",
+    "appearance",
+    "morphology_prior",
     "val_root_chosen_deg",
     "val_root_best_deg",
     "val_root_over_30",
     "val_translation",
     "val_joints_deg",
     "val_morphology",
+    "val_vertices",
+    "val_surface",
 )
 
 
@@ -76,10 +84,10 @@ def plot(path: Path, out: Path) -> Path:
     groups = (
         (
             "Training loss (parts)",
-            ("root", "joints", "translation", "vertices", "reprojection", "morphology"),
+            ("root", "joints", "translation", "vertices", "reprojection", "morphology", "surface"),
         ),
         ("Validation, degrees (median)", ("val_root_chosen_deg", "val_root_best_deg", "val_joints_deg")),
-        ("Validation, other", ("val_root_over_30", "val_translation", "val_morphology")),
+        ("Validation, other", ("val_root_over_30", "val_translation", "val_morphology", "val_surface")),
         ("Images a second", ("images_per_s",)),
     )
     for axis, (title, names) in zip(axes.flat, groups, strict=True):

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...core.category import Category
-from ...core.skinning import dense_weights
+from .body import TorchBody, crop_pixels, take
 from .data import Batch
-from .rotation import geodesic, quat_to_matrix, ray_rotation, sixd_to_matrix
+from .rotation import geodesic, quat_to_matrix, sixd_to_matrix
+from .surface import CELL, NOTHING
 
 
 @dataclass(frozen=True)
@@ -33,132 +34,164 @@ class LossWeights:
     vertices: float = 10.0
     """metres between posed vertices in body space"""
     reprojection: float = 4.0
-    """crop sides between projected joints, best hypothesis"""
+    """crop sides between projected joints and surface points, best hypothesis"""
     morphology: float = 0.2
     """standard deviations"""
     spread: float = 0.05
     """negative log-likelihood of the joint errors under the spread that the network says to expect"""
+    morphology_prior: float = 0.01
+    """standard deviations squared: an unclear animal is an ordinary one"""
+    surface: float = 3.0
+    """metres between the surface map and the body point that a cell shows"""
+    surface_spread: float = 0.05
+    """the same for the surface map's own error as `spread` for the joints'"""
+    surface_visible: float = 0.2
+    """cross-entropy of whether a cell shows the body"""
+    silhouette: float = 1.0
+    """share of the mask that the body's points miss"""
+    appearance: float = 0.5
+    """difference between a vertex's colour and the picture, 0…1"""
+    appearance_prior: float = 0.002
+    first_look: float = 0.4
+    """all of the above for the answer before the network looks back, parameters only"""
     acceleration: float = 5.0
     """metres a frame², clips only"""
 
 
-class TorchBody(torch.nn.Module):
-    """The category's kinematics and linear-blend skinning, on a sample of its vertices, differentiable."""
+@dataclass(frozen=True)
+class LossConfig:
+    """What a training asks for, beside the weights."""
 
-    vertices: Tensor  # (V, 3)
-    joints: Tensor  # (J, 3)
-    weights: Tensor  # (V, J)
-    vertex_basis: Tensor  # (K, V, 3)
-    joint_basis: Tensor  # (K, J, 3)
-    std: Tensor  # (K,)
-    position: Tensor  # (J,) where each joint comes in the order of the levels
+    weights: LossWeights = field(default_factory=LossWeights)
+    multiplex: Literal["relaxed", "winner", "softmax"] = "relaxed"
+    """how hypotheses share the blame: the best one and a little of all, the best one alone, or each by its
+    probability (DASR, CVPR 2023)"""
 
-    def __init__(self, category: Category, vertices: int = 500) -> None:
+    def __post_init__(self) -> None:
+        if self.multiplex not in ("relaxed", "winner", "softmax"):
+            raise ValueError(f"multiplex is relaxed, winner or softmax, not '{self.multiplex}'")
+
+
+class BodySurface(nn.Module):
+    """Where every vertex lies at rest and which colour it can have: what a grid of vertex numbers stands for."""
+
+    rest: Tensor  # (V, 3)
+    colour: Tensor  # (V, 3)
+    colour_basis: Tensor  # (A, V, 3)
+    twin: Tensor  # (V,)
+
+    def __init__(self, category: Category) -> None:
         super().__init__()
         body = category.body
-        count = len(body.vertices)
-        chosen = np.linspace(0, count - 1, min(vertices, count)).round().astype(int)
-        self.chosen = chosen
-        weights = dense_weights(body.skin_index[chosen], body.skin_weight[chosen], len(body.joints))
-        for name, value in (
-            ("vertices", body.vertices[chosen]),
-            ("joints", body.joints),
-            ("weights", weights),
-            ("vertex_basis", body.morphology_vertices[:, chosen]),
-            ("joint_basis", body.morphology_joints),
-            ("std", body.morphology_std),
+        for name, value, kind in (
+            ("rest", body.vertices, torch.float32),
+            ("colour", body.appearance_mean, torch.float32),
+            ("colour_basis", body.appearance_basis, torch.float32),
+            ("twin", body.mirror_vertex, torch.int64),
         ):
-            self.register_buffer(name, torch.as_tensor(np.ascontiguousarray(value), dtype=torch.float32))
-        parents = category.skeleton.parents
-        depth = np.zeros(len(parents), int)
-        for j in range(1, len(parents)):
-            depth[j] = depth[parents[j]] + 1
-        # Joints of one depth are posed together: eight small products instead of thirty.
-        self.levels = [(np.flatnonzero(depth == d), parents[depth == d]) for d in range(1, depth.max() + 1)]
-        order = np.concatenate([[0], *[level for level, _ in self.levels]])
-        self.register_buffer("position", torch.as_tensor(np.argsort(order)))
-        self.parents = torch.as_tensor(np.maximum(parents, 0).astype(np.int64))
-
-    def forward(self, rotations: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-        """rotations (B,J,3,3) local, beta (B,K) → posed vertices (B,V,3) and joints (B,J,3), body space."""
-        joints = self.joints + torch.einsum("bk,kjc->bjc", beta, self.joint_basis)
-        vertices = self.vertices + torch.einsum("bk,kvc->bvc", beta, self.vertex_basis)
-        offsets = joints - joints[:, self.parents]
-        turns, places = [torch.eye(3).expand(len(beta), 1, 3, 3)], [joints[:, :1]]
-        above_of = {0: (0, 0)}  # joint -> (level, place in it)
-        for depth, (level, parents) in enumerate(self.levels, start=1):
-            pick = [above_of[int(p)][1] for p in parents]
-            turn, place = turns[-1][:, pick], places[-1][:, pick]
-            turns.append(turn @ rotations[:, level])
-            places.append((turn @ offsets[:, level, :, None])[..., 0] + place)
-            above_of.update({int(j): (depth, i) for i, j in enumerate(level)})
-        turn = torch.cat(turns, 1)[:, self.position]
-        place = torch.cat(places, 1)[:, self.position]
-        shift = place - (turn @ joints[..., None])[..., 0]
-        affine = torch.cat([turn, shift[..., None]], -1).flatten(2)  # (B, J, 12)
-        blended = torch.einsum("vj,bjm->bvm", self.weights, affine).unflatten(-1, (3, 4))
-        return (blended[..., :3] @ vertices[..., None])[..., 0] + blended[..., 3], place
+            self.register_buffer(name, torch.as_tensor(value).to(kind), persistent=False)
 
 
-def crop_pixels(points: Tensor, rotation: Tensor, translation: Tensor, info: Tensor) -> Tensor:
-    """Body points (B,N,3) under crop-relative root poses (B,3,3), (B,3) → crop units (B,N,2), 0 at its centre.
-
-    core.camera.decode_root followed by the projection, all in terms of crop_info (B,3).
-    """
-    place, side = info[:, :2], info[:, 2:]
-    depth = torch.exp(translation[:, 2:].clamp(-3, 5)) / side
-    root = torch.cat([(place + side * translation[:, :2]) * depth, depth], 1)
-    camera = points @ (ray_rotation(info) @ rotation).transpose(-1, -2) + root[:, None]
-    seen = camera[..., :2] / camera[..., 2:].clamp_min(0.05)
-    return (seen - place[:, None]) / side[:, None]
-
-
-def take(values: Tensor, index: Tensor) -> Tensor:
-    """values (B,M,…) at index (B,) → (B,…)."""
-    return values[torch.arange(len(index)), index]
-
-
-def student_loss(
-    out: dict[str, Tensor], batch: Batch, body: TorchBody, weights: LossWeights, clip: int = 1
-) -> tuple[Tensor, dict[str, float]]:
-    """Loss of answers (B,…) for targets (B,…); with `clip` > 1 the rows are clips of that many frames.
-
-    Returns the sum and its parts (unweighted).
-    """
+def _pose_parts(
+    out: dict[str, Tensor], batch: Batch, body: TorchBody, config: LossConfig
+) -> tuple[dict[str, Tensor], Tensor]:
+    """The parts that compare parameters with parameters, and which hypothesis (B,) stands for the answer."""
     parts: dict[str, Tensor] = {}
     hypotheses = sixd_to_matrix(out["root_rotation"])  # (B, M, 3, 3)
     angle = geodesic(hypotheses, batch["root_rotation"][:, None])  # (B, M)
     shift = (out["root_translation"] - batch["root_translation"][:, None]).abs()  # (B, M, 3)
     shift = shift[..., 0] + shift[..., 1] + 0.5 * shift[..., 2]
-    best = (angle + 0.5 * shift).detach().argmin(1)
-    parts["root"] = take(angle, best).mean()
-    parts["mean_hypothesis"] = angle.mean()
-    parts["choice"] = F.nll_loss(out["root_logprob"], best)
-    parts["translation"] = take(shift, best).mean()
+    if config.multiplex == "softmax":
+        best = out["root_logprob"].detach().argmax(1)
+        probability = out["root_logprob"].exp()
+        parts["root"] = (probability * angle).sum(1).mean()
+        parts["translation"] = (probability * shift).sum(1).mean()
+    else:
+        best = (angle + 0.5 * shift).detach().argmin(1)
+        parts["root"] = take(angle, best).mean()
+        if config.multiplex == "relaxed":
+            parts["mean_hypothesis"] = angle.mean()
+        parts["choice"] = F.nll_loss(out["root_logprob"], best)
+        parts["translation"] = take(shift, best).mean()
 
-    target = quat_to_matrix(batch["joints"])
-    local = sixd_to_matrix(out["joint_rotations"])
-    error = geodesic(local, target)[:, 1:]  # the root never turns
-    weight = batch["joint_weight"][:, 1:]
+    error = geodesic(sixd_to_matrix(out["joint_rotations"]), quat_to_matrix(batch["joints"]))[:, 1:]
+    weight = batch["joint_weight"][:, 1:]  # the root never turns
     parts["joints"] = (error * weight).sum() / weight.sum().clamp_min(1.0)
     spread = out["joint_spread"][:, 1:].clamp(-6.0, 3.0)
     parts["spread"] = (
         (error.detach() * torch.exp(-spread) + spread) * weight
     ).sum() / weight.sum().clamp_min(1.0)
-
     beta = out["morphology"] * body.std
     parts["morphology"] = ((beta - batch["morphology"]) / body.std.clamp_min(1e-4)).abs().mean()
+    parts["morphology_prior"] = out["morphology"].square().mean()
+    return parts, best
+
+
+def _surface_parts(
+    out: dict[str, Tensor], batch: Batch, surface: BodySurface, shown: Tensor, cover: Tensor
+) -> dict[str, Tensor]:
+    """The surface map against the labelled body, and the colours of its vertices against the picture.
+
+    shown: (B,n,n) the cells that show a known point; cover: (B,n,n) the mask, averaged over each cell.
+    """
+    parts: dict[str, Tensor] = {}
+    numbers = batch["surface"][shown]  # (N,)
+    error = (out["surface_map"][shown] - surface.rest[numbers]).norm(dim=-1)
+    parts["surface"] = error.mean()
+    spread = out["surface_spread"][shown].clamp(-6.0, 2.0)
+    parts["surface_spread"] = (error.detach() * torch.exp(-spread) + spread).mean()
+    known = shown | (cover < 0.1)  # a cell of the mask that shows nothing known proves nothing
+    parts["surface_visible"] = F.binary_cross_entropy_with_logits(
+        out["surface_visible"][known], shown[known].float()
+    )
+    seen = F.avg_pool2d(batch["crops"][:, :3], CELL) / cover[:, None].clamp_min(1e-3)
+    seen = seen.permute(0, 2, 3, 1)[shown]
+    rows = shown.nonzero()[:, 0]
+    change = (out["appearance"][rows, :, None] * surface.colour_basis[:, numbers].transpose(0, 1)).sum(1)
+    parts["appearance"] = (surface.colour[numbers] + change - seen).abs().mean()
+    parts["appearance_prior"] = out["appearance"].square().mean()
+    return parts
+
+
+def student_loss(
+    out: dict[str, Tensor],
+    batch: Batch,
+    body: TorchBody,
+    config: LossConfig,
+    surface: BodySurface | None = None,
+    clip: int = 1,
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss of answers (B,…) for targets (B,…); with `clip` > 1 the rows are clips of that many frames.
+
+    surface: also ask for the surface map, the colours and the outline; the batch then holds the crops.
+    Returns the sum and its parts (unweighted).
+    """
+    parts, best = _pose_parts(out, batch, body, config)
+    beta = out["morphology"] * body.std
+    local, target = sixd_to_matrix(out["joint_rotations"]), quat_to_matrix(batch["joints"])
     vertices, joints = body(local, beta)
     with torch.no_grad():
         true_vertices, true_joints = body(target, batch["morphology"])
+        truth = torch.cat([true_joints, true_vertices[:, ::5]], 1)
         true_pixels = crop_pixels(
-            true_joints, batch["root_rotation"], batch["root_translation"], batch["crop_info"]
+            truth, batch["root_rotation"], batch["root_translation"], batch["crop_info"]
         )
     parts["vertices"] = (vertices - true_vertices).norm(dim=-1).mean()
     pixels = crop_pixels(
-        joints, take(hypotheses, best), take(out["root_translation"], best), batch["crop_info"]
+        torch.cat([joints, vertices[:, ::5]], 1),
+        sixd_to_matrix(take(out["root_rotation"], best)),
+        take(out["root_translation"], best),
+        batch["crop_info"],
     )
     parts["reprojection"] = (pixels - true_pixels).abs().clamp(max=2.0).mean()
+    if surface is not None:
+        cover = F.avg_pool2d(batch["crops"][:, 3:], CELL)  # (B, 1, n, n)
+        parts["silhouette"] = _outside(pixels, true_pixels, cover)
+        shown = (batch["surface"] != NOTHING) & (cover[:, 0] > 0.5)
+        if "surface_map" in out and bool(shown.any()):
+            parts.update(_surface_parts(out, batch, surface, shown, cover[:, 0]))
+    if "appearance_target" in batch:
+        parts["appearance"] = (out["appearance"] - batch["appearance_target"]).abs().mean()
     if clip > 1:
 
         def acceleration(x: Tensor) -> Tensor:
@@ -166,5 +199,32 @@ def student_loss(
             return x[:, 2:] - 2 * x[:, 1:-1] + x[:, :-2]
 
         parts["acceleration"] = (acceleration(joints) - acceleration(true_joints)).norm(dim=-1).mean()
+    return _total(parts, config.weights)
+
+
+def first_look_loss(
+    out: dict[str, Tensor], batch: Batch, body: TorchBody, config: LossConfig
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss of the answer before the network looked back: parameters only, so that it costs little."""
+    return _total(_pose_parts(out, batch, body, config)[0], config.weights)
+
+
+def _outside(pixels: Tensor, true_pixels: Tensor, cover: Tensor) -> Tensor:
+    """How much of the body lies outside the mask: mean of 1 − mask at points that should be inside it.
+
+    Points (B,N,2) in crop sides, cover (B,1,n,n). Only points whose true place is inside count, so that what an
+    occluder hides, or the mask leaves out, asks for nothing.
+    """
+    soft = F.avg_pool2d(F.pad(cover, (2, 2, 2, 2)), 5, 1)  # a slope that reaches further than a cell
+
+    def at(points: Tensor, image: Tensor) -> Tensor:
+        return F.grid_sample(image, (2 * points)[:, None], align_corners=False)[:, 0, 0]
+
+    inside = (at(true_pixels, cover) > 0.5).float()
+    miss = (at(true_pixels, soft) - at(pixels, soft)).clamp_min(0.0)
+    return (inside * miss).sum() / inside.sum().clamp_min(1.0)
+
+
+def _total(parts: dict[str, Tensor], weights: LossWeights) -> tuple[Tensor, dict[str, float]]:
     total = torch.stack([getattr(weights, name) * value for name, value in parts.items()]).sum()
     return total, {name: float(value.detach()) for name, value in parts.items()}

