@@ -14,7 +14,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,8 +24,9 @@ from ..core.category import Category, load_category
 from ..core.errors import DasrError
 from ..core.files import written_atomically
 from .student import log
+from .student.body import TorchBody
 from .student.data import NO_AUGMENT, AugmentConfig, Batch, Shard, augment
-from .student.losses import LossWeights, TorchBody, student_loss
+from .student.losses import BodySurface, LossConfig, first_look_loss, student_loss
 from .student.model import Student, StudentConfig
 from .student.scores import scores, summary
 
@@ -64,10 +65,19 @@ class TrainConfig:
     """Vertices of the body that the loss looks at."""
     imagenet: bool = True
     """Start from ImageNet weights."""
+    frozen_blocks: int = 0
+    """Leave the stem and this many blocks of the backbone as they are: with 5, training is 1.5 times as fast."""
     resume: bool = False
     plot: bool = True
+    start: Path | None = None
+    """Begin with the weights of another run's checkpoint, as far as their shapes fit."""
     width: int = 512
-    weights: LossWeights = field(default_factory=LossWeights)
+    hypotheses: int = 6
+    surface: bool = True
+    look_back: bool = True
+    place: bool = True
+    temporal: Literal["none", "conv", "attention"] = "conv"
+    loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
@@ -101,16 +111,20 @@ class Trainer:
         self.config, self.category = config, category
         torch.manual_seed(config.seed)
         self.shard = Shard(config.shard)
-        limits = torch.as_tensor(category.skeleton.limits, dtype=torch.float32)
         sizes = StudentConfig(
             joints=len(category.skeleton),
             morphology=len(category.morphology),
             appearance=len(category.body.appearance_basis),
             crop=self.shard.crop,
             width=config.width,
+            hypotheses=config.hypotheses,
+            surface=config.surface,
+            look_back=config.look_back,
+            place=config.place,
+            temporal=config.temporal,
         )
-        self.student = Student(sizes, limits)
-        self.body = TorchBody(category, config.vertices)
+        self.student = Student(sizes, category)
+        self.body, self.surface = TorchBody(category, config.vertices), BodySurface(category)
         self.stage, self.clocks = "frames", self._clocks()
         self.checkpoint = config.out / "student.pt"
         self.log = config.out / "log.csv"
@@ -121,6 +135,10 @@ class Trainer:
             self.log.unlink(missing_ok=True)
             if config.imagenet:
                 self.student.backbone.load_imagenet()
+            if config.start is not None:
+                taken, left = start_from(self.student, config.start)
+                print(f"{config.start}: {taken} arrays taken, {left} begin anew", flush=True)
+        self.student.backbone.frozen = config.frozen_blocks
         self.student.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def _clocks(self) -> dict[str, Clock]:
@@ -180,6 +198,7 @@ class Trainer:
         """Groups of (share of the learning rate, parameters) of the first stage."""
         student = self.student
         rest = [student.layout, student.place, student.level, student.merge, student.frame_heads]
+        rest += [part for part in (student.surface, student.look) if part is not None]
         return [
             (self.config.backbone_rate, list(student.backbone.parameters())),
             (1.0, [p for module in rest for p in module.parameters()]),
@@ -267,11 +286,20 @@ class Trainer:
         count = self.config.batch // self.config.threads
         pick = torch.randint(len(self.shard.training_rows), (count,), generator=generator).numpy()
         batch = augment(
-            self.shard.batch(self.shard.training_rows[pick]), self.shard.crop, self.config.augment, generator
+            self.shard.batch(self.shard.training_rows[pick]),
+            self.shard.crop,
+            self.config.augment,
+            generator,
+            self.surface.twin,
         )
         keep = _dropout((count, self.student.level.num_features), self.config.dropout, generator)
-        features = self.student.features(batch["crops"], batch["crop_info"], keep, leads=part == 0)
-        loss, parts = student_loss(self.student.frame_heads(features), batch, self.body, self.config.weights)
+        seen = self.student.see(batch["crops"], batch["crop_info"], keep, leads=part == 0)
+        loss, parts = student_loss(
+            {**seen.answer, **seen.surface}, batch, self.body, self.config.loss, self.surface
+        )
+        if seen.first is not None:
+            first, _ = first_look_loss(seen.first, batch, self.body, self.config.loss)
+            loss = loss + self.config.loss.weights.first_look * first
         return loss, parts, count
 
     @torch.no_grad()
@@ -282,10 +310,14 @@ class Trainer:
         found = []
         for start in range(0, len(rows), 64):
             batch = augment(
-                self.shard.batch(rows[start : start + 64]), self.shard.crop, NO_AUGMENT, self._generator(0)
+                self.shard.batch(rows[start : start + 64]),
+                self.shard.crop,
+                NO_AUGMENT,
+                self._generator(0),
+                self.surface.twin,
             )
-            out = self.student.frame_heads(self.student.features(batch["crops"], batch["crop_info"]))
-            found.append(scores(out, batch, self.body))
+            seen = self.student.see(batch["crops"], batch["crop_info"])
+            found.append(scores({**seen.answer, **seen.surface}, batch, self.body, self.surface))
         return summary(found)
 
     def _cache_features(self) -> None:
@@ -306,12 +338,16 @@ class Trainer:
         @torch.no_grad()
         def features_of(clips: list[int], setting: AugmentConfig, key: int) -> Batch:
             rows = np.concatenate([self.shard.clip_rows(c)[:length] for c in clips])
-            batch = augment(self.shard.batch(rows), self.shard.crop, setting, self._generator(3, key), length)
-            batch["features"] = self.student.features(batch["crops"], batch["crop_info"])
+            twin = self.surface.twin
+            batch = augment(
+                self.shard.batch(rows), self.shard.crop, setting, self._generator(3, key), twin, length
+            )
+            seen = self.student.see(batch["crops"], batch["crop_info"])
+            batch["features"], batch["appearance_target"] = seen.features, seen.answer["appearance"]
             return {
                 k: v.unflatten(0, (len(clips), length))
                 for k, v in batch.items()
-                if k not in ("crops", "joints_mirrored")
+                if k not in ("crops", "surface", "joints_mirrored")
             }
 
         def cache(clips: list[int], setting: AugmentConfig) -> dict[str, Tensor]:
@@ -347,7 +383,7 @@ class Trainer:
             {k: v.flatten(0, 1) for k, v in out.items()},
             flat,
             self.body,
-            self.config.weights,
+            self.config.loss,
             clip=self.config.clip_frames,
         )
         return loss, parts, len(flat["crop_info"])
@@ -360,7 +396,7 @@ class Trainer:
         batch = dict(self.cached_validation)
         out = self.student.heads(self.student.temporal(batch.pop("features")))
         flat = {k: v.flatten(0, 1) for k, v in batch.items()}
-        return summary([scores({k: v.flatten(0, 1) for k, v in out.items()}, flat, self.body)])
+        return summary([scores({k: v.flatten(0, 1) for k, v in out.items()}, flat, self.body, self.surface)])
 
 
 def _dropout(shape: tuple[int, ...], rate: float, generator: torch.Generator) -> Tensor:
@@ -378,16 +414,40 @@ def _report(row: dict[str, float | str]) -> None:
         "val_translation",
         "val_joints_deg",
         "val_morphology",
+        "val_vertices",
+        "val_surface",
     )
     text = "  ".join(f"{k} {float(row[k]):.3g}" for k in shown if k in row)
     print(f"{float(row['minutes']):6.1f} min  {row['stage']} step {row['step']}  {text}", flush=True)
 
 
+_OF_THE_CATEGORY = tuple(
+    [
+        "look.body.",
+        "look.points",
+        *(f"{h}.{end}" for h in ("heads", "frame_heads") for end in ("lower", "upper")),
+    ]
+)
+"""arrays of a network that say what its category is, not what it learnt"""
+
+
+def start_from(student: Student, checkpoint: Path) -> tuple[int, int]:
+    """Take what fits of another network's weights; returns how many arrays were taken and how many were not."""
+    state = torch.load(checkpoint, weights_only=True)["student"]
+    own = student.state_dict()
+    fits = {
+        k: v
+        for k, v in state.items()
+        if k in own and own[k].shape == v.shape and not k.startswith(_OF_THE_CATEGORY)
+    }
+    student.load_state_dict({**own, **fits})
+    return len(fits), len(own) - len(fits)
+
+
 def load_student(checkpoint: Path, category: Category) -> Student:
     """The network of a checkpoint, ready to answer. Raises FileNotFoundError and RuntimeError (wrong sizes)."""
     state = torch.load(checkpoint, weights_only=True)
-    limits = torch.as_tensor(category.skeleton.limits, dtype=torch.float32)
-    student = Student(StudentConfig(**state["sizes"]), limits)
+    student = Student(StudentConfig(**state["sizes"]), category)
     student.load_state_dict(state["student"])
     if state["stage"] == "frames":  # the second stage has not begun: answer frame by frame
         student.start_temporal()
@@ -416,4 +476,3 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     print(f"checkpoint: {checkpoint}")
     return 0
-
