@@ -20,6 +20,7 @@ from dasr_blender.predict import PredictError, Student
 from dasr_blender.training import distill, evaluate, export
 from dasr_blender.training.pack import pack
 from dasr_blender.training.student.data import NO_AUGMENT, Shard, augment
+from dasr_blender.training.student.losses import BodySurface
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_onnx_equals_torch_at_every_clip_length(trained: Category) -> None:
 def crops_and_info(trained: Category) -> tuple[np.ndarray, np.ndarray]:
     assert trained.path is not None
     shard = Shard(trained.path.parent / "shard")
-    batch = augment(shard.batch(np.arange(36)), 64, NO_AUGMENT, torch.Generator())
+    batch = augment(shard.batch(np.arange(36)), 64, NO_AUGMENT, torch.Generator(), BodySurface(trained).twin)
     return (batch["crops"].numpy() * 255).round().astype(np.uint8), batch["crop_info"].numpy()
 
 
@@ -80,7 +81,10 @@ def test_pieces_of_a_clip_give_what_the_whole_gives(trained: Category) -> None:
         assert np.abs(getattr(whole, name) - getattr(pieces, name)).max() < 1e-4, name
     assert np.allclose(np.exp(whole.root_logprob).sum(1), 1, atol=1e-4)
     assert np.allclose(np.linalg.det(whole.root_rotation), 1, atol=1e-5)
-    assert (whole.joint_rotations[:, 0] == [1, 0, 0, 0]).all() and whole.surface_map is None
+    assert (whole.joint_rotations[:, 0] == [1, 0, 0, 0]).all()
+    assert whole.surface_map is not None and whole.surface_map.shape == (36, 16, 16, 3)
+    assert whole.surface_confidence is not None and whole.surface_confidence.shape == (36, 16, 16)
+    assert 0 <= whole.surface_confidence.min() and whole.surface_confidence.max() <= 1
     low, high = trained.morphology_range.T
     assert (whole.morphology >= low).all() and (whole.morphology <= high).all()
 

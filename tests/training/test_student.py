@@ -31,7 +31,8 @@ from dasr_blender.training.student.data import (
     move_crop,
     sample_crops,
 )
-from dasr_blender.training.student.losses import LossWeights, TorchBody, crop_pixels, student_loss
+from dasr_blender.training.student.body import TorchBody, crop_pixels
+from dasr_blender.training.student.losses import BodySurface, LossConfig, student_loss
 from dasr_blender.training.student.model import ConvNorm, Student, StudentConfig
 
 
@@ -43,10 +44,10 @@ def shard_folder(toy_category: Category, tmp_path_factory: pytest.TempPathFactor
     return folder / "shard"
 
 
-def small_student(category: Category, crop: int = 64) -> Student:
+def small_student(category: Category, crop: int = 64, **changes: object) -> Student:
     torch.manual_seed(0)
-    limits = torch.as_tensor(category.skeleton.limits, dtype=torch.float32)
-    return Student(StudentConfig(crop=crop, width=64, appearance=3), limits).eval()
+    config = StudentConfig(crop=crop, width=64, appearance=3, **changes)  # pyright: ignore[reportArgumentType]
+    return Student(config, category).eval()
 
 
 def test_rotations_agree_with_core() -> None:
@@ -147,7 +148,8 @@ def test_augmented_picture_shows_what_its_targets_say(toy_category: Category, sh
     shard = Shard(shard_folder)
     rows = np.arange(0, shard.rows, 5)
     setting = AugmentConfig(shift=0.06, scale=0.1, mirror=0.5, erase=0.0)
-    batch = augment(shard.batch(rows), 64, setting, torch.Generator().manual_seed(3))
+    twin = BodySurface(toy_category).twin
+    batch = augment(shard.batch(rows), 64, setting, torch.Generator().manual_seed(3), twin)
     body = TorchBody(toy_category, 10_000)
     with torch.no_grad():
         vertices, _ = body(R.quat_to_matrix(batch["joints"]), batch["morphology"])
@@ -163,7 +165,7 @@ def test_augmented_picture_shows_what_its_targets_say(toy_category: Category, sh
 def test_plain_crops_are_those_of_inference(toy_category: Category, shard_folder: Path) -> None:
     """Without augmentation the network sees what clip.crop makes of the same frame."""
     from dasr_blender.clip.crop import crop_boxes, sample_square
-    from dasr_blender.training.pack import mask_boxes
+    from dasr_blender.training.clip_folder import mask_boxes
 
     shard = Shard(shard_folder)
     motion = random_motion(toy_category, 12, 0)
@@ -171,7 +173,9 @@ def test_plain_crops_are_those_of_inference(toy_category: Category, shard_folder
     boxes = mask_boxes(list(masks))
     assert boxes is not None
     center, side = crop_boxes(boxes, 1.2)
-    batch = augment(shard.batch(np.arange(12)), 64, NO_AUGMENT, torch.Generator())
+    batch = augment(
+        shard.batch(np.arange(12)), 64, NO_AUGMENT, torch.Generator(), BodySurface(toy_category).twin
+    )
     for i in (0, 7):
         direct = sample_square(masks[i], center[i], float(side[i]), 64) / 255.0
         assert np.abs(batch["crops"][i, 3].numpy() - direct).mean() < 0.02
@@ -285,7 +289,9 @@ def test_loss_of_the_right_answer_is_small_and_one_good_hypothesis_is_enough(
     toy_category: Category, shard_folder: Path
 ) -> None:
     shard = Shard(shard_folder)
-    batch = augment(shard.batch(np.arange(12)), 64, NO_AUGMENT, torch.Generator())
+    batch = augment(
+        shard.batch(np.arange(12)), 64, NO_AUGMENT, torch.Generator(), BodySurface(toy_category).twin
+    )
     right = R.quat_to_matrix(batch["joints"])
     yaws = R.yaw_sixd(torch.arange(6) * (np.pi / 3)).expand(12, 6, 6).clone()
     out = {
@@ -300,11 +306,11 @@ def test_loss_of_the_right_answer_is_small_and_one_good_hypothesis_is_enough(
     out["root_rotation"][:, 2], out["root_translation"][:, 2] = truth, batch["root_translation"]
     out["root_logprob"][:, 2] = 0.0
     body = TorchBody(toy_category)
-    _, parts = student_loss(out, batch, body, LossWeights(), clip=12)
+    _, parts = student_loss(out, batch, body, LossConfig(), clip=12)
     for name in ("root", "choice", "translation", "joints", "vertices", "reprojection", "acceleration"):
         assert parts[name] < 2e-3, name
     out["root_rotation"][:, 2] = yaws[:, 0]
-    assert student_loss(out, batch, body, LossWeights())[1]["root"] > 0.1
+    assert student_loss(out, batch, body, LossConfig())[1]["root"] > 0.1
 
 
 def tiny(shard: Path, out: Path, **changes: object) -> distill.TrainConfig:
