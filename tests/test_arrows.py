@@ -20,7 +20,7 @@ ARROWS: dict[str, set[str]] = {
     "predict": CORE,
     "overlay": {"core", "clip", "predict"},
     "scene": CORE,
-    "training": {"core", "clip", "predict"},
+    "training": {"core", "clip", "predict", "overlay"},
 }
 # part → third-party packages it may import at all
 THIRD_PARTY: dict[str, set[str]] = {

@@ -47,8 +47,7 @@ def evaluate(config: EvaluateConfig, category: Category, progress: Progress | No
     if config.real:
         from .real import evaluate_real
 
-        real_rows = [row for row in rows if row.label == OURS or row.label in _asked_labels(config)]
-        result["real"] = evaluate_real(config, category, real_rows, report)
+        result["real"] = evaluate_real(config, category, rows, report)
     if config.rigged is not None:
         from .rigged import evaluate_rigged
 
@@ -58,10 +57,6 @@ def evaluate(config: EvaluateConfig, category: Category, progress: Progress | No
 
         result["ama"] = evaluate_ama(config, category, rows, report)
     return result
-
-
-def _asked_labels(config: EvaluateConfig) -> set[str]:
-    return {text.partition("=")[0] for text in config.rows}
 
 
 def rendered(
