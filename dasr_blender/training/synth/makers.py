@@ -14,10 +14,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.category import Category
+from .camera import CameraConfig
 from .subjects import Subject, rig_subject
 
 if TYPE_CHECKING:
     from .clips import SynthConfig
+
+
+@dataclass(frozen=True)
+class Film:
+    """How a category is filmed: picture sizes (width, height) px with their shares, and the camera's habits."""
+
+    sizes: tuple[tuple[int, int], ...] = ((320, 240), (320, 180), (288, 192), (256, 256), (192, 256))
+    size_shares: tuple[float, ...] = (0.3, 0.35, 0.15, 0.1, 0.1)
+    camera: CameraConfig = CameraConfig()
+
+
+PEOPLE = Film(
+    sizes=((180, 320), (192, 256), (240, 240), (320, 240), (320, 180)),
+    size_shares=(0.3, 0.2, 0.15, 0.15, 0.2),
+    camera=CameraConfig(
+        pitch_common=(-8.0, 18.0), pitch_all=(-25.0, 55.0), common_share=0.75, end_on_share=0.2, roll_std=4.0,
+        cut_share=0.25,
+    ),
+)  # fmt: skip
+"""People are mostly filmed upright from the height of an eye, often cut by the frame."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +47,7 @@ class Maker:
 
     rigs: Callable[[SynthConfig, Category], Sequence[Any]]
     subject: Callable[[np.random.Generator, SynthConfig, Category, Sequence[Any]], Subject]
+    film: Film = Film()
 
 
 def _mapped_rigs(config: SynthConfig, category: Category) -> Sequence[Any]:
@@ -59,5 +81,5 @@ def _human(rng: np.random.Generator, config: SynthConfig, category: Category, ri
 def maker_for(category: Category) -> Maker:
     """The maker of a category: people have hands, everything else walks on four legs."""
     if "hand.L" in category.skeleton.names:
-        return Maker(_human_rigs, _human)
+        return Maker(_human_rigs, _human, PEOPLE)
     return Maker(_mapped_rigs, _animal)

@@ -266,7 +266,7 @@ def row(category: Category, motion: RigMotion) -> str:
 
 
 def main_map(argv: list[str] | None = None) -> int:
-    """`map DIR --category quadruped`: map all baked rigs and print the residuals."""
+    """`map DIR --category quadruped`: map all baked rigs and print the residuals; people's shapes for humans."""
     parser = argparse.ArgumentParser(prog="map", description="Express baked rigs in a category's parameters.")
     parser.add_argument("rigs", type=Path, help="folder of `bake`")
     parser.add_argument("--category", default="quadruped", help="name or folder")
@@ -274,6 +274,11 @@ def main_map(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     category = load_category(options.category)
     torch.set_num_threads(1)  # many small steps: threads only wait for one another
+    if "hand.L" in category.skeleton.names:
+        from .human_rigs import map_humans  # people have no clips to map, only their shape
+
+        map_humans(options.rigs, category, options.redo)
+        return 0
     print(HEADER)
     motions = map_all(options.rigs, category, options.redo)
     worst = np.max([beyond_limits(category, m) for m in motions], axis=0)

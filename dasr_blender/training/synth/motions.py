@@ -317,7 +317,12 @@ def rig_motions(rig: Rig, spec: RigSpec, stature: float = 1.7) -> Iterator[Human
         rotations = _spread_spine(matrix_to_quat(local_rotations(turned)), bone)
         gap = np.abs(transforms[0] - transforms[-1]).max()
         yield HumanMotion(
-            str(name), make_continuous(rotations), world, rig.fps, bool(len(turn) > 2 and gap < 0.05), rig.name
+            str(name),
+            make_continuous(rotations),
+            world,
+            rig.fps,
+            bool(len(turn) > 2 and gap < 0.05),
+            rig.name,
         )
 
 

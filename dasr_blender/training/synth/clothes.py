@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Clothes and hair for the human body: colours by garment, loose cloth by offsets, skirts and coats by extra cloth.
+
+Only what is rendered is dressed; labels keep describing the body underneath. Which garment covers a vertex is told
+by how far along an arm or a leg it lies, so one table serves every body shape.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...core.category import Category
+from ...core.mesh import vertex_normals
+from .coat import Coat, pattern_waves, unit_rest
+
+_RINGS, _SPOKES = 8, 24
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Where each vertex (V,) of the category's mean body lies, for tailoring.
+
+    arm: 0 at the shoulder, 1 at the elbow, 2 at the wrist; leg: 0 at the hip, 1 at the knee, 2 at the ankle; both
+    −1 elsewhere. trunk: 0 at the hips, 1 at the neck's root, −1 on limbs and head. head (V, 3): direction from the
+    middle of the head, zero elsewhere; neck, hand: bool.
+    """
+
+    arm: np.ndarray
+    leg: np.ndarray
+    trunk: np.ndarray
+    head: np.ndarray
+    neck: np.ndarray
+    hand: np.ndarray
+
+
+def figure_of(category: Category) -> Figure:
+    """Measure the category's mean body."""
+    body, names = category.body, category.skeleton.names
+    points, joints, owner = body.vertices, body.joints, body.owner
+    index = {n: i for i, n in enumerate(names)}
+    arm, leg, trunk = (np.full(len(points), -1.0) for _ in range(3))
+    for values, chain in ((arm, ("upper_arm", "forearm", "hand")), (leg, ("thigh", "shin", "foot"))):
+        for side in "LR":
+            rows = [index[f"{n}.{side}"] for n in chain]
+            for k in range(2):
+                a, b = joints[rows[k]], joints[rows[k + 1]]
+                mine = owner == rows[k]
+                along = (points[mine] - a) @ (b - a) / ((b - a) @ (b - a))
+                values[mine] = k + np.clip(along, 0, 1)
+            values[owner == rows[2]] = 2.05
+            if "toe" in chain or f"toe.{side}" in index and chain[0] == "thigh":
+                values[owner == index[f"toe.{side}"]] = 2.5
+    middle = [index[n] for n in ("root", "spine_1", "spine_2", "chest", "shoulder.L", "shoulder.R")]
+    mine = np.isin(owner, middle)
+    low, high = joints[index["thigh.L"], 2], joints[index["neck"], 2]
+    trunk[mine] = np.clip((points[mine, 2] - low) / (high - low), -0.4, 1.2)
+    head = np.zeros((len(points), 3))
+    mine = owner == index["head"]
+    box = points[mine]
+    centre = (box.min(0) + box.max(0)) / 2
+    head[mine] = (box - centre) / (np.ptp(box, axis=0) / 2)
+    hand = np.isin(owner, [index["hand.L"], index["hand.R"]])
+    return Figure(arm, leg, trunk, head, owner == index["neck"], hand)
+
+
+@dataclass(frozen=True)
+class Outfit:
+    """One draw: vertex colours light, dark (V, 3) RGB 0…1, offset (V,) along the normals in metres, and a skirt."""
+
+    light: np.ndarray
+    dark: np.ndarray
+    offset: np.ndarray
+    skirt: Skirt | None
+
+
+@dataclass(frozen=True)
+class Skirt:
+    """A cloth tube from the waist: length as leg parameter at the hem, flare in metres, colours (3,)."""
+
+    top: float
+    length: float
+    flare: float
+    light: np.ndarray
+    dark: np.ndarray
+
+
+_SKINS = np.array(
+    [[60, 38, 28], [96, 62, 45], [140, 95, 68], [180, 130, 98], [212, 166, 132], [236, 196, 168], [248, 220, 200]]
+) / 255.0  # fmt: skip
+
+
+def skin_colour(rng: np.random.Generator) -> np.ndarray:
+    at = rng.uniform(0, len(_SKINS) - 1.001)
+    low = int(at)
+    tone = _SKINS[low] + (at - low) * (_SKINS[low + 1] - _SKINS[low])
+    return np.clip(tone * rng.uniform(0.85, 1.1) * (1 + rng.normal(0, 0.03, 3)), 0, 1)
+
+
+def cloth_colour(rng: np.random.Generator) -> np.ndarray:
+    """A garment's colour: black, grey, white, blue jeans, beige, or any."""
+    draw = rng.random()
+    if draw < 0.4:
+        return np.clip(np.full(3, rng.beta(0.8, 0.9)) + rng.normal(0, 0.02, 3), 0.02, 0.98)
+    if draw < 0.55:
+        return np.array(
+            colorsys.hsv_to_rgb(rng.normal(0.61, 0.03) % 1, rng.uniform(0.2, 0.8), rng.uniform(0.15, 0.8))
+        )
+    if draw < 0.65:
+        return np.array(
+            colorsys.hsv_to_rgb(rng.normal(0.1, 0.02) % 1, rng.uniform(0.1, 0.6), rng.uniform(0.2, 0.9))
+        )
+    return np.array(colorsys.hsv_to_rgb(rng.random(), rng.beta(2, 1.5), rng.uniform(0.1, 0.95)))
+
+
+def _hair(rng: np.random.Generator) -> np.ndarray:
+    if rng.random() < 0.08:
+        return rng.random(3)
+    hue, value = rng.normal(0.07, 0.02), rng.beta(0.9, 1.6)
+    return np.array(
+        colorsys.hsv_to_rgb(
+            hue % 1, np.clip(rng.normal(0.5, 0.2) * (1 - 0.4 * value), 0, 1), 0.03 + 0.8 * value
+        )
+    )
+
+
+def pattern_colour(rng: np.random.Generator, colour: np.ndarray, plain: float) -> np.ndarray:
+    """The pattern's other colour; often none."""
+    return colour if rng.random() < plain else colour + rng.uniform(0.3, 1.0) * (cloth_colour(rng) - colour)
+
+
+def random_outfit(rng: np.random.Generator, figure: Figure, points: np.ndarray) -> Outfit:
+    """Draw what someone wears; points (V, 3): the body's rest vertices, for the folds of the cloth."""
+    count = len(points)
+    skin = skin_colour(rng)
+    light = np.tile(skin, (count, 1))
+    dark = light * rng.uniform(0.85, 1.0)
+    offset = np.zeros(count)
+    folds = _field(rng, points)
+
+    def wear(
+        where: np.ndarray, colour: np.ndarray, plain: float, thick: float, hem: np.ndarray | float = 0.0
+    ):
+        light[where], dark[where] = colour, pattern_colour(rng, colour, plain)
+        offset[where] = np.maximum(
+            offset[where], (thick * folds + hem)[where] if np.ndim(hem) else thick * folds[where]
+        )
+
+    top, bottom = cloth_colour(rng), cloth_colour(rng)
+    if rng.random() < 0.15:
+        bottom = top  # a suit, overalls, a leotard
+    limbs_free = (figure.arm < 0) & (figure.leg < 0)
+    # legs
+    style = str(
+        rng.choice(["trousers", "shorts", "skirt", "tight", "briefs"], p=[0.52, 0.17, 0.13, 0.14, 0.04])
+    )
+    end = {"trousers": rng.uniform(1.85, 2.06), "shorts": rng.uniform(0.3, 1.2), "skirt": 0.25,
+           "tight": rng.uniform(0.8, 2.06), "briefs": 0.08}[style]  # fmt: skip
+    loose = {"trousers": rng.gamma(2.0, 0.008), "shorts": rng.gamma(2.0, 0.01)}.get(style, 0.003)
+    waist = rng.uniform(0.12, 0.3)
+    on_legs = (figure.leg >= 0) & (figure.leg < end) | limbs_free & (figure.trunk > -1) & (
+        figure.trunk < waist
+    )
+    flare = np.clip(figure.leg / max(end, 0.3), 0, 1) * rng.choice([0.0, 0.4, 1.0]) * loose
+    wear(on_legs, bottom, 0.75, min(loose, 0.05), flare)
+    skirt = None
+    if style == "skirt":
+        skirt = Skirt(
+            waist, rng.uniform(0.35, 1.8), rng.uniform(0.02, 0.25), bottom, pattern_colour(rng, bottom, 0.6)
+        )
+    # trunk and arms
+    sleeve = float(
+        rng.choice([0.0, rng.uniform(0.3, 0.7), rng.uniform(0.8, 1.6), 2.0], p=[0.12, 0.4, 0.08, 0.4])
+    )
+    if rng.random() < 0.07:
+        sleeve = -1.0  # bare
+    hem = rng.uniform(-0.25, 0.3)
+    if sleeve >= 0:
+        slack = min(rng.gamma(2.0, 0.009), 0.06)
+        on_trunk = (figure.trunk > hem) & (figure.trunk < rng.uniform(0.9, 1.2))
+        on_arms = (figure.arm >= 0) & (figure.arm < sleeve)
+        on_hips = (figure.leg >= 0) & (figure.leg < -hem * 1.2)
+        collar = figure.neck & (rng.random() < 0.2)
+        wear(on_trunk | on_arms | on_hips | collar, top, 0.55, slack)
+        if rng.random() < 0.15 and skirt is None:  # the tails of a long coat
+            skirt = Skirt(rng.uniform(0.3, 0.5), rng.uniform(0.2, 1.2), rng.uniform(0.01, 0.15), top, top)
+    # feet, hands, head
+    if rng.random() < 0.85:
+        ankle = rng.uniform(1.9, 2.04) if rng.random() < 0.85 else rng.uniform(1.2, 1.8)
+        wear(figure.leg >= ankle, cloth_colour(rng), 0.8, rng.uniform(0.004, 0.02))
+    if rng.random() < 0.05:
+        wear(figure.hand, cloth_colour(rng), 0.9, rng.uniform(0.002, 0.01))
+    _dress_head(rng, figure, light, dark, offset)
+    return Outfit(np.clip(light, 0, 1), np.clip(dark, 0, 1), offset, skirt)
+
+
+def _dress_head(
+    rng: np.random.Generator, figure: Figure, light: np.ndarray, dark: np.ndarray, offset: np.ndarray
+) -> None:
+    """Hair or a hat on top and behind; eyes, brows, mouth or a beard as dark marks, so that a face looks out."""
+    at = figure.head
+    is_head = np.abs(at).sum(1) > 0
+    crown = 0.75 * at[:, 2] + 0.75 * at[:, 1]
+    line = rng.uniform(0.05, 0.5)
+    amount = np.clip((crown - line) / 0.25 + 0.5, 0, 1) * is_head
+    draw = rng.random()
+    colour = _hair(rng) if draw < 0.85 else cloth_colour(rng)
+    if draw > 0.08:  # else bald
+        volume = min(rng.gamma(1.5, 0.012), 0.09)
+        light[:] = light + amount[:, None] * (colour - light)
+        dark[:] = dark + amount[:, None] * (colour * rng.uniform(0.7, 1.1) - dark)
+        offset[:] = np.maximum(offset, amount * volume)
+        if rng.random() < 0.25:  # long: over the neck and the upper back
+            back = figure.neck | is_head & (at[:, 1] > -0.1)
+            light[back], dark[back] = colour, colour * 0.9
+            offset[back] = np.maximum(offset[back], volume * rng.uniform(0.3, 1.0))
+    face = is_head & (at[:, 1] < -0.45)
+    for height, width, size, chance, tint in (
+        (0.05, 0.38, 0.16, 0.85, 0.12),
+        (-0.5, 0.0, 0.2, 0.6, 0.5),
+        (0.22, 0.38, 0.12, 0.5, 0.35),
+    ):
+        if rng.random() < chance:
+            gap = np.hypot((np.abs(at[:, 0]) - width) / 1.3, at[:, 2] - height)
+            mark = np.clip(1.5 - gap / size, 0, 1) * face
+            light[:] = light + 0.8 * mark[:, None] * (light * tint - light)
+            dark[:] = dark + 0.8 * mark[:, None] * (dark * tint - dark)
+    if rng.random() < 0.2:  # beard
+        beard = face & (at[:, 2] < -0.3)
+        light[beard], dark[beard] = colour * 0.9, colour * 0.8
+
+
+def _field(rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
+    """Smooth positive folds (V,) about one."""
+    total = np.zeros(len(points))
+    for _ in range(5):
+        direction = rng.normal(size=3)
+        direction *= np.exp(rng.uniform(np.log(5), np.log(45))) / np.linalg.norm(direction)
+        total += np.sin(points @ direction + rng.uniform(0, 2 * np.pi))
+    return np.clip(1 + 0.3 * total, 0.1, 2.2)
+
+
+def coat_of(
+    rng: np.random.Generator, outfit_light: np.ndarray, outfit_dark: np.ndarray, rest: np.ndarray
+) -> Coat:
+    """The shader's coat for vertex colours (V, 3); rest (V, 3) carries the pattern."""
+    kind = str(rng.choice(["patch", "spots", "stripes", "cloud"], p=[0.3, 0.2, 0.35, 0.15]))
+    wave, amplitude = pattern_waves(rng, kind)
+    if kind == "stripes" and rng.random() < 0.6:  # along the body's axis, or across it
+        axis = np.array([0.05, 0.05, 1.0]) if rng.random() < 0.7 else np.array([1.0, 0.05, 0.05])
+        wave[0, :3] = axis * rng.uniform(60, 200)
+    return Coat(
+        unit_rest(rest),
+        outfit_light.astype(np.float32),
+        outfit_dark.astype(np.float32),
+        wave,
+        amplitude,
+        (rng.uniform(-0.6, 0.8), rng.uniform(0.03, 0.4)),
+        (rng.uniform(0, 0.35), rng.uniform(60, 300)),
+    )
+
+
+# -- cloth that hangs ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cloth:
+    """An extra surface skinned to the skeleton: vertices (C, 3) at rest, faces, skin_index, skin_weight (C, 4)."""
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    skin_index: np.ndarray
+    skin_weight: np.ndarray
+
+
+def skirt_cloth(
+    skirt: Skirt, category: Category, figure: Figure, rest: np.ndarray, joints: np.ndarray
+) -> Cloth:
+    """The tube of a skirt for a body's rest vertices (V, 3) and joints (J, 3)."""
+    index = category.skeleton.index
+    hips, knees, feet = (
+        np.array([joints[index(f"{n}.{s}")] for s in "LR"]) for n in ("thigh", "shin", "foot")
+    )
+    neck = joints[index("neck")][2]
+    top = hips[:, 2].mean() + skirt.top * (neck - hips[:, 2].mean())
+    if skirt.length < 1:
+        bottom = hips[:, 2].mean() + skirt.length * (knees[:, 2].mean() - hips[:, 2].mean())
+    else:
+        bottom = knees[:, 2].mean() + (skirt.length - 1) * (feet[:, 2].mean() - knees[:, 2].mean())
+    trunk = rest[figure.trunk > -1]
+    turn = np.linspace(0, 2 * np.pi, _SPOKES, endpoint=False)
+    out, weights = [], np.zeros((_RINGS * _SPOKES, len(joints)))
+    below = hips[:, 2].mean()
+    share = np.linspace(0, 1, _RINGS)
+    spread = np.abs(rest[(figure.leg >= 0) & (figure.leg < 1)][:, 0]).max()
+    for r, part in enumerate(share):
+        height = top + part * (bottom - top)
+        level = max(height, below)
+        band = trunk[np.abs(trunk[:, 2] - level) < 0.06]
+        band = band if len(band) > 8 else trunk
+        low, high = band.min(0), band.max(0)
+        middle = (low + high) / 2
+        half = (high - low) / 2 + 0.012 + skirt.flare * part * 0.6
+        fall = np.clip((below - height) / max(below - bottom, 1e-3), 0, 1)
+        half[0] = max(half[0], (spread + 0.02) * fall)
+        ring = np.stack(
+            [
+                middle[0] + half[0] * np.cos(turn),
+                middle[1] + half[1] * np.sin(turn),
+                np.full(_SPOKES, height),
+            ],
+            1,
+        )
+        out.append(ring)
+        side = 1 / (1 + np.exp(-ring[:, 0] / 0.035))
+        leg = np.clip((below + 0.03 - height) / 0.3, 0, 0.92)
+        shin = np.clip((knees[:, 2].mean() - height) / 0.4, 0, 0.6)
+        rows = slice(r * _SPOKES, (r + 1) * _SPOKES)
+        weights[rows, 0] = 1 - leg
+        for tag, mine in (("L", side), ("R", 1 - side)):
+            weights[rows, index(f"thigh.{tag}")] = leg * (1 - shin) * mine
+            weights[rows, index(f"shin.{tag}")] = leg * shin * mine
+    order = np.argsort(-weights, axis=1)[:, :4]
+    four = np.take_along_axis(weights, order, 1)
+    quads = []
+    for r in range(_RINGS - 1):
+        for s in range(_SPOKES):
+            a, b = r * _SPOKES + s, r * _SPOKES + (s + 1) % _SPOKES
+            quads += [(a, b, b + _SPOKES), (a, b + _SPOKES, a + _SPOKES)]
+    return Cloth(
+        np.concatenate(out),
+        np.array(quads, np.int32),
+        order.astype(np.int32),
+        (four / four.sum(1, keepdims=True)).astype(np.float32),
+    )
+
+
+def inflated(rest: np.ndarray, faces: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """Rest vertices (V, 3) moved out along their normals by offset (V,)."""
+    return rest + vertex_normals(rest, faces) * offset[:, None]

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rigged people without clips of their own: posed by the motion library, so that their labels are exact.
+
+`map` fits the human body's size and proportions to each baked rig once (`<name>.shape.npz`); after that a motion
+turns the rig's bones and the label's joints alike.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...core.category import Category
+from ...core.rotation import quat_to_matrix
+from ...core.skinning import linear_blend
+from .motions import INDEX, NAMES, HumanMotion, global_rotations, rig_correction
+from .rig import Rig, RigMap, load_rig
+from .rigs_human import HUMAN_RIGS, MOTION_RIGS
+
+_ANCHORS = ("root", "spine_1", "spine_2", "chest", "thigh.L", "thigh.R", "upper_arm.L", "upper_arm.R")
+
+
+@dataclass(frozen=True)
+class HumanRig:
+    """A baked rig in the category's units, with what is needed to pose it as a motion says.
+
+    bone (J,): the rig's bone of each joint, −1 without; driver (B,): the joint whose turn each bone takes;
+    correction (J, 3, 3): `rig_correction`; morphology (K,); confidence (J,).
+    """
+
+    rig: Rig
+    bone: np.ndarray
+    driver: np.ndarray
+    correction: np.ndarray
+    morphology: np.ndarray
+    confidence: np.ndarray
+
+    def posed(self, motion: HumanMotion) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices (T, V, 3) and the rig's joints (T, J, 3; NaN without a bone), in the root's frame turned to
+        the world but not moved: the rig's root bone stays where it is at rest."""
+        turned = motion.world_from_root[:, None, :3, :3] @ global_rotations(quat_to_matrix(motion.rotations))
+        turn = turned @ self.correction
+        rig, count = self.rig, len(motion)
+        skin = np.tile(np.eye(4), (count, len(rig.bone_names), 1, 1))
+        for b, parent in enumerate(rig.bone_parents):
+            head = rig.bone_heads[b].astype(np.float64)
+            at = head[None] if parent < 0 else skin[:, parent, :3, :3] @ head + skin[:, parent, :3, 3]
+            skin[:, b, :3, :3] = turn[:, self.driver[b]]
+            skin[:, b, :3, 3] = at - skin[:, b, :3, :3] @ head
+        vertices = linear_blend(
+            rig.vertices.astype(np.float32), rig.skin_index, rig.skin_weight, skin.astype(np.float32)
+        )
+        joints = np.full((count, len(NAMES), 3), np.nan)
+        for j in np.flatnonzero(self.bone >= 0):
+            home = np.append(rig.bone_heads[self.bone[j]], 1.0)
+            joints[:, j] = (skin[:, self.bone[j]] @ home)[:, :3]
+        return vertices, joints
+
+
+def anchor_offset(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """(T, 3) that moves joints `wanted` (T, J, 3) onto the rig's `found` (T, J, 3) about the trunk."""
+    rows = [INDEX[n] for n in _ANCHORS]
+    return np.nanmean(found[:, rows] - wanted[:, rows], axis=1)
+
+
+def joint_map(rig: Rig) -> RigMap:
+    """The rig's joints and bones as the rest fit wants them."""
+    bone, _ = rig_correction(rig, HUMAN_RIGS[rig.name])
+    point = np.full((len(NAMES), 3), np.nan)
+    weight = np.zeros((len(NAMES), len(rig.bone_names)))
+    for j in np.flatnonzero(bone >= 0):
+        point[j], weight[j, bone[j]] = rig.bone_heads[bone[j]], 1.0
+    free = weight.copy()
+    point[[0, *(INDEX[f"hand.{s}"] for s in "LR")]] = np.nan  # hips and wrists are where an artist likes
+    return RigMap(point, np.where(np.isnan(point[:, :1]), 0, weight), free, np.full((len(NAMES), 3), np.nan))
+
+
+def fit_shape(category: Category, rig: Rig) -> tuple[float, np.ndarray]:
+    """The rig's size over the body's, and its morphology (K,)."""
+    from .fit_rig import FitConfig, fit_rest  # torch
+
+    rest = fit_rest(category, rig, joint_map(rig), FitConfig(morphology_sigma=1.2))
+    return rest.scale, rest.morphology
+
+
+def map_humans(folder: Path, category: Category, redo: bool = False) -> list[str]:
+    """Fit every baked person of a folder into `<name>.shape.npz`; those of this category's body are kept."""
+    done = []
+    for name in HUMAN_RIGS:
+        source, target = folder / f"{name}.npz", folder / f"{name}.shape.npz"
+        if name in MOTION_RIGS or not source.exists():
+            continue
+        if redo or not target.exists() or _stale(target, category):
+            scale, morphology = fit_shape(category, load_rig(source))
+            temporary = target.with_name(target.name + ".part")
+            with open(temporary, "wb") as file:
+                np.savez(file, scale=scale, morphology=morphology, body=category.hashes.get("body.npz", ""))
+            os.replace(temporary, target)
+        with np.load(target) as data:
+            proportions = " ".join(
+                f"{p.name} {v:+.2f}" for p, v in zip(category.morphology, data["morphology"], strict=True)
+            )
+            print(f"{name:14s} scale {float(data['scale']):.3f}  {proportions}", flush=True)
+        done.append(name)
+    return done
+
+
+def _stale(path: Path, category: Category) -> bool:
+    with np.load(path) as data:
+        return str(data["body"]) != category.hashes.get("body.npz", "")
+
+
+def load_human_rig(folder: Path, name: str, category: Category) -> HumanRig:
+    """One person. FileNotFoundError or ValueError when it was not mapped for this body."""
+    path = Path(folder) / f"{name}.shape.npz"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{path} is missing; run the command map with --category {category.name} first."
+        )
+    if _stale(path, category):
+        raise ValueError(f"{path} was fitted to another body of {category.name}; run the command map again.")
+    with np.load(path) as data:
+        scale, morphology = float(data["scale"]), data["morphology"]
+    return human_rig(load_rig(Path(folder) / f"{name}.npz").scaled(1 / scale), morphology)
+
+
+def human_rig(rig: Rig, morphology: np.ndarray) -> HumanRig:
+    """Resolve a baked rig that is in the category's units already."""
+    bone, correction = rig_correction(rig, HUMAN_RIGS[rig.name])
+    driver = np.zeros(len(rig.bone_names), int)
+    for b, parent in enumerate(rig.bone_parents):
+        mine = np.flatnonzero(bone == b)
+        driver[b] = mine[0] if len(mine) else driver[parent] if parent >= 0 else 0
+    confidence = np.where(bone >= 0, 1.0, 0.3)
+    return HumanRig(rig, bone, driver, correction, morphology, confidence)
