@@ -22,7 +22,9 @@ from dasr_blender.training.synth import camera as cameras
 from dasr_blender.training.synth.coat import random_coat
 from dasr_blender.training.synth.render import Light, NormalSolver, Renderer, RenderUnavailable
 
-CLEAN = corrupt.CorruptConfig(occluder=0, exposure=0, noise=0, clean_mask=1)
+CLEAN = corrupt.CorruptConfig(
+    occluder=0, exposure=0, noise=0, clean_mask=1, low_light=0, defocus=0, small=0, shaken=0
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +80,7 @@ def config(tmp_path: Path, **changes) -> clips.SynthConfig:
             "workers": 1,
             "frames": 4,
             "blur_share": 0.0,
+            "hair_share": 0.0,
             "corrupt": CLEAN,
             **changes,
         }
@@ -146,7 +149,7 @@ def test_cameras_frame_the_subject(category):
         path = cameras.random_camera(rng, vertices, np.arange(6) / 24, (320, 240), settings)
         seen = transform(path.camera_from_world, vertices)
         assert seen[..., 2].min() > 0
-        pixel = project(seen, np.full(6, path.focal_px), path.principal_point)
+        pixel = project(seen, path.focal_px, path.principal_point)
         inside.append(((pixel > -5) & (pixel < [325, 245])).all(-1).mean())
         eye = -path.camera_from_world[0, :3, :3].T @ path.camera_from_world[0, :3, 3]
         pitch.append(np.degrees(np.arctan2(eye[2], np.hypot(eye[0], eye[1]))))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The category's own body as a subject: any proportions, any pose, and labels that are exact.
 
-Proportions are mixed between the rigs' or drawn at random; motions are borrowed from the rigs, blended, disturbed
-and sometimes sat down.
+Proportions are a species', mixed or drawn at random; motions are borrowed from the rigs or made by rule (gaits,
+tails, looks, turns), blended, disturbed and sometimes sat down.
 """
 
 from __future__ import annotations
@@ -15,38 +15,9 @@ from ...core.category import Category
 from ...core.rotation import quat_multiply, rotvec_to_matrix, rotvec_to_quat, slerp
 from ...core.skeleton import Skeleton, clamp_rotations, skin_transforms
 from ...core.skinning import linear_blend
+from .gait import gait, head_carriage, legs_of, stand, tail, turning
+from .species import random_morphology
 from .subjects import MappedRig, Subject, losable_parts, pick_times, rigid_at, rotations_at, stride
-
-
-def random_morphology(
-    rng: np.random.Generator, category: Category, known: Sequence[np.ndarray]
-) -> np.ndarray:
-    """β (K,) between known species, or noise about the mean, or an extreme such as a camel; within range."""
-    low = np.array([p.minimum for p in category.morphology])
-    high = np.array([p.maximum for p in category.morphology])
-    std = category.body.morphology_std
-    draw = rng.random()
-    if known and draw < 0.6:
-        pick = rng.choice(len(known), size=min(3, len(known)), replace=False)
-        share = rng.dirichlet(np.full(len(pick), 0.7))
-        value = share @ np.stack([known[i] for i in pick]) + rng.normal(0, 0.4, len(std)) * std
-    elif draw < 0.85:
-        value = rng.normal(0, 1.0, len(std)) * std
-    else:
-        value = rng.normal(0, 0.3, len(std)) * std
-        extremes = {
-            "camel": {"leg_length": 0.8, "neck_length": 0.9, "hump": 0.9, "tail_length": -0.3},
-            "cow": {"girth": 0.7, "leg_girth": 0.4, "muzzle": 0.5, "leg_length": -0.1},
-            "cat": {"leg_length": -0.4, "muzzle": -0.7, "tail_length": 0.6, "neck_length": -0.3},
-            "stag": {"leg_length": 0.7, "neck_length": 0.6, "leg_girth": -0.5, "tail_length": -0.7},
-            "dachshund": {"leg_length": -0.9, "body_length": 0.6, "ear_size": 0.5},
-        }
-        kind = extremes[str(rng.choice(sorted(extremes)))]
-        for k, proportion in enumerate(category.morphology):
-            share = kind.get(proportion.name, 0.0) * rng.uniform(0.7, 1.1)
-            value[k] += share * (high[k] if share > 0 else -low[k])
-    return np.clip(value, low, high)
-
 
 # Rotation about +X (the animal's left): positive lowers the head, takes a foot backwards. Degrees.
 _POSES: dict[str, dict[str, float]] = {
@@ -97,6 +68,26 @@ _POSES: dict[str, dict[str, float]] = {
         "hind_lower": 40,
         "hind_foot": -30,
     },
+    "crouch": {
+        "root": 2,
+        "front_upper": 28,
+        "front_lower": -60,
+        "front_foot": 12,
+        "front_toe": 15,
+        "hind_upper": -38,
+        "hind_lower": 55,
+        "hind_foot": -40,
+        "hind_toe": 22,
+        "neck_1": 15,
+    },
+    "lie on the side": {
+        "front_upper": -20,
+        "front_lower": -15,
+        "front_foot": 25,
+        "hind_upper": 5,
+        "hind_lower": 20,
+        "hind_foot": -15,
+    },
     "rear": {
         "root": -50,
         "front_upper": -10,
@@ -135,7 +126,8 @@ def _wobble(rng: np.random.Generator, skeleton: Skeleton, seconds: np.ndarray) -
 
 def _posture(rng: np.random.Generator, skeleton: Skeleton) -> tuple[np.ndarray, float]:
     """One of `_POSES` with variation: rotations (J, 4), and the root's pitch in radians."""
-    pose = _POSES[str(rng.choice(sorted(_POSES)))]
+    name = "sit" if rng.random() < 0.2 else str(rng.choice(sorted(_POSES)))
+    pose = _POSES[name]
     vectors = np.zeros((len(skeleton.names), 3))
     for j, name in enumerate(skeleton.names):
         angle = pose.get(name.split(".")[0], 0.0)
@@ -155,6 +147,28 @@ def _borrow(
         rotations_at(rig.joint_rotations, times),
         rigid_at(rig.world_from_root, times),
     )
+
+
+def _legs(skeleton: Skeleton) -> np.ndarray:
+    return legs_of(skeleton) if "front_toe.L" in skeleton.names else np.zeros((0, 4), int)
+
+
+def _by_rule(
+    rng: np.random.Generator, skeleton: Skeleton, rotations: np.ndarray, seconds: np.ndarray
+) -> tuple[np.ndarray, str]:
+    """Legs that walk in a gait of their own or stand, under a trunk that keeps some of what it did."""
+    legs = _legs(skeleton)
+    if not len(legs):
+        return rotations, "as it was"
+    still = np.zeros_like(rotations)
+    still[..., 0] = 1.0
+    rotations = slerp(still, rotations, np.full((1, 1), rng.uniform(0, 1) * (rng.random() < 0.7)))
+    if rng.random() < 0.3:
+        vectors, name = stand(rng, skeleton, seconds), "stand"
+    else:
+        vectors, name = gait(rng, skeleton, seconds)
+    rotations[:, legs.reshape(-1)] = rotvec_to_quat(vectors[:, legs.reshape(-1)])
+    return rotations, name
 
 
 def body_subject(
@@ -180,18 +194,38 @@ def body_subject(
         world = np.tile(np.eye(4), (frames, 1, 1))
     tilt = np.zeros((frames, 3))
     tilt[:] = rng.normal(0, [0.08, 0.05, 0.0])
-    if rng.random() < 0.3:
+    if rng.random() < 0.55:
+        rotations, made = _by_rule(rng, skeleton, rotations, seconds)
+        action = f"{made} over {action}"
+    if rng.random() < 0.25:
         pose, pitch = _posture(rng, skeleton)
         share = rng.uniform(0.6, 1.0)
         rotations = slerp(rotations, pose[None], np.full((1, 1), share))
         tilt[:, 0] += pitch * share
         action = f"{action}+posture"
-    if rng.random() < 0.04:  # rolling on the ground
+    for extra in (tail, head_carriage):
+        if rng.random() < 0.7 and (found := extra(rng, skeleton, seconds)) is not None:
+            rotations = rotations.copy()
+            rotations[:, found[0]] = rotvec_to_quat(found[1])
+    if rng.random() < 0.25:  # uphill, downhill: the legs stay more or less upright
+        slope = np.clip(rng.normal(0, 0.28), -0.61, 0.61)
+        tilt[:, 0] += slope
+        upright = np.zeros((1, len(skeleton), 3))
+        if len(legs := _legs(skeleton)):
+            upright[0, legs[:, 0], 0] = -slope * rng.uniform(0, 1)
+        rotations = quat_multiply(rotvec_to_quat(upright), rotations)
+    if rng.random() < 0.05:  # rolling on the ground
         tilt[:, 1] += rng.uniform(-np.pi, np.pi)
-    rotations = quat_multiply(rotvec_to_quat(_wobble(rng, skeleton, seconds)), rotations)
+    heading = np.zeros(frames)
+    vectors = _wobble(rng, skeleton, seconds)
+    if rng.random() < 0.35:
+        heading, bend = turning(rng, skeleton, seconds)
+        vectors = vectors + bend
+    rotations = quat_multiply(rotvec_to_quat(vectors), rotations)
     rotations = clamp_rotations(skeleton, rotations)
+    about_z = rotvec_to_matrix(heading[:, None] * np.array([0.0, 0.0, 1.0]))
     world = world.copy()
-    world[:, :3, :3] = world[:, :3, :3] @ rotvec_to_matrix(tilt)
+    world[:, :3, :3] = about_z @ world[:, :3, :3] @ rotvec_to_matrix(tilt)
     world[:, :3, 3] += stride(rng, world, seconds)
     morphology = random_morphology(rng, category, [r.morphology for r in rigs])
     rest, joints = body.shaped(morphology)
@@ -202,6 +236,7 @@ def body_subject(
         skin_transforms(skeleton, joints, rotations),
     )
     vertices = np.einsum("tij,tvj->tvi", world[:, :3, :3], posed) + world[:, None, :3, 3]
+    regions = body_regions(category, rest)
     return Subject(
         name,
         action,
@@ -215,7 +250,7 @@ def body_subject(
         morphology,
         np.ones(len(skeleton.names)),
         losable_parts(category, morphology, rotations, world),
-        body_regions(category, rest),
+        regions,
     )
 
 

@@ -13,23 +13,27 @@ class CameraConfig:
     """How a clip is filmed. Angles in degrees, rates in degrees a second, sizes as shares of the frame."""
 
     pitch_common: tuple[float, float] = (-5.0, 30.0)
-    pitch_all: tuple[float, float] = (-20.0, 60.0)
-    common_share: float = 0.75
+    pitch_all: tuple[float, float] = (-25.0, 70.0)
+    common_share: float = 0.7
+    end_on_share: float = 0.3  # clips seen from near the front or from behind, beyond those that fall so
     roll_std: float = 3.0
     field_of_view: tuple[float, float] = (20.0, 80.0)  # horizontal
-    subject_size: tuple[float, float] = (0.45, 1.0)  # the mesh's box against the frame
-    cut_share: float = 0.12  # clips in which the frame's edge may cut the subject
+    subject_size: tuple[float, float] = (0.5, 1.0)  # the mesh's box against the frame
+    cut_share: float = 0.18  # clips in which the frame's edge may cut the subject
     still_share: float = 0.35
-    orbit_rate: float = 25.0
+    orbit_rate: float = 35.0
     dolly_rate: float = 0.25  # share of the distance a second
+    zoom_share: float = 0.12  # clips whose focal length changes
+    shake_share: float = 0.3  # clips from an unsteady hand
+    shake: tuple[float, float] = (0.002, 0.02)  # of the picture's width
 
 
 @dataclass(frozen=True)
 class CameraPath:
-    """camera_from_world (T, 4, 4) OpenCV; focal_px, one number; principal_point (2,); size (width, height)."""
+    """camera_from_world (T, 4, 4) OpenCV; focal_px (T,); principal_point (2,); size (width, height)."""
 
     camera_from_world: np.ndarray
-    focal_px: float
+    focal_px: np.ndarray
     principal_point: np.ndarray
     size: tuple[int, int]
 
@@ -65,27 +69,44 @@ def _drift(rng: np.random.Generator, seconds: np.ndarray, rate: float) -> np.nda
     return rng.normal(0, rate) * middle + sway
 
 
+def _shaken(rng: np.random.Generator, steps: int) -> np.ndarray:
+    """(T, 2) of a hand's unrest: noise of which each value keeps two thirds of the one before."""
+    out = rng.normal(size=(steps, 2))
+    for t in range(1, steps):
+        out[t] = 0.67 * out[t - 1] + 0.74 * out[t]
+    return out
+
+
 def random_camera(
     rng: np.random.Generator,
     vertices: np.ndarray,
     seconds: np.ndarray,
     size: tuple[int, int],
     config: CameraConfig = CameraConfig(),
+    heading: float | None = None,
 ) -> CameraPath:
-    """A camera for posed world vertices (T, V, 3), Z up; seconds (T,); size (width, height) px."""
+    """A camera for posed world vertices (T, V, 3), Z up; seconds (T,); size (width, height) px.
+
+    heading: where the subject looks, radians about +Z from +X; without it every side is as likely.
+    """
     width, height = size
     low, high = vertices.min(1), vertices.max(1)
     centre = (low + high) / 2  # (T, 3)
     radius = float(np.linalg.norm(high - low, axis=1).max() / 2)
     fov = np.deg2rad(rng.uniform(*config.field_of_view))
-    focal = width / 2 / np.tan(fov / 2)
+    focal = np.full(len(seconds), width / 2 / np.tan(fov / 2))
+    if rng.random() < config.zoom_share:
+        focal *= np.exp(_drift(rng, seconds, 0.5))
     pitch_range = config.pitch_common if rng.random() < config.common_share else config.pitch_all
     still = rng.random() < config.still_share
     move = 0.0 if still else 1.0
     steps = len(seconds)
-    yaw = rng.uniform(-np.pi, np.pi) + move * np.deg2rad(_drift(rng, seconds, config.orbit_rate))
+    yaw = rng.uniform(-np.pi, np.pi)
+    if heading is not None and rng.random() < config.end_on_share:
+        yaw = heading + np.pi * rng.integers(2) + rng.normal(0, 0.4)
+    yaw = yaw + move * np.deg2rad(_drift(rng, seconds, config.orbit_rate))
     pitch = np.deg2rad(rng.uniform(*pitch_range) + move * _drift(rng, seconds, config.orbit_rate * 0.3))
-    pitch = np.clip(pitch, np.deg2rad(-25), np.deg2rad(65))
+    pitch = np.clip(pitch, np.deg2rad(-30), np.deg2rad(75))
     roll = np.deg2rad(rng.normal(0, config.roll_std) + move * _drift(rng, seconds, 3.0))
     follow = 0.0 if still else float(rng.choice([0.0, 1.0, rng.random()], p=[0.2, 0.5, 0.3]))
     target = centre.mean(0) + follow * (centre - centre.mean(0))
@@ -103,7 +124,7 @@ def random_camera(
         matrix[:, :3] = np.einsum("ij,tjk->tik", aim, matrix[:, :3])
         seen = np.einsum("tij,tvj->tvi", matrix[:, :3, :3], sample) + matrix[:, None, :3, 3]
         depth = np.maximum(seen[..., 2:], 0.05 * radius)
-        pixel = (seen[..., :2] / depth * focal + principal).reshape(steps, -1, 2)
+        pixel = (seen[..., :2] / depth * focal[:, None, None] + principal).reshape(steps, -1, 2)
         box_low, box_high = pixel.min(1), pixel.max(1)
         if attempt == 4:
             break
@@ -113,5 +134,9 @@ def random_camera(
         slack = (np.array([width, height]) - (box_high - box_low).mean(0)) / 2
         slack = np.maximum(slack, 0) + (0.35 * (box_high - box_low).mean(0) if cut else 0.0)
         error = place * slack - ((box_low + box_high).mean(0) / 2 - principal)
-        aim = _aim(error / focal * 0.9) @ aim
-    return CameraPath(matrix, float(focal), principal, size)
+        aim = _aim(error / focal.mean() * 0.9) @ aim
+    if rng.random() < config.shake_share:
+        reach = np.exp(rng.uniform(*np.log(config.shake))) * width / focal.mean()
+        for t, shift in enumerate(_shaken(rng, steps) * reach):
+            matrix[t, :3] = _aim(shift) @ matrix[t, :3]
+    return CameraPath(matrix, focal, principal, size)

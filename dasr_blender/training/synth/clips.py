@@ -27,14 +27,13 @@ from ...core.motion import Motion
 from ...core.rotation import make_continuous
 from .camera import CameraConfig, random_camera
 from .coat import random_coat
-from .corrupt import CorruptConfig, background, exposure, mask_errors, occluders
+from .corrupt import CorruptConfig, background, exposure, mask_errors, occluders, optics
 from .makers import maker_for
 from .render import NormalSolver, Renderer, random_light
-from .subjects import MappedRig, Subject
+from .species import hair_lengths
+from .subjects import MappedRig, Subject, losable_limbs
 
-HELD_OUT = ("KhronosFox_textured", "sketchfab_rabbit", "Husky")
-_SIZES = ((320, 240), (320, 180), (288, 192), (256, 256), (240, 320))
-_SIZE_SHARES = (0.3, 0.35, 0.15, 0.1, 0.1)
+HELD_OUT = ("KhronosFox_textured", "sketchfab_rabbit", "Husky", "Suit")
 
 
 @dataclass(frozen=True)
@@ -52,21 +51,28 @@ class SynthConfig:
     seed: int = 1
     workers: int = 2
     split: str = "train"
-    """'train' (all rigs but the held-out ones), 'held-out' (only those) or 'all'."""
-    rig_share: float = 0.5
+    """'train' (all rigs but the held-out ones), 'held-out' (only those) or 'all'; for people also 'unseen-motion'
+    (subjects of 'train' in recordings of 'held-out')."""
+    rig_share: float = 0.4
     """Share of clips that show a rig; the rest show the category's own body."""
     frames: int = 12
     """Frames in a clip."""
     fps: float = 24.0
     first: int = 0
     """Number of the first clip, so that several runs can fill one folder."""
-    blur_share: float = 0.15
+    hair_share: float = 0.6
+    """Share of clips whose subject has hair that stands off its surface."""
+    blur_share: float = 0.2
     """Share of clips with motion blur."""
+    motions: Path | None = None
+    """People only: folder of pybullet_data's motion files; by default the installed package's."""
     hold_out: tuple[str, ...] = HELD_OUT
     """Rigs that never appear in the 'train' split."""
     sheet: Path | None = None
-    """Also write a contact sheet of the dataset with the labels drawn over the frames."""
-    camera: CameraConfig = field(default_factory=CameraConfig)
+    """Also write a contact sheet of the dataset with the labels drawn over the frames, and beside it, its name
+    ending in -clips, one with a row of frames for each clip."""
+    camera: CameraConfig | None = None
+    """None: the category's own."""
     corrupt: CorruptConfig = field(default_factory=CorruptConfig)
 
 
@@ -111,8 +117,13 @@ def _film(
     normals: dict[str, NormalSolver],
 ) -> ClipData | None:
     count = config.frames
-    size = _SIZES[int(rng.choice(len(_SIZES), p=_SIZE_SHARES))]
-    camera = random_camera(rng, subject.vertices, np.arange(count) / config.fps, size, config.camera)
+    film = maker_for(category).film
+    size = film.sizes[int(rng.choice(len(film.sizes), p=film.size_shares))]
+    ahead = -subject.world_from_root[:, :2, 1].mean(0)
+    heading = float(np.arctan2(ahead[1], ahead[0]))
+    camera = random_camera(
+        rng, subject.vertices, np.arange(count) / config.fps, size, config.camera or film.camera, heading
+    )
     matrix = camera.camera_from_world
     seen = np.einsum("tij,tvj->tvi", matrix[:, :3, :3].astype(np.float32), subject.vertices)
     seen += matrix[:, None, :3, 3].astype(np.float32)
@@ -121,7 +132,12 @@ def _film(
     key = f"{subject.source}:{subject.rig if subject.source == 'rig' else ''}"
     if key not in normals:
         normals[key] = NormalSolver(subject.rest, subject.faces)
-    coat = subject.coat or random_coat(rng, subject.rest, subject.own, subject.regions)
+    coat = subject.coat
+    if coat is None:
+        hair = None
+        if rng.random() < config.hair_share:
+            hair = hair_lengths(rng, subject.rest, subject.regions)
+        coat = random_coat(rng, subject.rest, subject.own, subject.regions, hair)
     light = random_light(rng)
     views, turns = seen, matrix
     sub = 3 if rng.random() < config.blur_share else 1
@@ -130,7 +146,7 @@ def _film(
         views = seen[:, None] + step[:, None] * np.linspace(-0.4, 0.4, sub)[None, :, None, None]
         views = views.reshape(-1, *seen.shape[1:]).astype(np.float32)
         turns = np.repeat(matrix, sub, axis=0)
-    focal = np.full(len(views), camera.focal_px)
+    focal = np.repeat(camera.focal_px, sub)
     rgba = renderer.render(
         views,
         subject.faces,
@@ -154,17 +170,18 @@ def _film(
     visible = true
     if rng.random() < config.corrupt.occluder:
         images, visible = occluders(rng, images, true, config.corrupt)
-    images = exposure(rng, images, config.corrupt)
+    images = exposure(rng, optics(rng, images, config.corrupt), config.corrupt)
     smallest = 0.01 * size[0] * size[1]
     if (visible > 0).sum((1, 2)).min() < smallest:
         return None
-    masks = mask_errors(rng, visible, _parts_in_pixels(rng, subject, camera, matrix), config.corrupt)
+    parts = _parts_in_pixels(rng, subject, camera, matrix)
+    masks = mask_errors(rng, visible, parts, config.corrupt, losable_limbs(category))
     agree = ((masks > 127) & (visible > 127)).sum((1, 2)) / ((masks > 127) | (visible > 127)).sum((1, 2))
     motion = Motion(
         fps=config.fps,
         frame_index=np.arange(count),
         image_size=np.array(size),
-        focal_px=focal[:count],
+        focal_px=camera.focal_px,
         principal_point=camera.principal_point,
         camera_from_root=matrix @ subject.world_from_root,
         joint_rotations=make_continuous(subject.joint_rotations),
@@ -182,7 +199,7 @@ def _film(
         "rig": subject.rig,
         "source": subject.source,
         "action": subject.action,
-        "jpeg_quality": int(rng.integers(35, 96)),
+        "jpeg_quality": int(rng.integers(20, 96)),
         "sub_frames": sub,
     }
     return ClipData(images, masks, motion, meta)
@@ -191,8 +208,8 @@ def _film(
 def _parts_in_pixels(rng: np.random.Generator, subject: Subject, camera, matrix: np.ndarray) -> np.ndarray:
     """(T, P, 3): where the parts a segmenter loses are in the picture, and how far round them it loses."""
     parts = np.einsum("tij,tpj->tpi", matrix[:, :3, :3], subject.parts) + matrix[:, None, :3, 3]
-    pixel = project(parts, np.full(len(parts), camera.focal_px), camera.principal_point)
-    reach = rng.uniform(0.04, 0.14) * camera.focal_px / np.maximum(parts[..., 2:], 0.1)
+    pixel = project(parts, camera.focal_px, camera.principal_point)
+    reach = rng.uniform(0.04, 0.14) * camera.focal_px[:, None, None] / np.maximum(parts[..., 2:], 0.1)
     return np.concatenate([pixel, reach], axis=-1)
 
 
@@ -280,7 +297,7 @@ def main(argv: list[str] | None = None) -> int:
     import tyro
 
     from .render import RenderUnavailable
-    from .sheet import contact_sheet
+    from .sheet import clip_strips, contact_sheet
 
     config = tyro.cli(SynthConfig, args=argv, prog="synth", description=__doc__)
     try:
@@ -294,5 +311,7 @@ def main(argv: list[str] | None = None) -> int:
         contact_sheet(
             folders[:: max(1, len(folders) // 40)][:40], load_category(config.category), config.sheet
         )
-        print(f"contact sheet: {config.sheet}")
+        strips = config.sheet.with_name(f"{config.sheet.stem}-clips{config.sheet.suffix}")
+        clip_strips(folders[:: max(1, len(folders) // 24)][:24], load_category(config.category), strips)
+        print(f"contact sheets: {config.sheet}, {strips}")
     return 0

@@ -22,11 +22,14 @@ _VERTEX = """
 layout(std430, binding = 0) readonly buffer Positions { float position[]; };   // (N, V, 3) camera space
 layout(std430, binding = 1) readonly buffer Normals { float normal[]; };       // (N, V, 3) camera space
 in vec3 in_rest;
+in float in_hair;             // length of the hair, metres
 in vec3 in_light_colour;
 in vec3 in_dark_colour;
 uniform int first;            // first vertex of this view in the buffers
 uniform vec4 camera;          // focal / width * 2, focal / height * 2, principal point in clip space
 uniform vec2 near_far;
+uniform float shell;          // how far out along the hair this layer lies, 0 (skin) … 1 (tips)
+uniform vec3 hang;            // where hair is drawn to, camera space
 out vec3 v_position;
 out vec3 v_normal;
 out vec3 v_rest;
@@ -35,8 +38,9 @@ out vec3 v_dark_colour;
 void main() {
     int k = 3 * (first + gl_VertexID);
     vec3 p = vec3(position[k], position[k + 1], position[k + 2]);
-    v_position = p;
     v_normal = vec3(normal[k], normal[k + 1], normal[k + 2]);
+    p += in_hair * shell * (v_normal + shell * hang);
+    v_position = p;
     v_rest = in_rest;
     v_light_colour = in_light_colour;
     v_dark_colour = in_dark_colour;
@@ -59,6 +63,9 @@ uniform vec4 wave[WAVES];         // direction * frequency, phase
 uniform float amplitude[WAVES];
 uniform vec2 edge;                // threshold, softness
 uniform vec2 fur;                 // amount, frequency
+uniform float streak;             // how much longer than wide the grain is
+uniform vec2 hair;                // frequency of tufts, of strands
+uniform float layer;              // `shell` of this layer, below zero for the coat that hides the skin
 uniform vec3 light_direction;     // towards the light, camera space
 uniform vec3 light_colour;
 uniform vec3 ambient;
@@ -71,12 +78,27 @@ float hash(vec3 p) {
     p = fract(p * 0.3183099 + 0.1) * 17.0;
     return fract(p.x * p.y * p.z * (p.x + p.y + p.z));
 }
+float lattice(vec3 p) {
+    vec3 i = floor(p), f = fract(p);
+    f = f * f * (3.0 - 2.0 * f);
+    vec4 a = vec4(hash(i), hash(i + vec3(1, 0, 0)), hash(i + vec3(0, 1, 0)), hash(i + vec3(1, 1, 0)));
+    vec4 b = vec4(hash(i + vec3(0, 0, 1)), hash(i + vec3(1, 0, 1)), hash(i + vec3(0, 1, 1)), hash(i + vec3(1)));
+    vec4 c = mix(a, b, f.z);
+    return mix(mix(c.x, c.y, f.x), mix(c.z, c.w, f.x), f.y);
+}
 void main() {
+    vec3 lock = v_rest + 0.02 * sin(v_rest.zxy * 31.0);  // so that no grid is to be seen
+    if (layer > 0.0) {  // a hair ends somewhere along its length, near its neighbours' ends
+        float tuft = lattice(lock * vec3(1.0, 1.0, 0.35) * hair.x);
+        float strand = hash(floor(lock * vec3(1.0, 1.0, 0.3) * hair.y) + 7.0);
+        if (0.15 + 0.95 * tuft * tuft + 0.5 * (strand - 0.3) < layer) discard;
+    }
     float n = 0.0;
     for (int i = 0; i < WAVES; i++) n += amplitude[i] * sin(dot(wave[i].xyz, v_rest) + wave[i].w);
     float m = smoothstep(edge.x - edge.y, edge.x + edge.y, n);
     vec3 albedo = mix(v_light_colour, v_dark_colour, m);
-    albedo *= 1.0 + fur.x * (hash(floor(v_rest * fur.y)) - 0.5);
+    albedo *= 1.0 + fur.x * (hash(floor(lock * fur.y / vec3(1.0, streak, sqrt(streak)))) - 0.5);
+    albedo *= 0.92 + 0.16 * abs(layer);
     vec3 d = normalize(v_normal);
     vec3 view = normalize(-v_position);
     if (dot(d, view) < 0.0) d = -d;
@@ -86,6 +108,10 @@ void main() {
     colour = vec4(albedo * (ambient + sky * hemisphere + light_colour * diffuse) + shine * light_colour, 1.0);
 }
 """.replace("@WAVES@", str(WAVES))
+
+
+_SKIN = ((0.0, -0.5),)
+_SHELLS = ((0.25, -0.25), (0.55, 0.5), (0.9, 0.85))  # how far out; the first is dense
 
 
 class RenderUnavailable(RuntimeError):
@@ -110,11 +136,12 @@ def random_light(rng: np.random.Generator) -> Light:
     azimuth, height = rng.uniform(0, 2 * np.pi), np.deg2rad(rng.uniform(5, 85))
     direction = np.array([np.cos(azimuth) * np.cos(height), np.sin(azimuth) * np.cos(height), np.sin(height)])
     tint = 1 + rng.normal(0, 0.06, (3, 3))
-    sun, sky = rng.uniform(0.1, 1.0), rng.uniform(0.05, 0.5)
+    parts = rng.uniform([0.1, 0.2, 0.05], [1.0, 0.6, 0.5])
+    sun, flat, sky = parts * rng.uniform(0.8, 1.25) / (parts @ [0.5, 1.0, 0.6])  # as a camera would expose
     return Light(
         direction,
         sun * tint[0],
-        rng.uniform(0.2, 0.6) * tint[1],
+        flat * tint[1],
         sky * tint[2],
         wrap=rng.uniform(0, 0.5),
         gloss=rng.uniform(0, 0.3) if rng.random() < 0.4 else 0.0,
@@ -213,11 +240,14 @@ class Renderer:
         buffers = [self.gl.buffer(np.ascontiguousarray(a, np.float32).tobytes()) for a in (vertices, normals)]
         for slot, buffer in enumerate(buffers):
             buffer.bind_to_storage_buffer(slot)
-        packed = np.concatenate([coat.rest, coat.light, coat.dark], axis=1).astype(np.float32)
+        hair = np.zeros(points) if coat.hair is None else coat.hair
+        packed = np.concatenate([coat.rest, hair[:, None], coat.light, coat.dark], axis=1).astype(np.float32)
         vbo = self.gl.buffer(np.ascontiguousarray(packed).tobytes())
         ibo = self.gl.buffer(np.ascontiguousarray(faces, np.int32).tobytes())
         vao = self.gl.vertex_array(
-            self.program, [(vbo, "3f 3f 3f", "in_rest", "in_light_colour", "in_dark_colour")], ibo
+            self.program,
+            [(vbo, "3f 1f 3f 3f", "in_rest", "in_hair", "in_light_colour", "in_dark_colour")],
+            ibo,
         )
         self._uniforms(coat, light)
         (self.gl.enable if closed else self.gl.disable)(self.cull)
@@ -238,7 +268,10 @@ class Renderer:
             )
             self.program["light_direction"].value = tuple(rotation @ light.direction)
             self.program["up"].value = tuple(rotation[:, 2])
-            vao.render()
+            self.program["hang"].value = tuple(-coat.droop * rotation[:, 2])
+            for shell, layer in _SHELLS if coat.hair is not None else _SKIN:
+                self.program["shell"].value, self.program["layer"].value = shell, layer
+                vao.render()
         target.scissor = None
         pixels = np.frombuffer(target.read(components=4), np.uint8)
         for item in (vao, vbo, ibo, *buffers):
@@ -252,6 +285,8 @@ class Renderer:
         program["amplitude"].write(np.ascontiguousarray(coat.amplitude, np.float32).tobytes())
         program["edge"].value = coat.edge
         program["fur"].value = coat.fur
+        program["streak"].value = coat.streak
+        program["hair"].value = (coat.tufts, coat.strands)
         program["light_colour"].value = tuple(light.colour)
         program["ambient"].value = tuple(light.ambient)
         program["sky"].value = tuple(light.sky)

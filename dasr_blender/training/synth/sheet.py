@@ -71,6 +71,44 @@ def draw_labels(
     return out
 
 
+def _tile(picture: np.ndarray, size: tuple[int, int], text: str = "") -> np.ndarray:
+    """The picture (H, W, 3) fitted into a black tile of `size` (width, height), with a line of text below."""
+    factor = min(size[0] / picture.shape[1], size[1] / picture.shape[0])
+    small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    out = np.zeros((size[1], size[0], 3), np.uint8)
+    out[: small.shape[0], : small.shape[1]] = small[: size[1], : size[0]]
+    cv2.putText(out, text, (4, size[1] - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+    return out
+
+
+def clip_strips(
+    folders: Sequence[Path],
+    category: Category,
+    path: Path,
+    columns: int = 8,
+    size: tuple[int, int] = (240, 200),
+) -> None:
+    """One PNG with a row a clip: frames over time, masked as the student sees them, every other one with labels."""
+    rows = []
+    for folder in folders:
+        motion = Motion.load(folder / "motion.npz")
+        joints, vertices = labelled_pixels(motion, category)
+        meta = json.loads((folder / "meta.json").read_text())
+        row = []
+        for k, t in enumerate(np.linspace(0, len(motion) - 1, columns).round().astype(int)):
+            image = np.ascontiguousarray(cv2.imread(str(folder / "frames" / f"{t:05d}.jpg"))[..., ::-1])
+            mask = cv2.imread(str(folder / "masks" / f"{t:05d}.png"), cv2.IMREAD_GRAYSCALE) > 127
+            if k % 2:
+                picture = draw_labels(image, joints[t], vertices[t], category)
+            else:
+                picture = np.where(mask[..., None], image, image // 6 + 20)
+            text = f"{folder.name} {meta.get('rig', '')} {meta.get('source', '')}" if k == 0 else ""
+            row.append(_tile(picture, size, str(meta.get("action", "")) if k == 1 else text))
+        rows.append(np.hstack(row))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
+
+
 def contact_sheet(
     folders: Sequence[Path],
     category: Category,
@@ -92,17 +130,8 @@ def contact_sheet(
             draw_labels(np.ascontiguousarray(both[1]), joints[t], vertices[t], category),
             cv2.resize(np.ascontiguousarray(both[0]), None, fx=2, fy=2),
         ]
-        row = []
-        for picture in both:
-            factor = min(tile[0] / picture.shape[1], tile[1] / picture.shape[0])
-            small = cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-            padded = np.zeros((tile[1], tile[0], 3), np.uint8)
-            padded[: small.shape[0], : small.shape[1]] = small
-            row.append(padded)
         text = f"{folder.name} {meta.get('rig', '')} {meta.get('source', '')} {meta.get('action', '')}"
-        cv2.putText(
-            row[0], text, (4, tile[1] - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA
-        )
+        row = [_tile(picture, tile, text if k == 0 else "") for k, picture in enumerate(both)]
         tiles.append(np.hstack(row))
     while len(tiles) % columns:
         tiles.append(np.zeros_like(tiles[0]))

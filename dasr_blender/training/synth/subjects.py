@@ -17,7 +17,11 @@ from ...core.skinning import linear_blend
 from .coat import Coat
 
 _LOCOMOTION = ("walk", "gallop", "run", "jump", "trot", "take")
-LOSABLE = ("front_toe.L", "front_toe.R", "hind_toe.L", "hind_toe.R", "ear.L", "ear.R", "tail_3", "tail_4")
+LOSABLE = (
+    *("front_toe.L", "front_toe.R", "hind_toe.L", "hind_toe.R", "ear.L", "ear.R", "tail_3", "tail_4"),
+    *("front_foot.L", "front_foot.R", "hind_foot.L", "hind_foot.R"),
+    *("front_lower.L", "front_lower.R", "hind_lower.L", "hind_lower.R"),
+)
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,17 @@ def losable_parts(
     placed = forward_kinematics(category.skeleton, joints, rotations)[..., :3, 3]
     index = [category.skeleton.names.index(n) for n in LOSABLE if n in category.skeleton.names]
     return np.einsum("tij,tpj->tpi", world[:, :3, :3], placed[:, index]) + world[:, None, :3, 3]
+
+
+def losable_limbs(category: Category) -> tuple[tuple[int, ...], ...]:
+    """Which of a subject's parts make a limb that a segmenter may lose as a whole, outermost first."""
+    index = [n for n in LOSABLE if n in category.skeleton.names]
+    limbs = []
+    for end in ("front_{}.L", "front_{}.R", "hind_{}.L", "hind_{}.R"):
+        names = [end.format(p) for p in ("toe", "foot", "lower")]
+        if all(n in index for n in names):
+            limbs.append(tuple(index.index(n) for n in names))
+    return tuple(limbs)
 
 
 def stride(rng: np.random.Generator, world: np.ndarray, seconds: np.ndarray) -> np.ndarray:
