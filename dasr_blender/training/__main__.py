@@ -16,6 +16,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("distill", "main", "the student, from packed clips"),
     "export": ("export", "main", "the student to the category's predictor.onnx"),
     "evaluate": ("evaluate", "main", "the scores we publish"),
+    "joint-map": ("evaluate.joint_map", "main", "guess which bones of a rig are the category's joints (needs bpy)"),
 }
 
 

@@ -24,7 +24,7 @@ from .keypoints import FILES, read_keypoints, transfer
 from .options import EvaluateConfig
 from .rows import SINGLE, Row
 from .scene import Scene, posed_in_camera
-from .scores import draw
+from .scores import draw, jitter
 
 Array = np.ndarray
 
@@ -66,7 +66,7 @@ def find_clips(paths: Sequence[Path], only: Sequence[str] = ()) -> list[RealClip
 
 
 def find_masks(real: RealClip, clip: Clip, cache: Path) -> tuple[Masks, str]:
-    """The clip's masks and what they are: 'true' (its folder's), 'alpha', 'chroma key' or 'automatic' (kept in cache)."""
+    """Masks and what they are: 'true' (its folder's), 'alpha', 'chroma key', 'automatic' (kept in cache)."""
     if real.folder is not None and (real.folder / "masks").is_dir():
         return masks_from_folder(real.folder / "masks", clip), "true"
     if clip.has_alpha:
@@ -124,9 +124,7 @@ def real_scores(
         "jitter_percent": 0.0,
     }
     if len(pixels) > 2:
-        flat = pixels[..., :2]
-        jolt = np.linalg.norm(flat[2:] - 2 * flat[1:-1] + flat[:-2], axis=-1).mean(1)
-        out["jitter_percent"] = float(100 * (jolt / np.sqrt(areas[1:-1])).mean())
+        out["jitter_percent"] = float(np.nanmean(jitter(pixels[..., :2], areas)))
     if keypoints:
         carried, still, pairs = transfer(pixels, keypoints, areas)
         if pairs:

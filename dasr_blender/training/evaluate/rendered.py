@@ -12,7 +12,16 @@ import numpy as np
 from .reliability import joint_pairs, reliability
 from .rows import SINGLE, Answer, Row
 from .scene import Scene
-from .scores import compare, compare_places, hypothesis_errors, overlap, surface_errors, surface_map_errors
+from .scores import (
+    clip_scale,
+    compare,
+    compare_places,
+    hypothesis_errors,
+    overlap,
+    picture_jitter,
+    surface_errors,
+    surface_map_errors,
+)
 from .torso import named_places, torso_angle
 
 Array = np.ndarray
@@ -35,6 +44,8 @@ SUMMARY: dict[str, tuple[str, str]] = {
     "pa_mpjpe_cm": ("pa_mpjpe_cm", "mean"),
     "accel_cm": ("accel_cm", "mean"),
     "accel_true_cm": ("accel_true_cm", "mean"),
+    "jitter_percent": ("jitter_percent", "mean"),
+    "jitter_true_percent": ("jitter_true_percent", "mean"),
     "morphology": ("morphology", "mean"),
     "iou": ("iou", "mean"),
     "iou_truth": ("iou_truth", "mean"),
@@ -78,12 +89,14 @@ def scene_errors(row: Row, scene: Scene, answer: Answer) -> dict[str, Array]:
             lambda: overlap(category, scene.true, scene.masks),  # type: ignore[arg-type]
         )
     elif scene.joints:
+        scale = 1.0 if scene.sized else clip_scale(category, found, scene)
         ours, theirs = named_places(category, found, scene.joints)
-        errors |= compare_places(ours, theirs)
-        errors |= torso_angle(category, found, scene.joints)
+        errors |= compare_places(scale * ours, theirs)
+        errors |= torso_angle(category, found, scene.joints, scale)
     errors["iou"] = overlap(category, found, scene.masks)
     if scene.surface is not None:
-        errors |= surface_errors(category, found, scene, one_scale=scene.true is None and not scene.joints)
+        errors |= surface_errors(category, found, scene)
+    errors |= picture_jitter(category, found, scene)
     return errors
 
 
@@ -109,9 +122,11 @@ def score(
 
 
 def joined(rows: Sequence[dict[str, Array]]) -> dict[str, Array]:
-    """The errors of several clips as those of one; what one of them lacks is left out."""
-    names = [name for name in rows[0] if all(name in row for row in rows)] if rows else []
-    return {name: np.concatenate([row[name] for row in rows]) for name in names}
+    """The errors of several clips as those of one, NaN in the frames of a clip that lacks one."""
+    return {
+        name: np.concatenate([row.get(name, np.full(len(row["iou"]), np.nan)) for row in rows])
+        for name in dict.fromkeys(name for row in rows for name in row)
+    }
 
 
 def line(errors: dict[str, Array]) -> dict[str, float]:

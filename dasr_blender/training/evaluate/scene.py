@@ -47,7 +47,8 @@ class Scene:
     frames (H, W, 3) uint8 RGB; masks (H, W) uint8 0…255, what the network is given; boxes (T, 4); focal (T,) and
     principal_point (2,), pixels; true: the labels; surface: the true surface; length: metres from end to end of
     the subject at rest, by which distances become shares; joints: named true joint places (T, 3), camera space,
-    of a subject without labels; meta: what the clip's maker wrote beside it.
+    of a subject without labels; sized: whether the category can know how large the subject is, or distances are to be
+    scored after one scale a clip; meta: what the clip's maker wrote beside it.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Scene:
     surface: TrueSurface | None = None
     length: float = 1.0
     joints: dict[str, Array] = field(default_factory=dict)
+    sized: bool = True
     meta: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -84,26 +84,29 @@ def _acceleration(places: Array) -> Array:
     return out
 
 
-def surface_errors(
-    category: Category, found: Motion, scene: Scene, one_scale: bool = False
-) -> dict[str, Array]:
+def clip_scale(category: Category, found: Motion, scene: Scene) -> float:
+    """The scale about the camera that brings the found surface's median depth to the true one, one for the clip."""
+    if scene.surface is None:
+        return 1.0
+    true_depth = np.array([np.median(v[:, 2]) for v in scene.surface.vertices])
+    return float(np.median(true_depth / np.median(posed_in_camera(category, found)[..., 2], axis=1)))
+
+
+def surface_errors(category: Category, found: Motion, scene: Scene) -> dict[str, Array]:
     """Errors ``(T,)`` of the surface; both protocols of `protocol`, and ours as a share of the subject's length.
 
-    cd_scaled_share: ours after one scale about the camera for the whole clip, that which brings the found median
-    depth to the true one. one_scale: do so for all of ours, for subjects whose size the category cannot know.
+    cd_scaled_share: ours after `clip_scale`; so are all of ours for subjects whose size the category cannot know.
     Ours looks at every EVERY-th frame and is NaN in the others.
     """
     if scene.surface is None:
         raise ValueError(f"{scene.name}: has no true surface")
     vertices = posed_in_camera(category, found)
     ama = ama_protocol(vertices, scene.surface.vertices, found.focal_px, scene.focal)
-    true_depth = np.array([np.median(v[:, 2]) for v in scene.surface.vertices])
-    scale = float(np.median(true_depth / np.median(vertices[..., 2], axis=1)))
     looked = np.arange(0, len(vertices), EVERY)
     ours = [Surface(vertices[i], category.body.faces, seed=int(i)) for i in looked]
     theirs = [scene.surface.surface(int(i)) for i in looked]
-    scaled = surface_scores(ours, theirs, scale)
-    plain = scaled if one_scale else surface_scores(ours, theirs)
+    scaled = surface_scores(ours, theirs, clip_scale(category, found, scene))
+    plain = surface_scores(ours, theirs) if scene.sized else scaled
 
     def spread(values: Array) -> Array:
         out = np.full(len(vertices), np.nan)
@@ -167,6 +170,32 @@ def surface_map_errors(category: Category, prediction: Prediction, scene: Scene)
         "surface_map_share": mean / (100 * body_length(category)),
         "surface_map_seen": cells / np.maximum(shown.sum((1, 2)), 1),
     }
+
+
+def jitter(pixels: Array, areas: Array) -> Array:
+    """Mean acceleration ``(T,)`` of projected vertices (T, V, 2) in % of √(mask area) a frame², NaN at the ends.
+
+    areas ``(T,)``: of the masks, pixels².
+    """
+    out = np.full(len(pixels), np.nan)
+    if len(pixels) > 2:
+        jolt = np.linalg.norm(pixels[2:] - 2 * pixels[1:-1] + pixels[:-2], axis=-1).mean(1)
+        out[1:-1] = 100 * jolt / np.sqrt(np.maximum(areas[1:-1], 1))
+    return out
+
+
+def picture_jitter(category: Category, found: Motion, scene: Scene) -> dict[str, Array]:
+    """jitter_percent of the found surface in the picture, and jitter_true_percent of the true one where it is known."""
+    areas = np.array([(m > 127).sum() for m in scene.masks], np.float64)
+
+    def of(vertices: Array) -> Array:
+        return jitter(project(vertices, scene.focal, scene.principal_point), areas)
+
+    out = {"jitter_percent": of(posed_in_camera(category, found))}
+    if scene.surface is not None and len({len(v) for v in scene.surface.vertices}) == 1:
+        true = np.stack(scene.surface.vertices)
+        out["jitter_true_percent"] = scene.once("jitter", lambda: of(true))
+    return out
 
 
 def draw(category: Category, motion: Motion, size: tuple[int, int]) -> Array:

@@ -34,6 +34,13 @@ COLUMNS: dict[str, tuple[str, float, int, str]] = {
         "jitter: mean difference of the joints' accelerations from the true ones",
     ),
     "accel_of_single": ("of single", 1, 2, "the same over that of the network on single frames"),
+    "jitter_percent": (
+        "jitter %",
+        1,
+        2,
+        "mean acceleration of the projected vertices, % of √(mask area) a frame²",
+    ),
+    "jitter_true_percent": ("of truth", 1, 2, "the same of the true surface"),
     "iou": ("IoU", 1, 3, "silhouette against the mask that the network was given, mean"),
     "iou_truth": (
         "IoU of truth",
@@ -165,6 +172,11 @@ def table(result: dict[str, Any], with_legend: bool = False) -> str:
             f"(category {result['category']} {result['version']}; true surface: {surfaces})"
         )
         parts.append(_grid(lines, COLUMNS, "predictor"))
+        if key == "rigged":
+            known = ", ".join(part["with_joint_map"]) or "none"
+            parts.append(f"Distances after one scale a clip about the camera. With a joint map: {known}")
+        for name, why in part.get("left_out", {}).items():
+            parts.append(f"Left out: {name}: {why}")
         calibration = [
             f"{label} {scores['ece_deg']:.1f}°"
             for label, scores in part["reliability"].items()

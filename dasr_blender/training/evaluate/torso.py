@@ -51,15 +51,17 @@ def named_places(category: Category, found: Motion, joints: dict[str, Array]) ->
     return places, np.stack([joints[n] for n in names], 1)
 
 
-def torso_angle(category: Category, found: Motion, joints: dict[str, Array]) -> dict[str, Array]:
+def torso_angle(
+    category: Category, found: Motion, joints: dict[str, Array], scale: float = 1.0
+) -> dict[str, Array]:
     """root_deg (T,): angle between the torsos; translation (T,): between their middles, share of the depth.
 
-    Empty when the torso's joints are not all known.
+    scale: of what was found, about the camera. Empty when the torso's joints are not all known.
     """
     ends = torso_joints(category.skeleton.names)
     if not set(ends) <= set(joints):
         return {}
-    places = joint_places(category, found)
+    places = scale * joint_places(category, found)
     ours = [places[:, category.skeleton.index(n)] for n in ends]
     theirs = [joints[n] for n in ends]
     middle, goal = sum(ours) / 4, sum(theirs) / 4

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Articulated Mesh Animation sequences (Vlasic et al., SIGGRAPH 2008): a person, several cameras, a mesh a frame.
+
+    meshes/mesh_0000.obj …            world space, one a frame
+    calibration/Camera1.Pmat.cal …    3×4 matrices that project world points to pixels
+    images/Image1_0000.png …          the same numbers
+    silhouettes/Silhouette1_0000.png  masks, where they came with it
+
+The data is not ours to give; this reads it for those who have it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...clip import Clip, Masks, load_clip, masks_from_folder
+from ...core.category import Category
+from .options import EvaluateConfig
+from .real import RealClip, find_masks, real_scene
+from .rendered import score, sum_up
+from .rows import Row
+from .scene import Scene, TrueSurface
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """intrinsics (3, 3) with 1 in the corner; camera_from_world (4, 4), OpenCV's axes, in the units of the file."""
+
+    intrinsics: Array
+    camera_from_world: Array
+
+
+def decompose(projection: Array) -> Calibration:
+    """A 3×4 projection matrix, of any sign and scale, as K [R t] (Hartley & Zisserman, 2nd ed., section 6.2.4).
+
+    Raises ValueError for a matrix that is no camera.
+    """
+    matrix = np.asarray(projection, np.float64)
+    if matrix.shape != (3, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:, :3])) < 1e-15:
+        raise ValueError("not a 3×4 projection matrix of a camera")
+    turned = matrix[::-1, :3].T  # RQ by way of QR
+    q, r = np.linalg.qr(turned)
+    upper, rotation = r.T[::-1, ::-1], q.T[::-1]
+    sign = np.diag(np.sign(np.diag(upper)))
+    upper, rotation = upper @ sign, sign @ rotation
+    shift = np.linalg.solve(upper, matrix[:, 3])
+    if np.linalg.det(rotation) < 0:
+        rotation, shift = -rotation, -shift
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation, shift
+    return Calibration(upper / upper[2, 2], pose)
+
+
+def read_calibration(path: Path) -> Calibration:
+    """A `CameraN.Pmat.cal` file; ValueError names the file."""
+    try:
+        return decompose(np.loadtxt(path))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: {error}; get the calibration again") from error
+
+
+def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
+    """Files of a folder whose names match, by the last number in them."""
+    found = {}
+    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
+        match = re.fullmatch(pattern, path.name)
+        if match:
+            found[int(match.group(1))] = path
+    return found
+
+
+def cameras(sequence: Path) -> dict[int, Path]:
+    """Number → calibration file of a sequence; ValueError when there is none."""
+    found = _numbered(sequence / "calibration", r"Camera(\d+)\.Pmat\.cal")
+    if not found:
+        raise ValueError(f"{sequence}: holds no calibration/CameraN.Pmat.cal; is it an AMA sequence?")
+    return found
+
+
+def unit(vertices: Array) -> float:
+    """Metres in a unit of the file, told by the size of what must be a person or an animal."""
+    size = float(np.ptp(vertices, axis=0).max())
+    return next(factor for limit, factor in ((10.0, 1.0), (1000.0, 0.01), (np.inf, 0.001)) if size < limit)
+
+
+def read_sequence(sequence: Path, camera: int, cache: Path, frames: int = 0) -> Scene:
+    """One camera's view of a sequence with its true surface; the first `frames` of it, or all (0).
+
+    Pictures larger than the pipeline's working size are shrunk, and the camera with them. A single focal length
+    stands for both axes, as everywhere here. Raises ValueError naming what is missing.
+    """
+    import trimesh
+
+    calibration = read_calibration(cameras(sequence)[camera])
+    meshes = _numbered(sequence / "meshes", r"mesh_(\d+)\.obj")
+    images = _numbered(sequence / "images", rf"Image{camera}_(\d+)\.(?:png|jpg)")
+    both = sorted(meshes.keys() & images.keys())[: frames or None]
+    if not both:
+        raise ValueError(f"{sequence}: no frame has both meshes/mesh_N.obj and images/Image{camera}_N.png")
+    suffix = images[both[0]].suffix
+    order = sorted(images)
+    first, last = order.index(both[0]), order.index(both[-1])
+    clip = load_clip(sequence / "images" / f"Image{camera}_%04d{suffix}", start=first, end=last + 1)
+    name = f"{sequence.name}-{camera}"
+    masks, source = _masks(sequence, camera, name, clip, cache)
+    scene = real_scene(RealClip(name, sequence), clip, masks)
+    surfaces, faces = [], None
+    for number in both:
+        mesh = trimesh.load(meshes[number], process=False, force="mesh")
+        surfaces.append(np.asarray(mesh.vertices, np.float64))
+        faces = np.asarray(mesh.faces) if faces is None else faces
+    factor = unit(surfaces[0])
+    pose, intrinsics = calibration.camera_from_world, calibration.intrinsics
+    placed = [factor * (points @ pose[:3, :3].T + pose[:3, 3]) for points in surfaces]
+    scene.focal = np.full(len(scene), clip.scale * (intrinsics[0, 0] + intrinsics[1, 1]) / 2)
+    scene.principal_point = clip.scale * intrinsics[:2, 2]
+    scene.surface = TrueSurface(placed, np.asarray(faces), "scan")
+    scene.length = factor * float(np.ptp(surfaces[0], axis=0).max())
+    scene.meta = {"split": sequence.name, "masks": source}
+    if len(placed) != len(scene):
+        raise ValueError(
+            f"{sequence}: {len(scene)} pictures of camera {camera} but {len(placed)} meshes between them"
+        )
+    return scene
+
+
+def _masks(sequence: Path, camera: int, name: str, clip: Clip, cache: Path) -> tuple[Masks, str]:
+    """Its own silhouettes, else what can be made from the pictures."""
+    own = _numbered(sequence / "silhouettes", rf"Silhouette{camera}_(\d+)\.(?:png|jpg)")
+    if len(own) >= clip.source_count:
+        folder = cache / f"{name}-silhouettes"
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, path in own.items():  # one camera's files in a folder of their own
+            link = folder / f"{number:06d}{path.suffix}"
+            if not link.exists():
+                link.write_bytes(path.read_bytes())
+        return masks_from_folder(folder, clip), "true"
+    return find_masks(RealClip(name, sequence), clip, cache)
+
+
+def evaluate_ama(
+    config: EvaluateConfig,
+    category: Category,
+    rows: Sequence[Row],
+    report: Callable[[str, int, int], None],
+) -> dict[str, Any]:
+    """Scores of every camera of every sequence, or of those in `config.cameras`."""
+    views = [
+        (Path(sequence), camera)
+        for sequence in config.ama
+        for camera in sorted(cameras(Path(sequence)))
+        if not config.cameras or camera in config.cameras
+    ]
+    if not views:
+        raise ValueError(f"None of the sequences has a camera {', '.join(map(str, config.cameras))}")
+    done = iter(range(1, len(views) + 1))
+
+    def scenes() -> Iterator[Scene]:
+        for sequence, camera in views:
+            yield read_sequence(sequence, camera, config.out / "masks", config.frames)
+
+    results = score(scenes(), rows, lambda: report("AMA sequences", next(done), len(views)))
+    names = ", ".join(dict.fromkeys(sequence.name for sequence, _ in views))
+    return {"dataset": names, **sum_up(results, rows)}
