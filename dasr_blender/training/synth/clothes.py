@@ -14,9 +14,8 @@ import numpy as np
 
 from ...core.category import Category
 from ...core.mesh import vertex_normals
+from .cloth import Brim, Skirt
 from .coat import Coat, pattern_waves, unit_rest
-
-_RINGS, _SPOKES = 8, 24
 
 
 @dataclass(frozen=True)
@@ -68,23 +67,13 @@ def figure_of(category: Category) -> Figure:
 
 @dataclass(frozen=True)
 class Outfit:
-    """One draw: vertex colours light, dark (V, 3) RGB 0…1, offset (V,) along the normals in metres, and a skirt."""
+    """One draw: vertex colours light, dark (V, 3) RGB 0…1, offset (V,) along the normals in metres, extra cloth."""
 
     light: np.ndarray
     dark: np.ndarray
     offset: np.ndarray
-    skirt: Skirt | None
-
-
-@dataclass(frozen=True)
-class Skirt:
-    """A cloth tube from the waist: length as leg parameter at the hem, flare in metres, colours (3,)."""
-
-    top: float
-    length: float
-    flare: float
-    light: np.ndarray
-    dark: np.ndarray
+    skirt: Skirt | None = None
+    brim: Brim | None = None
 
 
 _SKINS = np.array(
@@ -192,13 +181,13 @@ def random_outfit(rng: np.random.Generator, figure: Figure, points: np.ndarray) 
         wear(figure.leg >= ankle, cloth_colour(rng), 0.8, rng.uniform(0.004, 0.02))
     if rng.random() < 0.05:
         wear(figure.hand, cloth_colour(rng), 0.9, rng.uniform(0.002, 0.01))
-    _dress_head(rng, figure, light, dark, offset)
-    return Outfit(np.clip(light, 0, 1), np.clip(dark, 0, 1), offset, skirt)
+    brim = _dress_head(rng, figure, light, dark, offset)
+    return Outfit(np.clip(light, 0, 1), np.clip(dark, 0, 1), offset, skirt, brim)
 
 
 def _dress_head(
     rng: np.random.Generator, figure: Figure, light: np.ndarray, dark: np.ndarray, offset: np.ndarray
-) -> None:
+) -> Brim | None:
     """Hair or a hat on top and behind; eyes, brows, mouth or a beard as dark marks, so that a face looks out."""
     at = figure.head
     is_head = np.abs(at).sum(1) > 0
@@ -206,7 +195,12 @@ def _dress_head(
     line = rng.uniform(0.05, 0.5)
     amount = np.clip((crown - line) / 0.25 + 0.5, 0, 1) * is_head
     draw = rng.random()
-    colour = _hair(rng) if draw < 0.85 else cloth_colour(rng)
+    hat = draw > 0.78
+    colour = cloth_colour(rng) if hat else _hair(rng)
+    brim = None
+    if hat and rng.random() < 0.7:  # a cap, or a hat all round
+        tint = colour if rng.random() < 0.8 else cloth_colour(rng)
+        brim = Brim(rng.uniform(0.15, 0.5), rng.uniform(0.05, 0.11), bool(rng.random() < 0.25), tint)
     if draw > 0.08:  # else bald
         volume = min(rng.gamma(1.5, 0.012), 0.09)
         light[:] = light + amount[:, None] * (colour - light)
@@ -230,6 +224,7 @@ def _dress_head(
     if rng.random() < 0.2:  # beard
         beard = face & (at[:, 2] < -0.3)
         light[beard], dark[beard] = colour * 0.9, colour * 0.8
+    return brim
 
 
 def _field(rng: np.random.Generator, points: np.ndarray) -> np.ndarray:
@@ -259,81 +254,6 @@ def coat_of(
         amplitude,
         (rng.uniform(-0.6, 0.8), rng.uniform(0.03, 0.4)),
         (rng.uniform(0, 0.35), rng.uniform(60, 300)),
-    )
-
-
-# -- cloth that hangs ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Cloth:
-    """An extra surface skinned to the skeleton: vertices (C, 3) at rest, faces, skin_index, skin_weight (C, 4)."""
-
-    vertices: np.ndarray
-    faces: np.ndarray
-    skin_index: np.ndarray
-    skin_weight: np.ndarray
-
-
-def skirt_cloth(
-    skirt: Skirt, category: Category, figure: Figure, rest: np.ndarray, joints: np.ndarray
-) -> Cloth:
-    """The tube of a skirt for a body's rest vertices (V, 3) and joints (J, 3)."""
-    index = category.skeleton.index
-    hips, knees, feet = (
-        np.array([joints[index(f"{n}.{s}")] for s in "LR"]) for n in ("thigh", "shin", "foot")
-    )
-    neck = joints[index("neck")][2]
-    top = hips[:, 2].mean() + skirt.top * (neck - hips[:, 2].mean())
-    if skirt.length < 1:
-        bottom = hips[:, 2].mean() + skirt.length * (knees[:, 2].mean() - hips[:, 2].mean())
-    else:
-        bottom = knees[:, 2].mean() + (skirt.length - 1) * (feet[:, 2].mean() - knees[:, 2].mean())
-    trunk = rest[figure.trunk > -1]
-    turn = np.linspace(0, 2 * np.pi, _SPOKES, endpoint=False)
-    out, weights = [], np.zeros((_RINGS * _SPOKES, len(joints)))
-    below = hips[:, 2].mean()
-    share = np.linspace(0, 1, _RINGS)
-    spread = np.abs(rest[(figure.leg >= 0) & (figure.leg < 1)][:, 0]).max()
-    for r, part in enumerate(share):
-        height = top + part * (bottom - top)
-        level = max(height, below)
-        band = trunk[np.abs(trunk[:, 2] - level) < 0.06]
-        band = band if len(band) > 8 else trunk
-        low, high = band.min(0), band.max(0)
-        middle = (low + high) / 2
-        half = (high - low) / 2 + 0.012 + skirt.flare * part * 0.6
-        fall = np.clip((below - height) / max(below - bottom, 1e-3), 0, 1)
-        half[0] = max(half[0], (spread + 0.02) * fall)
-        ring = np.stack(
-            [
-                middle[0] + half[0] * np.cos(turn),
-                middle[1] + half[1] * np.sin(turn),
-                np.full(_SPOKES, height),
-            ],
-            1,
-        )
-        out.append(ring)
-        side = 1 / (1 + np.exp(-ring[:, 0] / 0.035))
-        leg = np.clip((below + 0.03 - height) / 0.3, 0, 0.92)
-        shin = np.clip((knees[:, 2].mean() - height) / 0.4, 0, 0.6)
-        rows = slice(r * _SPOKES, (r + 1) * _SPOKES)
-        weights[rows, 0] = 1 - leg
-        for tag, mine in (("L", side), ("R", 1 - side)):
-            weights[rows, index(f"thigh.{tag}")] = leg * (1 - shin) * mine
-            weights[rows, index(f"shin.{tag}")] = leg * shin * mine
-    order = np.argsort(-weights, axis=1)[:, :4]
-    four = np.take_along_axis(weights, order, 1)
-    quads = []
-    for r in range(_RINGS - 1):
-        for s in range(_SPOKES):
-            a, b = r * _SPOKES + s, r * _SPOKES + (s + 1) % _SPOKES
-            quads += [(a, b, b + _SPOKES), (a, b + _SPOKES, a + _SPOKES)]
-    return Cloth(
-        np.concatenate(out),
-        np.array(quads, np.int32),
-        order.astype(np.int32),
-        (four / four.sum(1, keepdims=True)).astype(np.float32),
     )
 
 

@@ -23,6 +23,7 @@ from ...core.rotation import (
 )
 from ...core.skeleton import clamp_rotations, forward_kinematics, skin_transforms
 from ...core.skinning import linear_blend
+from .cloth import Cloth, brim_cloth, skirt_cloth
 from .clothes import (
     Figure,
     cloth_colour,
@@ -32,7 +33,6 @@ from .clothes import (
     pattern_colour,
     random_outfit,
     skin_colour,
-    skirt_cloth,
 )
 from .coat import Coat, random_coat
 from .human_rigs import HumanRig, anchor_offset, load_human_rig
@@ -190,7 +190,8 @@ def human_subject(
 ) -> Subject:
     """One person of the split in one stretch of movement."""
     cast = casts[0]
-    motion = draw_motion(rng, cast.motions, cast.weights, config.frames, config.fps)
+    rate = float(np.exp(rng.uniform(np.log(8), np.log(36))))  # clips are filmed, or looked at, at any rate
+    motion = draw_motion(rng, cast.motions, cast.weights, config.frames, rate)
     share = 1.0 if config.split == "held-out" else config.rig_share * 0.6
     if cast.rigs and rng.random() < share:
         return _rigged(rng, category, cast.rigs[int(rng.integers(len(cast.rigs)))], motion)
@@ -226,14 +227,22 @@ def _dressed(rng: np.random.Generator, category: Category, figure: Figure, motio
     shown = inflated(rest, body.faces, outfit.offset)
     faces, index, weight = body.faces, body.skin_index, body.skin_weight
     light, dark, source = outfit.light, outfit.dark, "body"
+    extra: list[tuple[str, Cloth, np.ndarray, np.ndarray]] = []
     if outfit.skirt is not None:
-        cloth = skirt_cloth(outfit.skirt, category, figure, shown, joints)
+        made = skirt_cloth(outfit.skirt, category, figure, shown, joints)
+        extra.append(("skirt", made, outfit.skirt.light, outfit.skirt.dark))
+    if outfit.brim is not None:
+        made = brim_cloth(outfit.brim, category, figure, shown)
+        extra.append(
+            ("round brim" if outfit.brim.round else "brim", made, outfit.brim.colour, outfit.brim.colour)
+        )
+    for name, cloth, bright, dim in extra:
         faces = np.concatenate([faces, cloth.faces + len(shown)])
         index = np.concatenate([index, cloth.skin_index])
         weight = np.concatenate([weight, cloth.skin_weight])
-        light = np.concatenate([light, np.tile(outfit.skirt.light, (len(cloth.vertices), 1))])
-        dark = np.concatenate([dark, np.tile(outfit.skirt.dark, (len(cloth.vertices), 1))])
-        shown, source = np.concatenate([shown, cloth.vertices]), "skirted body"
+        light = np.concatenate([light, np.tile(bright, (len(cloth.vertices), 1))])
+        dark = np.concatenate([dark, np.tile(dim, (len(cloth.vertices), 1))])
+        shown, source = np.concatenate([shown, cloth.vertices]), f"{source}+{name}"
     posed = linear_blend(
         shown.astype(np.float32), index, weight, skin_transforms(category.skeleton, joints, rotations)
     )

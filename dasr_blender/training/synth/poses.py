@@ -138,7 +138,7 @@ class _Pose:
     def arms(self) -> None:
         """Any of what people do with their arms, both alike or each on its own."""
         rng = self.rng
-        alike = rng.random() < 0.45
+        alike = rng.random() < 0.55
         first = str(rng.choice(list(_ARMS), p=_ARM_SHARES))
         for side in "LR":
             kind = first if alike or side == "L" else str(rng.choice(list(_ARMS), p=_ARM_SHARES))
@@ -159,9 +159,11 @@ _ARMS: dict[str, tuple[tuple[float, float, float], float, tuple[float, float]]] 
     "up": ((0.25, -0.15, 1.0), 0.3, (0.6, 0.995)),
     "face": ((-0.2, -0.6, 0.45), 0.2, (0.3, 0.5)),
     "back": ((0.2, 0.7, -0.9), 0.2, (0.7, 0.98)),
+    "level": ((1.0, -0.05, 0.0), 0.12, (0.93, 0.995)),
+    "high": ((0.45, -0.1, 1.0), 0.2, (0.9, 0.995)),
     "any": ((0.1, -0.35, -0.1), 0.9, (0.35, 0.99)),
 }
-_ARM_SHARES = np.array([0.17, 0.15, 0.07, 0.07, 0.13, 0.1, 0.1, 0.05, 0.04, 0.12])
+_ARM_SHARES = np.array([0.15, 0.14, 0.06, 0.06, 0.11, 0.08, 0.07, 0.06, 0.04, 0.07, 0.06, 0.1])
 _DOWN = np.array([0.0, 0.0, -1.0])
 
 
@@ -317,6 +319,8 @@ def pose_motion(
     keys, names = [draw_pose(rng, kind)], [kind]
     seconds = frames / fps
     marks = [0.0]
+    raw = keys[0][1]
+    heading, restless = 0.0, rng.random() < 0.4  # turning round between the poses
     while marks[-1] < seconds:
         following = [k for k in _RELATED.get(kind, (kind,)) if k in kinds] or [kind]
         if rng.random() < 0.3:
@@ -326,9 +330,13 @@ def pose_motion(
         if kind == names[-1]:  # a variation rather than a wholly new pose
             part = rng.uniform(0.15, 0.9)
             rotation = slerp(before[0], rotation, np.full(len(NAMES), part))
-            root = _slerp_matrix(before[1], root, part)
-        keys.append((rotation, root))
+            root = _slerp_matrix(raw, root, part)
+        raw = root
         names.append(kind)
+        if restless:
+            heading += rng.normal(0, 0.9)
+        root = rotvec_to_matrix(np.array([0, 0, heading])) @ root
+        keys.append((rotation, root))
         moved = np.abs(joint_places(before[0][None]) - joint_places(rotation[None])).max()
         marks.append(marks[-1] + max(float(rng.uniform(0.25, 1.3)), moved / rng.uniform(1.5, 5.0)))
     start = rng.uniform(0, marks[-1] - seconds)
