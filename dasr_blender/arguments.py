@@ -10,6 +10,11 @@ from . import __version__
 
 FORMATS = ("blend", "glb", "fbx", "usd", "bvh")
 DEFAULT_FORMATS = "blend,glb,fbx"
+# Commands of the training part, which is asked with everything that follows their names.
+TRAINING = {
+    "evaluate": "score a category's predictor on rendered clips, real clips and rigged models",
+    "joint-map": "guess which bones of a rigged model are the category's joints",
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +37,8 @@ def parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--count", type=_positive_int, default=48, metavar="N", help="number of frames (default: 48)"
     )
+    for name, what in TRAINING.items():  # listed here, read there
+        commands.add_parser(name, help=what, add_help=False)
     for command in (listing, doctor, demo):
         command.add_argument("--json", action="store_true", help="print messages as JSON, one object a line")
     return root

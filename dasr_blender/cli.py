@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .arguments import parser
+from .arguments import TRAINING, parser
 from .core import Cancelled, DasrError
 from .protocol import CANCELLED, Canceller, Channel, leave, quiet_full_disk
 
@@ -37,6 +37,9 @@ def console() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status. Blender's `-c dasr` calls it with what follows the name."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and argv[0] in TRAINING:
+        return _training(argv)
     try:
         arguments = parser().parse_args(argv)
     except SystemExit as stop:  # argparse has said why
@@ -232,6 +235,23 @@ def demo_clip(arguments: argparse.Namespace, channel: Channel) -> int:
             raise DasrError(f"Cannot write into {folder}: {error.strerror or error}") from error
     channel.result({"clip": str(path), "masks": str(folder / "masks")}, [f"clip     {path}"])
     return 0
+
+
+def _training(argv: list[str]) -> int:
+    """A command of the training part, which reads its own options and says itself which package it misses."""
+    try:
+        from .training.__main__ import main as run
+    except ModuleNotFoundError:
+        print(
+            f"dasr {argv[0]} belongs to the training part, which is not in this copy: install the project with "
+            "pip install 'dasr-blender[train]'",
+            file=sys.stderr,
+        )
+        return 1
+    try:
+        return run(argv)
+    except SystemExit as stop:  # --help, or a wrong option, of which its parser has told
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
 
 
 def _to_subject(given: tuple[tuple[float, ...], int] | None) -> Subject | None:

@@ -84,7 +84,34 @@ def test_arrows(path: Path) -> None:
         assert not theirs & BLENDER, "only scene/, ui/ and the asset baker import bpy"
     if part != "training":
         assert "torch" not in theirs, "only training/ imports torch"
-        assert "training" not in ours or part in ("cli", "__main__"), "the add-on runs without it"
+        assert "training" not in ours or part == "cli", "the add-on runs without it"
+
+
+def test_the_command_line_asks_for_training_only_when_it_is_wanted() -> None:
+    """At the top of cli, such an import would make every command need the training packages."""
+    for node in ast.parse((PACKAGE / "cli.py").read_text(encoding="utf-8")).body:
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not any(name.split(".")[0] == "training" for name in names)
+
+
+def test_evaluation_needs_no_torch() -> None:
+    """What is scored is the exported network; the modules that it loads stay clear of torch, however far one goes."""
+    training = PACKAGE / "training"
+    waiting = sorted((training / "evaluate").glob("*.py"))
+    reached: set[Path] = set()
+    while waiting:
+        path = waiting.pop()
+        reached.add(path)
+        assert "torch" not in imports(path)[1], f"{identify(path)} imports torch"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.ImportFrom) or not node.level:
+                continue
+            base = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            for target in (base, *(base / alias.name for alias in node.names)):
+                file = target.with_suffix(".py")
+                if file.is_file() and training in file.parents and file not in reached:
+                    waiting.append(file)
+    assert len(reached) > 10
 
 
 @pytest.mark.parametrize("start", ["job", "overlay"])

@@ -39,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     module, function, _ = COMMANDS[name]
     try:
         loaded = importlib.import_module(f".{module}", package=__package__)
+        return int(getattr(loaded, function)(rest) or 0)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] == "dasr_blender":
             raise
@@ -46,7 +47,6 @@ def main(argv: list[str] | None = None) -> int:
             f"'{name}' needs the package '{error.name}': pip install 'dasr-blender[train]'.", file=sys.stderr
         )
         return 1
-    return int(getattr(loaded, function)(rest) or 0)
 
 
 if __name__ == "__main__":
