@@ -143,11 +143,11 @@ def random_outfit(rng: np.random.Generator, figure: Figure, points: np.ndarray) 
     limbs_free = (figure.arm < 0) & (figure.leg < 0)
     # legs
     style = str(
-        rng.choice(["trousers", "shorts", "skirt", "tight", "briefs"], p=[0.52, 0.17, 0.13, 0.14, 0.04])
+        rng.choice(["trousers", "shorts", "skirt", "tight", "briefs"], p=[0.56, 0.18, 0.08, 0.14, 0.04])
     )
     end = {"trousers": rng.uniform(1.85, 2.06), "shorts": rng.uniform(0.3, 1.2), "skirt": 0.25,
            "tight": rng.uniform(0.8, 2.06), "briefs": 0.08}[style]  # fmt: skip
-    loose = {"trousers": rng.gamma(2.0, 0.008), "shorts": rng.gamma(2.0, 0.01)}.get(style, 0.003)
+    loose = {"trousers": rng.gamma(2.0, 0.006), "shorts": rng.gamma(2.0, 0.008)}.get(style, 0.003)
     waist = rng.uniform(0.12, 0.3)
     on_legs = (figure.leg >= 0) & (figure.leg < end) | limbs_free & (figure.trunk > -1) & (
         figure.trunk < waist
@@ -156,9 +156,8 @@ def random_outfit(rng: np.random.Generator, figure: Figure, points: np.ndarray) 
     wear(on_legs, bottom, 0.75, min(loose, 0.05), flare)
     skirt = None
     if style == "skirt":
-        skirt = Skirt(
-            waist, rng.uniform(0.35, 1.8), rng.uniform(0.02, 0.25), bottom, pattern_colour(rng, bottom, 0.6)
-        )
+        length = rng.uniform(0.35, 1.0) if rng.random() < 0.7 else rng.uniform(1.0, 1.7)
+        skirt = Skirt(waist, length, rng.uniform(0.0, 0.1), bottom, pattern_colour(rng, bottom, 0.6))
     # trunk and arms
     sleeve = float(
         rng.choice([0.0, rng.uniform(0.3, 0.7), rng.uniform(0.8, 1.6), 2.0], p=[0.12, 0.4, 0.08, 0.4])
@@ -167,14 +166,14 @@ def random_outfit(rng: np.random.Generator, figure: Figure, points: np.ndarray) 
         sleeve = -1.0  # bare
     hem = rng.uniform(-0.25, 0.3)
     if sleeve >= 0:
-        slack = min(rng.gamma(2.0, 0.009), 0.06)
+        slack = min(rng.gamma(2.0, 0.0065), 0.05)
         on_trunk = (figure.trunk > hem) & (figure.trunk < rng.uniform(0.9, 1.2))
         on_arms = (figure.arm >= 0) & (figure.arm < sleeve)
         on_hips = (figure.leg >= 0) & (figure.leg < -hem * 1.2)
         collar = figure.neck & (rng.random() < 0.2)
         wear(on_trunk | on_arms | on_hips | collar, top, 0.55, slack)
-        if rng.random() < 0.15 and skirt is None:  # the tails of a long coat
-            skirt = Skirt(rng.uniform(0.3, 0.5), rng.uniform(0.2, 1.2), rng.uniform(0.01, 0.15), top, top)
+        if rng.random() < 0.1 and skirt is None:  # the tails of a long coat
+            skirt = Skirt(rng.uniform(0.3, 0.5), rng.uniform(0.15, 0.9), rng.uniform(0.0, 0.08), top, top)
     # feet, hands, head
     if rng.random() < 0.85:
         ankle = rng.uniform(1.9, 2.04) if rng.random() < 0.85 else rng.uniform(1.2, 1.8)
