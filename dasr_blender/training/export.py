@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..core.category import PREDICTOR, Category, load_category, save_category
@@ -20,7 +21,8 @@ from ..core.files import written_atomically
 from ..core.schema import NetworkSpec
 from .distill import load_student
 from .student import log
-from .student.model import ConvNorm, Student
+from .student.backbone import ConvNorm
+from .student.checkpoint import AnyStudent
 
 OPSET = 17
 INPUTS = ("crops", "crop_info")
@@ -33,6 +35,7 @@ OUTPUTS = (
     "appearance",
     "joint_confidence",
 )
+SURFACE_OUTPUTS = ("surface_map", "surface_confidence")
 TOLERANCE = 1e-4
 
 
@@ -60,13 +63,13 @@ class _Folded(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         padding = self.weight.shape[-1] // 2
-        return nn.functional.conv2d(x, self.weight, self.bias, self.stride, padding, 1, self.groups)
+        return F.conv2d(x, self.weight, self.bias, self.stride, padding, 1, self.groups)
 
 
 class _Graph(nn.Module):
     """The student with its answers in a fixed order."""
 
-    def __init__(self, student: Student) -> None:
+    def __init__(self, student: AnyStudent) -> None:
         super().__init__()
         self.student = copy.deepcopy(student).eval()
         self.student.to(memory_format=torch.contiguous_format)  # pyright: ignore[reportCallIssue]
@@ -78,21 +81,26 @@ class _Graph(nn.Module):
 
     def forward(self, crops: Tensor, crop_info: Tensor) -> tuple[Tensor, ...]:
         out = self.student(crops, crop_info)
-        return tuple(out[name] for name in OUTPUTS)
+        return tuple(out[name] for name in outputs_of(self.student))
 
 
-def write_onnx(student: Student, path: Path) -> None:
+def outputs_of(student: AnyStudent) -> tuple[str, ...]:
+    """Names of what a network answers, in the order of its ONNX file."""
+    return OUTPUTS + (SURFACE_OUTPUTS if student.config.surface else ())
+
+
+def write_onnx(student: AnyStudent, path: Path) -> None:
     """Write the network, dynamic in the number of frames."""
-    size = student.config.crop
+    size, outputs = student.config.crop, outputs_of(student)
     example = torch.rand(9, 4, size, size), torch.rand(9, 3)
-    axes = {name: {0: "T"} for name in (*INPUTS, *OUTPUTS)}
+    axes = {name: {0: "T"} for name in (*INPUTS, *outputs)}
     with written_atomically(path) as temporary, torch.no_grad():
         torch.onnx.export(
             _Graph(student),
             example,
             str(temporary),
             input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
+            output_names=list(outputs),
             dynamic_axes=axes,
             opset_version=OPSET,
             do_constant_folding=False,
@@ -100,21 +108,30 @@ def write_onnx(student: Student, path: Path) -> None:
         )
 
 
-def parity(student: Student, path: Path, frames: tuple[int, ...] = (1, 7, 40)) -> float:
+def _blobs(rng: np.random.Generator, count: int, size: int) -> np.ndarray:
+    """Crops (T, 4, S, S) with something like a subject in them: soft colours inside an ellipse."""
+    at = (np.arange(size) + 0.5) / size - 0.5
+    wide, high = rng.uniform(0.15, 0.42, (2, count, 1, 1))
+    mask = ((at / wide) ** 2 + (at[:, None] / high) ** 2 < 1).astype(np.float32)
+    coarse = rng.random((count, 3, 8, 8), np.float32)
+    rgb = F.interpolate(torch.from_numpy(coarse), (size, size), mode="bilinear").numpy()
+    return np.concatenate([rgb * mask[:, None], mask[:, None]], 1)
+
+
+def parity(student: AnyStudent, path: Path, frames: tuple[int, ...] = (1, 7, 40)) -> float:
     """Largest difference between torch and onnxruntime over clips of several lengths; of values above 1, relative."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     rng = np.random.default_rng(0)
-    worst = 0.0
+    worst, size, outputs = 0.0, student.config.crop, outputs_of(student)
     for count in frames:
-        size = student.config.crop
-        crops = rng.random((count, 4, size, size), np.float32)
+        crops = _blobs(rng, count, size)
         info = rng.uniform(-0.5, 0.5, (count, 3)).astype(np.float32)
-        answers = session.run(list(OUTPUTS), {"crops": crops, "crop_info": info})
+        answers = session.run(list(outputs), {"crops": crops, "crop_info": info})
         with torch.no_grad():
             expected = student.eval()(torch.from_numpy(crops), torch.from_numpy(info))
-        for name, answer in zip(OUTPUTS, answers, strict=True):
+        for name, answer in zip(outputs, answers, strict=True):
             true = expected[name].numpy()
             difference = np.abs(np.asarray(answer) - true) / np.maximum(1.0, np.abs(true))
             worst = max(worst, float(difference.max(initial=0.0)))
@@ -151,7 +168,7 @@ def export(checkpoint: Path, category: Category, folder: Path, notes: str = "") 
     shapes: dict[str, tuple[int | str, ...]] = {}
     with torch.no_grad():
         out = student(torch.rand(2, 4, size, size), torch.rand(2, 3))
-    for name in OUTPUTS:
+    for name in outputs_of(student):
         shapes[name] = ("T", *out[name].shape[1:])
     new = folder / f".new-{PREDICTOR}"
     try:
@@ -183,7 +200,8 @@ def _facts(checkpoint: Path, difference: float, speed: float, notes: str) -> dic
     steps = {name: int(step) for name, (step, _) in state["clocks"].items()}
     minutes = sum(minutes for _, minutes in state["clocks"].values())
     facts: dict[str, Any] = {
-        "architecture": "EfficientNet-Lite0, camera multiplex, temporal convolutions",
+        "architecture": "EfficientNet-Lite0, surface map, camera multiplex, look back, "
+        f"temporal {state['sizes'].get('temporal', 'conv')}",
         "parameters": int(sum(v.numel() for v in state["student"].values())),
         "steps": steps,
         "minutes": round(float(minutes), 1),
