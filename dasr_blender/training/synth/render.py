@@ -2,8 +2,9 @@
 """Fast renders of posed meshes with moderngl on EGL (hardware or software GL), many views in one draw target.
 
 Every view is one tile of an atlas framebuffer, so a whole clip costs one read-back. Vertices arrive already
-posed and in camera space (skinning is a sparse product on the CPU, which software GL could not beat); the
-fragment shader paints the coat from rest coordinates, so a pattern sticks to the skin.
+posed and in camera space (skinning is a sparse product on the CPU, which software GL could not beat). The coat's
+pattern is a number a vertex, thresholded a pixel, and its grain comes from rest coordinates, so both stick to the
+skin; in software GL the pixels are what costs, so no sine is left to them.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from .coat import WAVES, Coat
+from .coat import Coat
 
 _VERTEX = """
 #version 430
 layout(std430, binding = 0) readonly buffer Positions { float position[]; };   // (N, V, 3) camera space
 layout(std430, binding = 1) readonly buffer Normals { float normal[]; };       // (N, V, 3) camera space
-in vec3 in_rest;
+in vec3 in_lock;              // rest place, warped a little so that the grain shows no grid
+in float in_pattern;
 in float in_hair;             // length of the hair, metres
 in vec3 in_light_colour;
 in vec3 in_dark_colour;
@@ -32,7 +34,8 @@ uniform float shell;          // how far out along the hair this layer lies, 0 (
 uniform vec3 hang;            // where hair is drawn to, camera space
 out vec3 v_position;
 out vec3 v_normal;
-out vec3 v_rest;
+out vec3 v_lock;
+out float v_pattern;
 out vec3 v_light_colour;
 out vec3 v_dark_colour;
 void main() {
@@ -41,7 +44,8 @@ void main() {
     v_normal = vec3(normal[k], normal[k + 1], normal[k + 2]);
     p += in_hair * shell * (v_normal + shell * hang);
     v_position = p;
-    v_rest = in_rest;
+    v_lock = in_lock;
+    v_pattern = in_pattern;
     v_light_colour = in_light_colour;
     v_dark_colour = in_dark_colour;
     float n = near_far.x, f = near_far.y;
@@ -53,14 +57,12 @@ void main() {
 
 _FRAGMENT = """
 #version 430
-const int WAVES = @WAVES@;
 in vec3 v_position;
 in vec3 v_normal;
-in vec3 v_rest;
+in vec3 v_lock;
+in float v_pattern;
 in vec3 v_light_colour;
 in vec3 v_dark_colour;
-uniform vec4 wave[WAVES];         // direction * frequency, phase
-uniform float amplitude[WAVES];
 uniform vec2 edge;                // threshold, softness
 uniform vec2 fur;                 // amount, frequency
 uniform float streak;             // how much longer than wide the grain is
@@ -87,27 +89,26 @@ float lattice(vec3 p) {
     return mix(mix(c.x, c.y, f.x), mix(c.z, c.w, f.x), f.y);
 }
 void main() {
-    vec3 lock = v_rest + 0.02 * sin(v_rest.zxy * 31.0);  // so that no grid is to be seen
     if (layer > 0.0) {  // a hair ends somewhere along its length, near its neighbours' ends
-        float tuft = lattice(lock * vec3(1.0, 1.0, 0.35) * hair.x);
-        float strand = hash(floor(lock * vec3(1.0, 1.0, 0.3) * hair.y) + 7.0);
+        float tuft = lattice(v_lock * vec3(1.0, 1.0, 0.35) * hair.x);
+        float strand = hash(floor(v_lock * vec3(1.0, 1.0, 0.3) * hair.y) + 7.0);
         if (0.15 + 0.95 * tuft * tuft + 0.5 * (strand - 0.3) < layer) discard;
     }
-    float n = 0.0;
-    for (int i = 0; i < WAVES; i++) n += amplitude[i] * sin(dot(wave[i].xyz, v_rest) + wave[i].w);
-    float m = smoothstep(edge.x - edge.y, edge.x + edge.y, n);
+    float m = smoothstep(edge.x - edge.y, edge.x + edge.y, v_pattern);
     vec3 albedo = mix(v_light_colour, v_dark_colour, m);
-    albedo *= 1.0 + fur.x * (hash(floor(lock * fur.y / vec3(1.0, streak, sqrt(streak)))) - 0.5);
+    albedo *= 1.0 + fur.x * (hash(floor(v_lock * fur.y / vec3(1.0, streak, sqrt(streak)))) - 0.5);
     albedo *= 0.92 + 0.16 * abs(layer);
     vec3 d = normalize(v_normal);
     vec3 view = normalize(-v_position);
     if (dot(d, view) < 0.0) d = -d;
     float diffuse = max(0.0, (dot(d, light_direction) + wrap) / (1.0 + wrap));
     float hemisphere = 0.5 + 0.5 * dot(d, up);
-    float shine = gloss.x * pow(max(0.0, dot(d, normalize(light_direction + view))), gloss.y);
+    float shine = 0.0;
+    if (gloss.x > 0.0)
+        shine = gloss.x * pow(max(0.0, dot(d, normalize(light_direction + view))), gloss.y);
     colour = vec4(albedo * (ambient + sky * hemisphere + light_colour * diffuse) + shine * light_colour, 1.0);
 }
-""".replace("@WAVES@", str(WAVES))
+"""
 
 
 _SKIN = ((0.0, -0.5),)
@@ -241,14 +242,21 @@ class Renderer:
         for slot, buffer in enumerate(buffers):
             buffer.bind_to_storage_buffer(slot)
         hair = np.zeros(points) if coat.hair is None else coat.hair
-        packed = np.concatenate([coat.rest, hair[:, None], coat.light, coat.dark], axis=1).astype(np.float32)
+        lock = coat.rest + 0.02 * np.sin(31.0 * coat.rest[:, [2, 0, 1]])
+        pattern = np.sin(coat.rest @ coat.wave[:, :3].T + coat.wave[:, 3]) @ coat.amplitude
+        packed = np.concatenate([lock, pattern[:, None], hair[:, None], coat.light, coat.dark], axis=1)
+        packed = packed.astype(np.float32)
         vbo = self.gl.buffer(np.ascontiguousarray(packed).tobytes())
         ibo = self.gl.buffer(np.ascontiguousarray(faces, np.int32).tobytes())
-        vao = self.gl.vertex_array(
-            self.program,
-            [(vbo, "3f 1f 3f 3f", "in_rest", "in_hair", "in_light_colour", "in_dark_colour")],
-            ibo,
-        )
+        attributes = ("in_lock", "in_pattern", "in_hair", "in_light_colour", "in_dark_colour")
+        vao = self.gl.vertex_array(self.program, [(vbo, "3f 1f 1f 3f 3f", *attributes)], ibo)
+        tips = fringe = None
+        rim, turned = faces, np.zeros((0, 0), bool)
+        if coat.hair is not None:
+            tips = self.gl.buffer(reserve=4 * faces.size)
+            fringe = self.gl.vertex_array(self.program, [(vbo, "3f 1f 1f 3f 3f", *attributes)], tips)
+            facing = np.einsum("nvi,nvi->nv", vertices, normals)
+            turned = np.abs(facing) < 0.65 * np.linalg.norm(vertices, axis=-1)
         self._uniforms(coat, light)
         (self.gl.enable if closed else self.gl.disable)(self.cull)
         depth = vertices[..., 2]
@@ -269,20 +277,26 @@ class Renderer:
             self.program["light_direction"].value = tuple(rotation @ light.direction)
             self.program["up"].value = tuple(rotation[:, 2])
             self.program["hang"].value = tuple(-coat.droop * rotation[:, 2])
-            for shell, layer in _SHELLS if coat.hair is not None else _SKIN:
+            for number, (shell, layer) in enumerate(_SHELLS if coat.hair is not None else _SKIN):
                 self.program["shell"].value, self.program["layer"].value = shell, layer
-                vao.render()
+                if number == 0:
+                    vao.render()
+                    continue
+                if number == 1:  # hair tips only show where the surface turns away
+                    rim = faces[turned[i][faces].any(1)]
+                    tips.write(np.ascontiguousarray(rim, np.int32).tobytes())
+                if len(rim):
+                    fringe.render(vertices=rim.size)
         target.scissor = None
         pixels = np.frombuffer(target.read(components=4), np.uint8)
-        for item in (vao, vbo, ibo, *buffers):
-            item.release()
+        for item in (vao, fringe, vbo, ibo, tips, *buffers):
+            if item is not None:
+                item.release()
         tiles = pixels.reshape(rows, height, columns, width, 4).transpose(0, 2, 1, 3, 4)
         return tiles.reshape(rows * columns, height, width, 4)[:count]
 
     def _uniforms(self, coat: Coat, light: Light) -> None:
         program = self.program
-        program["wave"].write(np.ascontiguousarray(coat.wave, np.float32).tobytes())
-        program["amplitude"].write(np.ascontiguousarray(coat.amplitude, np.float32).tobytes())
         program["edge"].value = coat.edge
         program["fur"].value = coat.fur
         program["streak"].value = coat.streak
