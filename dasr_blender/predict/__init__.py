@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+from .config import TrackConfig
 from .errors import PredictError
 from .student import Prediction, Student
-from .track import TrackConfig, track
+from .track import track
 
 __all__ = ["PredictError", "Prediction", "Student", "TrackConfig", "track"]

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The cheapest path through the views of a clip."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..core.rotation import geodesic
+from .config import DEFAULTS, TrackConfig
+
+Array = np.ndarray
+
+
+def choose(
+    rotation: Array,
+    translation: Array,
+    logprob: Array,
+    agreement: Array,
+    fps: float,
+    config: TrackConfig = DEFAULTS,
+    against: Array | None = None,
+) -> Array:
+    """The cheapest path ``(T,)`` through hypotheses ``(T, M, …)``, by dynamic programming (Viterbi 1967).
+
+    rotation ``(T, M, 3, 3)``; translation ``(T, M, 3)``; logprob ``(T, M)``; agreement ``(T, M)`` with the mask,
+    0…1; against ``(T, M)``, the surface map's disagreement, 0…1. The cost of a frame is −log p +
+    silhouette·(1 − agreement) + surface·against, shared with the frames whose mistakes are its own; of a step,
+    the square of how far it turns, and how far it moves: an animal turns a little in many frames, not much in one.
+    """
+    unary = -np.maximum(logprob, -12.0) + config.silhouette * (1 - agreement)
+    unary = unary / (1 + config.alike * fps)
+    if against is not None:
+        unary = unary + config.surface * against / (1 + config.surface_alike * fps)
+    free = config.turn_rate / max(fps, 1e-6) + config.turn_noise
+    cost, back = unary[0], np.zeros(logprob.shape, np.int64)
+    for t in range(1, len(unary)):
+        turn = geodesic(rotation[t - 1][:, None], rotation[t][None]) / free  # (from, to)
+        move = np.abs(translation[t - 1][:, None] - translation[t][None]).sum(-1) / config.shift_noise
+        total = cost[:, None] + np.minimum(0.15 * turn**2 + 0.1 * move, config.largest_jump)
+        back[t] = total.argmin(0)
+        cost = total.min(0) + unary[t]
+    path = np.empty(len(unary), np.int64)
+    path[-1] = cost.argmin()
+    for t in range(len(unary) - 1, 0, -1):
+        path[t - 1] = back[t, path[t]]
+    return path
