@@ -10,7 +10,7 @@ DASR (Tan, Yang, Ramanan, CVPR 2023), as its released evaluation does it:
 5. the Chamfer distance is the mean distance to the nearest vertex, there plus back, not squared, in cm, and the
    F-score at a threshold the harmonic mean of the two shares of vertices nearer than it; both are means over frames.
 
-Ours: the same distances between surfaces instead of vertices (samples by area, exact distance to the triangles), in
+Ours: the same distances between surfaces instead of vertices (samples by area, distance to the triangles), in
 camera space as predicted, so that tessellation moves no score and nothing is taken from the truth.
 """
 
@@ -146,7 +146,7 @@ class Surface:
         return self._points[:: _INDEX // SAMPLES]
 
     def distance(self, points: Array) -> Array:
-        """How far points (N, 3) are from the surface, (N,) metres."""
+        """How far points (N, 3) are from the surface, (N,) metres, to about a millimetre on an animal's body."""
         near = self._tree.query(points, k=2)[1]  # samples whose triangles come into question
         return point_triangle(points[:, None], self.corners[self._face[near]]).min(1)
 

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One command, one table: what is asked for is scored, printed and written."""
+
+from __future__ import annotations
+
+import builtins
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+pytest.importorskip("tyro")
+pytest.importorskip("matplotlib")
+pytest.importorskip("onnx")
+
+from tiny_predictor import save_tiny_category
+from toy_clips import random_motion, render, write_clips
+
+from dasr_blender import cli
+from dasr_blender.core import Category, load_category
+from dasr_blender.training import evaluate
+from dasr_blender.training.evaluate.rendered import spread
+from dasr_blender.training.evaluate.rows import MEAN, OURS, SINGLE, Row, make_rows
+from dasr_blender.training.evaluate.scene import read_scene, save_surface
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Category:
+    return load_category(save_tiny_category(tmp_path_factory.mktemp("bundle")))
+
+
+@pytest.fixture(scope="module")
+def clips(tiny: Category, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three rendered clips, one of a held-out split, and beside them a real clip."""
+    home = tmp_path_factory.mktemp("clips")
+    write_clips(tiny, home / "rendered", 3, frames=5)
+    folders = sorted((home / "rendered").iterdir())
+    for k, folder in enumerate(folders):
+        (folder / "meta.json").write_text(json.dumps({"split": "held-out" if k == 0 else "train"}))
+    motion = random_motion(tiny, 5, 9)
+    for kind, pictures in zip(("frames", "masks"), render(tiny, motion), strict=True):
+        (home / "real" / "toy" / kind).mkdir(parents=True)
+        for i, picture in enumerate(pictures):
+            cv2.imwrite(
+                str(home / "real" / "toy" / kind / f"{i:05d}.png"),
+                picture[..., ::-1] if picture.ndim == 3 else picture,
+            )
+    points = [{"image_path": f"{i:05d}.jpg", "joints": [[500, 960], [520, 900]]} for i in range(5)]
+    (home / "real" / "toy" / "keypoints_badja.json").write_text(json.dumps(points))
+    return home
+
+
+@pytest.fixture(scope="module")
+def written(tiny: Category, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What one run of everything that needs no Blender leaves."""
+    out = tmp_path_factory.mktemp("out")
+    other = str(tiny.predictor_path)
+    arguments = ["evaluate", "--dataset", clips / "rendered", "--real", clips / "real", "--out", out]
+    arguments += [
+        "--category",
+        tiny.path,
+        "--rows",
+        f"wide@0={other}",
+        f"wide@1={other}",
+        f"bundle={tiny.path}",
+    ]
+    assert cli.main([str(a) for a in arguments]) == 0
+    return out
+
+
+def test_the_run_writes_scores_table_plots_and_pictures(written: Path):
+    result = evaluate.read(written / "scores.json")
+    rows = result["rendered"]["rows"]
+    assert set(rows) == {OURS, SINGLE, MEAN, "wide@0", "wide@1", "bundle"}
+    assert set(rows[OURS]) == {"all", "held-out", "train"} and result["mean"] == rows[OURS]["all"]
+    assert rows["bundle"]["all"] == rows[OURS]["all"]  # the same network, read from its folder
+    for name in (
+        "root_tracked_deg",
+        "root_best_deg",
+        "translation",
+        "joints_mean_deg",
+        "mpjpe_cm",
+        "pa_mpjpe_cm",
+    ):
+        assert rows[OURS]["all"][name] > 0
+    for name in ("iou", "ama_f10", "f5", "cd_share"):
+        assert 0 <= rows[OURS]["all"][name] <= 2
+    assert rows[OURS]["all"]["root_best_deg"] <= rows[OURS]["all"]["root_chosen_deg"]
+    assert rows[MEAN]["all"]["translation"] == 0 and rows[MEAN]["all"]["root_tracked_deg"] < 1e-2
+    assert "root_best_deg" not in rows[MEAN]["all"] and "accel_of_single" not in rows[SINGLE]["all"]
+    assert set(result["rendered"]["each"][OURS]) == {"000000", "000001", "000002"}
+    assert result["rendered"]["reliability"][OURS]["ece_deg"] > 0
+    for picture in ("scores.png", "reliability.png", "real-toy.jpg", "real-toy-bundle.jpg"):
+        assert (written / picture).stat().st_size > 5000, picture
+
+
+def test_the_table_has_a_line_a_row_and_split_and_says_what_its_columns_are(written: Path):
+    text = (written / "table.md").read_text(encoding="utf-8")
+    assert text.count(f"| {OURS} · held-out") == 1 and "| wide (2 seeds) " in text and "| wide@0 " not in text
+    assert "±" in text and "- area CD %:" in text
+    assert f"toy · {OURS} [true]" in text and "PCK-T" in text
+    grid = [line for line in text.splitlines() if line.startswith("|")]
+    assert len({line.count("|") for line in grid}) == 2  # two tables, each of one width
+
+
+def test_real_clips_have_overlap_keypoints_and_jitter(written: Path):
+    (clip,) = evaluate.read(written / "scores.json")["real"]
+    assert clip["name"] == "toy" and clip["masks"] == "true" and set(clip["rows"]) == {
+        OURS, SINGLE, "wide@0", "wide@1", "bundle",
+    }  # fmt: skip
+    scores = clip["rows"][OURS]
+    assert (
+        scores["pck_t_zero"] == 1
+        and scores["pck_pairs"] == 40
+        and 0 < scores["iou_worst"] <= scores["iou"] <= 1
+    )
+
+
+def test_seeds_become_mean_and_spread():
+    rows = [Row("a", None, seed) for seed in "123"] + [Row("b", None)]  # type: ignore[arg-type]
+    lines = {f"a@{s}": {"all": {"iou": v}} for s, v in (("1", 0.5), ("2", 0.6), ("3", 0.7))}
+    found = spread({**lines, "b": {"all": {"iou": 1.0}}}, rows)
+    assert found == {"a": {"all": {"iou": {"mean": 0.6, "std": 0.1, "n": 3}}}}
+
+
+def test_rows_that_cannot_be_read_are_refused_in_a_sentence(tiny: Category, tmp_path: Path, capsys):
+    (tmp_path / "bad.onnx").write_bytes(b"no network")
+    for text, reason in (
+        ("just-a-path", "NAME=PATH"),
+        (f"x={tmp_path}/none.onnx", "no such"),
+        (f"x={tmp_path}/bad.onnx", "onnxruntime"),
+        (f"{OURS}={tiny.predictor_path}", "Two rows"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            make_rows(tiny, [text])
+    assert evaluate.main(["--out", str(tmp_path), "--category", str(tiny.path)]) == 1
+    assert "Nothing to score" in capsys.readouterr().err
+    assert (
+        evaluate.main(["--out", str(tmp_path), "--category", str(tiny.path), "--dataset", str(tmp_path)]) == 1
+    )
+    assert "holds no clip folder" in capsys.readouterr().err
+
+
+def test_a_surface_beside_the_clip_is_the_truth(tiny: Category, clips: Path):
+    folder = sorted((clips / "rendered").iterdir())[2]
+    before = read_scene(folder, tiny)
+    assert before is not None and before.surface is not None and before.surface.source == "labels"
+    corner = np.array([[0, 0, 2.0], [1, 0, 2], [0, 1, 2]])
+    save_surface(folder / "surface.npz", np.tile(corner, (5, 1, 1)), np.array([[0, 1, 2]]))
+    try:
+        scene = read_scene(folder, tiny)
+        assert scene is not None and scene.surface is not None and scene.surface.source == "surface"
+        assert scene.surface.vertices[4] == pytest.approx(corner)
+        (folder / "surface.npz").write_bytes(b"?")
+        with pytest.raises(ValueError, match="surface.npz"):
+            read_scene(folder, tiny)
+    finally:
+        (folder / "surface.npz").unlink()
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, capsys):
+    real = builtins.__import__
+
+    def without(name, *rest, **more):
+        if name == "matplotlib" or name.startswith("matplotlib."):
+            raise ModuleNotFoundError(f"No module named '{name}'", name="matplotlib")
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert cli.main(["evaluate", "--out", "x"]) == 1
+    message = capsys.readouterr().err
+    assert "matplotlib" in message and "dasr-blender[train]" in message and len(message.splitlines()) == 1
+
+
+def test_evaluating_loads_no_torch(written: Path):
+    """The exported network is what is scored; torch may be missing."""
+    code = (
+        "import sys\n"
+        "class NoTorch:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name.split('.')[0] == 'torch': raise ModuleNotFoundError('No torch', name='torch')\n"
+        "sys.meta_path.insert(0, NoTorch())\n"
+        "from dasr_blender.training.evaluate import main\n"
+        "import dasr_blender.training.evaluate.real, dasr_blender.training.evaluate.ama\n"
+        "import dasr_blender.training.evaluate.rig_surface, dasr_blender.training.evaluate.joint_map\n"
+        "try:\n    main(['--help'])\nexcept SystemExit as stop:\n    sys.exit(stop.code)\n"
+    )
+    root = Path(cli.__file__).resolve().parents[1]
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120
+    )
+    assert result.returncode == 0 and "--rigged" in result.stdout, result.stderr
