@@ -167,7 +167,7 @@ class Surface:
 
     def thin(self, vertices: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The body's mesh: vertices' numbers here (V,), faces (F, 3) among them, mirror vertex (V,)."""
-        x = vertices[self.faces, 0]
+        x = self.source.base[self.rows, 0][self.faces]  # skin that meets skin may have crossed the middle since
         faces = self.faces[(x > -1e-7).all(1) & (x > 1e-7).any(1)]  # a face in the middle is its own mirror image
         left, faces = np.unique(faces, return_inverse=True)
         faces = faces.reshape(-1, 3)
