@@ -198,7 +198,7 @@ def sample_surface(
     """
     cells = size // CELL
     wide = stored.shape[-1]
-    at = ((torch.arange(cells) + 0.5) / cells - 0.5)[None]  # crop sides from the centre
+    at = ((torch.arange(cells, device=dx.device) + 0.5) / cells - 0.5)[None]  # crop sides from the centre
     flip = torch.where(which, -scale, scale)
     x, y = (
         torch.floor((at * s[:, None] + d[:, None]) * cells + wide / 2).long()
@@ -206,7 +206,8 @@ def sample_surface(
     )
     inside = ((y >= 0) & (y < wide))[:, :, None] & ((x >= 0) & (x < wide))[:, None, :]
     x, y = x.clamp(0, wide - 1), y.clamp(0, wide - 1)
-    found = stored[torch.arange(len(stored))[:, None, None], y[:, :, None], x[:, None, :]]
+    rows = torch.arange(len(stored), device=dx.device)
+    found = stored[rows[:, None, None], y[:, :, None], x[:, None, :]]
     shown = inside & (found != NOTHING)
     other = twin[torch.where(shown, found, torch.zeros_like(found))]
     found = torch.where(which[:, None, None], other, found)
@@ -226,11 +227,11 @@ def augment(
     twin: (V,) the body's vertex on the other side of each one.
     together: consecutive rows that share one draw, the length of a clip when clips must stay consistent.
     """
-    count = len(batch["crops"]) // together
+    count, device = len(batch["crops"]) // together, batch["crops"].device
 
     def draw(*shape: int) -> Tensor:
-        values = torch.rand(count, *shape, generator=generator)
-        return values.repeat_interleave(together, 0)
+        values = torch.rand(count, *shape, generator=generator)  # on the CPU: the same on every device
+        return values.repeat_interleave(together, 0).to(device)
 
     dx, dy = ((draw() * 2 - 1) * config.shift for _ in range(2))
     scale = torch.exp((draw() * 2 - 1) * config.scale)
@@ -250,12 +251,12 @@ def augment(
     if config.erase:
         where, extent, used = draw(2), draw(2) * 0.35 + 0.05, draw() < config.erase
         low = where * (1 - extent)
-        at = (torch.arange(size) + 0.5) / size
+        at = (torch.arange(size, device=device) + 0.5) / size
         inside_x = (at >= low[:, :1]) & (at < (low + extent)[:, :1])
         inside_y = (at >= low[:, 1:]) & (at < (low + extent)[:, 1:])
         hole = inside_y[:, :, None] & inside_x[:, None, :] & used[:, None, None]
         crops = crops * (~hole)[:, None]
-        covered = hole[:, CELL // 2 :: CELL, CELL // 2 :: CELL]
+        covered = hole[:, CELL // 2 :: CELL, CELL // 2 :: CELL]  # what the hole hides at a cell's centre
         out["surface"] = torch.where(covered, torch.full_like(out["surface"], NOTHING), out["surface"])
     out["crops"] = crops
     return out

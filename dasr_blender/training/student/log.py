@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The training log: one CSV row now and then, and a picture of it."""
+"""The training log: one CSV row now and then, a line on the terminal, and curves while it runs."""
 
 from __future__ import annotations
 
 import csv
+import time
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,42 @@ FIELDS: tuple[str, ...] = (
 )
 
 
-def append(path: Path, row: dict[str, float | str]) -> None:
+Row = dict[str, float | str]
+
+
+class Tally:
+    """Means of the loss's parts, and frames a second, since the last row."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.count, self.frames, self.since = 0, 0, time.monotonic()
+
+    def add(self, parts: dict[str, float], frames: int) -> None:
+        """Take note of one part of a step's batch."""
+        self.count, self.frames = self.count + 1, self.frames + frames
+        for name, value in parts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def join(self, other: Tally) -> None:
+        """Take note of what another process did in the same time."""
+        self.count, self.frames = self.count + other.count, self.frames + other.frames
+        for name, value in other.sums.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def row(self) -> dict[str, float]:
+        """Columns of the log."""
+        speed = self.frames / max(time.monotonic() - self.since, 1e-9)
+        return {"images_per_s": speed, **{name: s / max(self.count, 1) for name, s in self.sums.items()}}
+
+
+def line(row: Row) -> str:
+    """A row for the terminal."""
+    names = ("loss", "images_per_s", *(name for name in FIELDS if name.startswith("val_")))
+    text = "  ".join(f"{name} {float(row[name]):.3g}" for name in names if name in row)
+    return f"{float(row['minutes']):6.1f} min  {row['stage']} step {row['step']}  {text}"
+
+
+def append(path: Path, row: Row) -> None:
     """Add one row, with a header first when the file is new."""
     fresh = not path.exists() or path.stat().st_size == 0
     with open(path, "a", newline="", encoding="utf-8") as stream:
@@ -100,3 +136,28 @@ def plot(path: Path, out: Path) -> Path:
     figure.savefig(out, dpi=110)
     plt.close(figure)
     return out
+
+
+class Curves:
+    """What one watches while it trains: TensorBoard where it is installed, else a picture beside the log."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.writer = folder, None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self.writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def show(self, path: Path, row: Row) -> None:
+        """Show a row that was just appended to the log at `path`."""
+        if self.writer is None:
+            try:
+                plot(path, self.folder / "log.png")
+            except ModuleNotFoundError:  # without matplotlib there is still the table
+                pass
+            return
+        for name, value in row.items():
+            if isinstance(value, float):
+                self.writer.add_scalar(f"{row['stage']}/{name}", value, int(row["step"]))
+        self.writer.flush()

@@ -144,13 +144,29 @@ def _surface_parts(
     parts["surface_visible"] = F.binary_cross_entropy_with_logits(
         out["surface_visible"][known], shown[known].float()
     )
-    seen = F.avg_pool2d(batch["crops"][:, :3], CELL) / cover[:, None].clamp_min(1e-3)
-    seen = seen.permute(0, 2, 3, 1)[shown]
-    rows = shown.nonzero()[:, 0]
-    change = (out["appearance"][rows, :, None] * surface.colour_basis[:, numbers].transpose(0, 1)).sum(1)
-    parts["appearance"] = (surface.colour[numbers] + change - seen).abs().mean()
+    parts["appearance"] = colour_error(out, batch, surface, shown, cover)
     parts["appearance_prior"] = out["appearance"].square().mean()
     return parts
+
+
+def cells(batch: Batch) -> tuple[Tensor, Tensor]:
+    """The cells (B,n,n) of a batch that show a known point, and the mask averaged over each (B,n,n)."""
+    cover = F.avg_pool2d(batch["crops"][:, 3:], CELL)[:, 0]
+    return (batch["surface"] != NOTHING) & (cover > 0.5), cover
+
+
+def colour_error(
+    out: dict[str, Tensor], batch: Batch, surface: BodySurface, shown: Tensor, cover: Tensor
+) -> Tensor:
+    """Mean difference between the vertices' colours and the picture, 0…1, in the cells `shown` (B,n,n).
+
+    cover: (B,n,n) the mask averaged over each cell.
+    """
+    numbers, rows = batch["surface"][shown], shown.nonzero()[:, 0]  # (N,)
+    seen = F.avg_pool2d(batch["crops"][:, :3], CELL) / cover[:, None].clamp_min(1e-3)
+    seen = seen.permute(0, 2, 3, 1)[shown]
+    change = (out["appearance"][rows, :, None] * surface.colour_basis[:, numbers].transpose(0, 1)).sum(1)
+    return (surface.colour[numbers] + change - seen).abs().mean()
 
 
 def student_loss(
@@ -185,11 +201,10 @@ def student_loss(
     )
     parts["reprojection"] = (pixels - true_pixels).abs().clamp(max=2.0).mean()
     if surface is not None:
-        cover = F.avg_pool2d(batch["crops"][:, 3:], CELL)  # (B, 1, n, n)
-        parts["silhouette"] = _outside(pixels, true_pixels, cover)
-        shown = (batch["surface"] != NOTHING) & (cover[:, 0] > 0.5)
+        shown, cover = cells(batch)
+        parts["silhouette"] = _outside(pixels, true_pixels, cover[:, None])
         if "surface_map" in out and bool(shown.any()):
-            parts.update(_surface_parts(out, batch, surface, shown, cover[:, 0]))
+            parts.update(_surface_parts(out, batch, surface, shown, cover))
     if "appearance_target" in batch:
         parts["appearance"] = (out["appearance"] - batch["appearance_target"]).abs().mean()
     if clip > 1:
@@ -199,14 +214,14 @@ def student_loss(
             return x[:, 2:] - 2 * x[:, 1:-1] + x[:, :-2]
 
         parts["acceleration"] = (acceleration(joints) - acceleration(true_joints)).norm(dim=-1).mean()
-    return _total(parts, config.weights)
+    return total(parts, config.weights)
 
 
 def first_look_loss(
     out: dict[str, Tensor], batch: Batch, body: TorchBody, config: LossConfig
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of the answer before the network looked back: parameters only, so that it costs little."""
-    return _total(_pose_parts(out, batch, body, config)[0], config.weights)
+    return total(_pose_parts(out, batch, body, config)[0], config.weights)
 
 
 def _outside(pixels: Tensor, true_pixels: Tensor, cover: Tensor) -> Tensor:
@@ -225,6 +240,7 @@ def _outside(pixels: Tensor, true_pixels: Tensor, cover: Tensor) -> Tensor:
     return (inside * miss).sum() / inside.sum().clamp_min(1.0)
 
 
-def _total(parts: dict[str, Tensor], weights: LossWeights) -> tuple[Tensor, dict[str, float]]:
-    total = torch.stack([getattr(weights, name) * value for name, value in parts.items()]).sum()
-    return total, {name: float(value.detach()) for name, value in parts.items()}
+def total(parts: dict[str, Tensor], weights: LossWeights) -> tuple[Tensor, dict[str, float]]:
+    """Weighted sum of the parts, and the parts themselves."""
+    weighted = torch.stack([getattr(weights, name) * value for name, value in parts.items()])
+    return weighted.sum(), {name: float(value.detach()) for name, value in parts.items()}

@@ -28,18 +28,18 @@ def scores(
     shape = ((out["morphology"] * body.std - batch["morphology"]) / body.std.clamp_min(1e-4)).abs().mean(1)
     posed, _ = body(sixd_to_matrix(out["joint_rotations"]), out["morphology"] * body.std)
     true, _ = body(quat_to_matrix(batch["joints"]), batch["morphology"])
-    found = {"vertices": (posed - true).norm(dim=-1).mean(1).numpy()}
+    found = {"vertices": (posed - true).norm(dim=-1).mean(1).cpu().numpy()}
     if "surface_map" in out and "surface" in batch:
         shown = batch["surface"] != NOTHING
         off = (out["surface_map"][shown] - surface.rest[batch["surface"][shown]]).norm(dim=-1)
-        found["surface"] = off.numpy()
+        found["surface"] = off.cpu().numpy()
     return {
         **found,
-        "chosen": take(angle, chosen).numpy(),
-        "best": angle.min(1).values.numpy(),
-        "joints": joints.numpy(),
-        "translation": shift.numpy(),
-        "morphology": shape.numpy(),
+        "chosen": take(angle, chosen).cpu().numpy(),
+        "best": angle.min(1).values.cpu().numpy(),
+        "joints": joints.cpu().numpy(),
+        "translation": shift.cpu().numpy(),
+        "morphology": shape.cpu().numpy(),
     }
 
 
@@ -60,3 +60,13 @@ def summary(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
     if "surface" in joined:
         row["val_surface"] = float(np.median(joined["surface"]))
     return row
+
+
+_GOOD = {"val_root_chosen_deg": 10.0, "val_translation": 0.1, "val_joints_deg": 15.0, "val_vertices": 0.05}
+
+
+def verdict(row: dict[str, float]) -> float | None:
+    """One number to stop by, smaller is better: errors in units of what is good, averaged. None without scores."""
+    if not all(name in row for name in _GOOD):
+        return None
+    return float(np.mean([row[name] / good for name, good in _GOOD.items()]))

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a student is trained: every choice, with what it does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from ..core.category import Category
+from .student.config import StudentConfig
+from .student.data import AugmentConfig
+from .student.losses import LossConfig
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a student is trained."""
+
+    shard: Path
+    """Packed clips (see `pack`)."""
+    out: Path
+    """Folder for the checkpoint, the log and its plot."""
+    category: str = "quadruped"
+    recipe: Literal["student", "dasr", "dasr-lite0"] = "student"
+    """Ours; or DASR's network, losses and rates as published, on ResNet-18 or on two of our pretrained backbones."""
+    minutes: float = 60.0
+    """Time for both stages together; only used where the number of steps is 0."""
+    clock: Literal["wall", "cpu"] = "wall"
+    """Minutes on the wall, or of `threads` processors' work: equal for runs compared on a busy machine."""
+    frame_steps: int = 0
+    """Steps of the first stage; 0: as many as fit."""
+    clip_steps: int = 0
+    """Steps of the second stage; 0: as many as fit."""
+    clip_share: float = 0.16
+    """Share of `minutes` for the second stage, its features included."""
+    batch: int = 64
+    """Frames a step, over all processes."""
+    clip_batch: int = 32
+    clip_frames: int = 12
+    rate: float = 0.0
+    """Highest learning rate; 0 for the recipe's own: 1.2e-3, DASR's 5e-4."""
+    backbone_rate: float = 0.25
+    """Learning rate of a pretrained backbone, as a share of that."""
+    decay: float = 0.02
+    seed: int = 0
+    dropout: float = 0.1
+    feature_noise: float = 0.05
+    """Noise on the features of the second stage, as a share of their spread."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: half where a GPU has it, fp32 on processors."""
+    threads: int = 2
+    """Parts of a batch computed side by side; part of the recipe, as each has its own statistics. A GPU takes one."""
+    checkpoint_minutes: float = 2.0
+    patience: int = 0
+    """End a stage after so many checkpoints in a row without a better validation, and keep the best; 0: never."""
+    vertices: int = 500
+    """Vertices of the body that the loss looks at."""
+    imagenet: bool = True
+    """Start from ImageNet weights."""
+    resume: bool = False
+    plot: bool = True
+    """Curves at every checkpoint: for TensorBoard where it is installed, else log.png."""
+    start: Path | None = None
+    """Begin with the weights of another run's checkpoint, as far as their shapes fit."""
+    frames_from: Path | None = None
+    """Take the whole first stage from another run's checkpoint, and do the second only."""
+    width: int = 512
+    hypotheses: int = 6
+    surface: bool = True
+    look_back: bool = True
+    place: bool = True
+    temporal: Literal["none", "conv", "attention"] = "conv"
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+def settled(config: TrainConfig) -> TrainConfig:
+    """The configuration with what its recipe decides filled in."""
+    if config.recipe == "student":
+        return replace(config, rate=config.rate or 1.2e-3)
+    return replace(
+        config, rate=config.rate or 5e-4, dropout=0.0, feature_noise=0.0, vertices=max(config.vertices, 1000)
+    )
+
+
+def sizes_of(config: TrainConfig, category: Category, crop: int) -> StudentConfig:
+    """Sizes of the network that a training makes."""
+    return StudentConfig(
+        design="student" if config.recipe == "student" else "dasr",
+        backbone="resnet18" if config.recipe == "dasr" else "lite0",
+        joints=len(category.skeleton),
+        morphology=len(category.morphology),
+        appearance=len(category.body.appearance_basis),
+        crop=crop,
+        width=config.width,
+        hypotheses=config.hypotheses,
+        surface=config.surface,
+        look_back=config.look_back,
+        place=config.place,
+        temporal=config.temporal,
+    )
