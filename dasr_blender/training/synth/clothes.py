@@ -140,6 +140,7 @@ def random_outfit(rng: np.random.Generator, figure: Figure, points: np.ndarray) 
     top, bottom = cloth_colour(rng), cloth_colour(rng)
     if rng.random() < 0.15:
         bottom = top  # a suit, overalls, a leotard
+    bulk = 3.0 if rng.random() < 0.12 else 1.0  # beyond what the proportions say of clothes
     limbs_free = (figure.arm < 0) & (figure.leg < 0)
     # legs
     style = str(
@@ -147,7 +148,9 @@ def random_outfit(rng: np.random.Generator, figure: Figure, points: np.ndarray) 
     )
     end = {"trousers": rng.uniform(1.85, 2.06), "shorts": rng.uniform(0.3, 1.2), "skirt": 0.25,
            "tight": rng.uniform(0.8, 2.06), "briefs": 0.08}[style]  # fmt: skip
-    loose = {"trousers": rng.gamma(2.0, 0.006), "shorts": rng.gamma(2.0, 0.008)}.get(style, 0.003)
+    loose = {"trousers": bulk * rng.gamma(2.0, 0.003), "shorts": bulk * rng.gamma(2.0, 0.004)}.get(
+        style, 0.003
+    )
     waist = rng.uniform(0.12, 0.3)
     on_legs = (figure.leg >= 0) & (figure.leg < end) | limbs_free & (figure.trunk > -1) & (
         figure.trunk < waist
@@ -166,7 +169,7 @@ def random_outfit(rng: np.random.Generator, figure: Figure, points: np.ndarray) 
         sleeve = -1.0  # bare
     hem = rng.uniform(-0.25, 0.3)
     if sleeve >= 0:
-        slack = min(rng.gamma(2.0, 0.0065), 0.05)
+        slack = min(bulk * rng.gamma(2.0, 0.003), 0.05)
         on_trunk = (figure.trunk > hem) & (figure.trunk < rng.uniform(0.9, 1.2))
         on_arms = (figure.arm >= 0) & (figure.arm < sleeve)
         on_hips = (figure.leg >= 0) & (figure.leg < -hem * 1.2)
@@ -201,7 +204,7 @@ def _dress_head(
         tint = colour if rng.random() < 0.8 else cloth_colour(rng)
         brim = Brim(rng.uniform(0.15, 0.5), rng.uniform(0.05, 0.11), bool(rng.random() < 0.25), tint)
     if draw > 0.08:  # else bald
-        volume = min(rng.gamma(1.5, 0.012), 0.09)
+        volume = min(rng.gamma(1.5, 0.007), 0.08)
         light[:] = light + amount[:, None] * (colour - light)
         dark[:] = dark + amount[:, None] * (colour * rng.uniform(0.7, 1.1) - dark)
         offset[:] = np.maximum(offset, amount * volume)
