@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -293,3 +294,100 @@ def test_a_mapped_rig_comes_in_the_categorys_units(category, tmp_path, monkeypat
     assert np.abs(body - subject.vertices).max() < 0.02
     with pytest.raises(FileNotFoundError, match="map"):
         mapped.mapped_names(tmp_path / "nowhere")
+
+
+def test_an_opengl_that_is_not_there_is_named(renderer):
+    assert renderer.name
+    with pytest.raises(ValueError, match="platform"):
+        Renderer("opengl")
+    with pytest.raises(RenderUnavailable, match="egl"):
+        Renderer("egl:99")
+
+
+def test_hair_grows_the_outline_where_it_is_long_and_frays_it(renderer, category):
+    body, size = category.body, (160, 120)
+    matrix = cameras.look_at(np.array([[1.6, -0.9, 0.4]]), np.zeros((1, 3)), np.zeros(1))
+    seen = transform(matrix, body.vertices[None]).astype(np.float32)
+    normals = NormalSolver(body.vertices, body.faces)(seen)
+    light = Light(np.array([0, 0, 1.0]), np.ones(3), np.ones(3) * 0.3, np.zeros(3))
+
+    def covered(hair: np.ndarray | None) -> np.ndarray:
+        coat = replace(random_coat(np.random.default_rng(1), body.vertices, hair=hair), droop=0.0)
+        centre, focal = np.array([80.0, 60.0]), np.array([150.0])
+        pixels = renderer.render(
+            seen, body.faces, focal, centre, size, coat, light, matrix, normals, closed=True
+        )
+        return pixels[0, ..., 3] > 0
+
+    bare, none, long = (covered(h) for h in (None, np.zeros(len(seen[0])), np.full(len(seen[0]), 0.06)))
+    assert (bare != none).mean() < 1e-3 and not (bare & ~long).any()
+    assert 1.1 < long.sum() / bare.sum() < 1.8
+
+    def swollen(by: float) -> np.ndarray:
+        points = seen + by * normals
+        pixel = project(points, np.array([150.0]), np.array([80.0, 60.0]))
+        return silhouette(np.concatenate([pixel, points[..., 2:]], -1), body.faces, size)[0]
+
+    fringe = swollen(0.06 * 0.9) & ~swollen(0.06 * 0.25)
+    assert fringe.sum() > 300 and 0.15 < long[fringe].mean() < 0.85  # single hairs, neither bare nor solid
+
+
+def test_each_gait_moves_its_legs_in_its_own_order(tmp_path):
+    from dasr_blender.core.category import load_category
+    from dasr_blender.training.synth import gait
+
+    skeleton = load_category("quadruped").skeleton
+    legs = gait.legs_of(skeleton)
+    seconds = np.arange(480) / 60
+    for name in ("trot", "pace", "bound"):
+        same = {"trot": (0, 3), "pace": (0, 2), "bound": (0, 1)}[name]
+        agree = []
+        for seed in range(12):
+            vectors, kind = gait.gait(np.random.default_rng(seed), skeleton, seconds, name)
+            assert np.abs(np.delete(vectors, legs.reshape(-1), axis=1)).max() == 0
+            assert np.abs(np.diff(vectors, axis=0)).max() < 0.5  # no foot jumps
+            upper = vectors[:, legs[:, 0], 0]
+            if kind == name:
+                agree.append(np.corrcoef(upper[:, same[0]], upper[:, same[1]])[0, 1])
+        assert len(agree) > 6 and np.mean(agree) > 0.8
+
+
+def test_made_poses_lie_within_limits_mostly_and_tails_are_carried_every_way():
+    from dasr_blender.core.category import load_category
+    from dasr_blender.training.synth import gait, species
+
+    category = load_category("quadruped")
+    limits, low = category.skeleton.limits, []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        joints, vectors = gait.tail(rng, category.skeleton, np.zeros(1))
+        low.append(float(vectors[0, 0, 0]))
+        head, turned = gait.head_carriage(rng, category.skeleton, np.zeros(1))
+        outside = [
+            (v < limits[j, :, 0]) | (v > limits[j, :, 1])
+            for j, v in ((joints, vectors[0]), (head, turned[0]))
+        ]
+        assert np.mean(np.concatenate(outside)) < 0.35
+        beta = species.random_morphology(rng, category, [])
+        assert (beta >= category.morphology_range[:, 0]).all() and (
+            beta <= category.morphology_range[:, 1]
+        ).all()
+    assert np.mean(np.array(low) < 0.2) > 0.3 and np.mean(np.array(low) > 0.6) > 0.15
+
+
+def test_sheets_show_stills_and_rows_of_clips(renderer, category, tmp_path):
+    from dasr_blender.training.synth.sheet import clip_strips, contact_sheet
+
+    settings = config(tmp_path)
+    folders = []
+    settings.out.mkdir()
+    for number in range(2):
+        folders.append(clips.clip_folder(settings.out, number))
+        clips.write_clip(
+            clips.make_clip(number, settings, category, [a_rig(category)], renderer), folders[-1]
+        )
+    contact_sheet(folders, category, tmp_path / "stills.png", columns=2, tile=(80, 60))
+    clip_strips(folders, category, tmp_path / "rows.png", columns=4, size=(80, 60))
+    stills, rows = (cv2.imread(str(tmp_path / f"{n}.png")) for n in ("stills", "rows"))
+    assert stills.shape == (60, 320, 3) and rows.shape == (120, 320, 3)
+    assert stills.std() > 5 and rows[:60].std() > 5 and rows[60:].std() > 5

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -66,6 +67,9 @@ class SynthConfig:
     """Share of clips with motion blur."""
     motions: Path | None = None
     """People only: folder of pybullet_data's motion files; by default the installed package's."""
+    gl: str = "auto"
+    """OpenGL to draw with: 'auto' (EGL on a GPU or in software, else the display's), 'egl', 'egl:N' for the N-th
+    GPU, 'platform'."""
     hold_out: tuple[str, ...] = HELD_OUT
     """Rigs that never appear in the 'train' split."""
     sheet: Path | None = None
@@ -240,7 +244,7 @@ def clip_folder(out: Path, number: int) -> Path:
 def _worker_state(config: SynthConfig) -> tuple[Category, list[MappedRig], Renderer, dict[str, NormalSolver]]:
     cv2.setNumThreads(1)
     category = load_category(config.category)
-    return category, maker_for(category).rigs(config, category), Renderer(), {}
+    return category, maker_for(category).rigs(config, category), Renderer(config.gl), {}
 
 
 def _work(job: tuple[SynthConfig, int]) -> int:
@@ -300,12 +304,14 @@ def main(argv: list[str] | None = None) -> int:
     from .sheet import clip_strips, contact_sheet
 
     config = tyro.cli(SynthConfig, args=argv, prog="synth", description=__doc__)
+    begun = time.monotonic()
     try:
         written = generate(config)
     except (RenderUnavailable, FileNotFoundError, ValueError) as error:
         print(f"synth: {error}", file=sys.stderr)
         return 1
-    print(f"{written} clips written to {config.out}")
+    rate = written * config.frames / max(time.monotonic() - begun, 1e-9)
+    print(f"{written} clips written to {config.out}, {rate:.0f} images a second")
     if config.sheet is not None:
         folders = sorted(p.parent for p in config.out.glob("*/motion.npz"))
         contact_sheet(

@@ -168,7 +168,7 @@ def exposure(rng: np.random.Generator, images: np.ndarray, config: CorruptConfig
         images = np.stack([cv2.LUT(image, table) for image in images])
     dark = rng.random() < config.low_light
     if dark:  # and a sensor that was turned up for it
-        table = np.clip(np.arange(256) * np.exp(rng.uniform(np.log(0.12), np.log(0.5))), 0, 255)
+        table = np.clip(np.arange(256) * np.exp(rng.uniform(np.log(0.22), np.log(0.6))), 0, 255)
         images = np.stack([cv2.LUT(image, table.astype(np.uint8)) for image in images])
     if dark or rng.random() < config.noise:
         pool = rng.normal(0, rng.uniform(2, 12), (images.shape[1], images.shape[2], 1)).astype(np.float32)

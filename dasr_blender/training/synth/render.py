@@ -177,19 +177,33 @@ class NormalSolver:
 
 
 class Renderer:
-    """One GL context and one atlas that grows as needed. Raises `RenderUnavailable` without OpenGL 4.3."""
+    """One GL context and one atlas that grows as needed.
 
-    def __init__(self) -> None:
-        try:
-            import moderngl
+    gl: 'auto' (EGL, which needs no display and takes a GPU's driver where there is one, else what the platform
+    has), 'egl', 'egl:N' for the N-th device, 'platform' (GLX, WGL or CGL; wants a display). Raises
+    `RenderUnavailable` without OpenGL 4.3, ValueError for any other word. `.name` is the driver's own.
+    """
 
-            backend: Any = {"backend": "egl"}
-            self.gl = moderngl.create_context(require=430, standalone=True, **backend)
-        except Exception as error:  # moderngl raises bare Exception for a missing driver
+    def __init__(self, gl: str = "auto") -> None:
+        kind, _, device = gl.partition(":")
+        if kind not in ("auto", "egl", "platform") or (device and (kind != "egl" or not device.isdigit())):
+            raise ValueError(f"gl must be 'auto', 'egl', 'egl:N' or 'platform', not '{gl}'")
+        egl: dict[str, Any] = {"backend": "egl"} | ({"device_index": int(device)} if device else {})
+        ways: dict[str, list[dict[str, Any]]] = {"auto": [egl, {}], "egl": [egl], "platform": [{}]}
+        why = []
+        for way in ways[kind]:
+            try:
+                import moderngl
+
+                self.gl = moderngl.create_context(require=430, standalone=True, **way)
+                break
+            except Exception as error:  # moderngl raises bare Exception for a missing driver
+                why.append(f"{way.get('backend', 'the platform')}: {error}")
+        else:
             raise RenderUnavailable(
-                f"no OpenGL 4.3 through EGL ({error}); install libegl1 and "
-                "libgl1-mesa-dri, or a graphics driver"
-            ) from error
+                f"no OpenGL 4.3 ({'; '.join(why)}); install libegl1 and libgl1-mesa-dri, or a graphics driver"
+            )
+        self.name = str(self.gl.info["GL_RENDERER"])
         self.gl.enable(moderngl.DEPTH_TEST)
         self.gl.front_face = "cw"  # counter-clockwise in a picture whose rows go down
         self.cull = moderngl.CULL_FACE
