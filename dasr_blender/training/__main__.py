@@ -15,8 +15,13 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pack": ("pack", "main", "clip folders to one file of crops and targets"),
     "train": ("distill", "main", "the student, from packed clips"),
     "export": ("export", "main", "the student to the category's predictor.onnx"),
+    "ablate": ("ablate", "main", "what each part of the student is worth, and DASR's own configuration"),
     "evaluate": ("evaluate", "main", "the scores we publish"),
-    "joint-map": ("evaluate.joint_map", "main", "guess which bones of a rig are the category's joints (needs bpy)"),
+    "joint-map": (
+        "evaluate.joint_map",
+        "main",
+        "guess which bones of a rig are the category's joints (needs bpy)",
+    ),
 }
 
 

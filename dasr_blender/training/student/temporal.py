@@ -60,7 +60,7 @@ class TemporalAttention(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         x = features
-        for block, bias in zip(self.blocks, self.bias, strict=True):
+        for number, block in enumerate(self.blocks):
             layers = dict(block.named_children())
             query, key, value = layers["ask"](layers["norm"](x)).chunk(3, -1)  # (B, T, D)
 
@@ -73,7 +73,7 @@ class TemporalAttention(nn.Module):
                 return torch.stack(shifts, 2).unflatten(-1, (self.heads, -1))
 
             query = query.unflatten(-1, (self.heads, -1))[:, :, None]  # (B, T, 1, H, d)
-            fit = (query * near(key)).sum(-1) / math.sqrt(query.shape[-1]) + bias.T  # (B, T, 2r+1, H)
+            fit = (query * near(key)).sum(-1) / math.sqrt(query.shape[-1]) + self.bias[number].T  # (B, T, 2r+1, H)
             mixed = (fit.softmax(2)[..., None] * near(value)).sum(2).flatten(2)
             x = x + layers["out"](mixed)
         return x
