@@ -21,8 +21,9 @@ from dasr_blender.training.body.landmarks import (
     segments,
 )
 from dasr_blender.training.body.morphology import COEFFICIENTS, PRESETS, joint_basis, preset
+from dasr_blender.training.body.poses import ANIMAL_POSES as POSES
 from dasr_blender.training.body.shape import mirrored, onto_rest, rim_edges, split_rim
-from dasr_blender.training.body.sheet import POSES, pose
+from dasr_blender.training.body.sheet import pose
 from dasr_blender.training.body.weights import diffuse, heat_weights, keep_four
 
 FLIP = np.array([-1.0, 1, 1])

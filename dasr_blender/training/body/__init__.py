@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Makes the quadruped category's body from rigged source models: `python -m dasr_blender.training body`."""
+"""Makes a category's body from source models: `python -m dasr_blender.training body`."""
 
 from __future__ import annotations
 
@@ -7,34 +7,59 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...core import load_category, save_category
+from ...core import Category, load_category, save_category
+
+CATEGORIES = ("quadruped", "human")
+
+
+def build(name: str, source: Path) -> Category:
+    """The category `name` from its material: rigged models of animals, or MakeHuman's data folder.
+
+    Raises CategoryError when the folder lacks something.
+    """
+    if name == "human":
+        from .human import build_body, human
+
+        return human(build_body(source))
+    from .bundle import build_body as build_quadruped
+    from .bundle import quadruped
+
+    return quadruped(build_quadruped(source))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Build the bundle from `--assets`, or draw the sheets of a bundle that exists; returns the exit status."""
+    """Build the bundle from `--source`, or draw the sheets of a bundle that exists; returns the exit status."""
     parser = argparse.ArgumentParser(prog="dasr_blender.training body", description=__doc__)
+    parser.add_argument("--category", choices=CATEGORIES, default=CATEGORIES[0], help="which body")
     parser.add_argument(
-        "--assets", type=Path, help="folder with Husky.glb, Fox.glb and Horse.glb; builds the body"
+        "--source",
+        "--assets",
+        type=Path,
+        help="folder with the material, builds the body: Husky.glb, Fox.glb and Horse.glb for the quadruped, "
+        "MakeHuman's base.obj, targets/ and rigs/ for the human",
     )
-    parser.add_argument("--output", type=Path, default=Path("models/quadruped"), help="the bundle's folder")
-    parser.add_argument("--sheet", type=Path, help="write a picture of every proportion and of nine animals")
+    parser.add_argument(
+        "--out", "--output", type=Path, help="the bundle's folder (default: the category's under models/)"
+    )
+    parser.add_argument(
+        "--sheet", type=Path, help="write a picture of every proportion and of typical bodies"
+    )
     parser.add_argument("--poses", type=Path, help="write a picture of the skin in strong poses")
     args = parser.parse_args(argv)
-    if not (args.assets or args.sheet or args.poses):
-        parser.error("nothing to do: give --assets to build the body, or --sheet / --poses to draw it")
-    if args.assets:
-        from .bundle import build_body, quadruped
-
-        category = quadruped(build_body(args.assets))
-        save_category(category, args.output)
+    out: Path = args.out or Path("models") / args.category
+    if not (args.source or args.sheet or args.poses):
+        parser.error("nothing to do: give --source to build the body, or --sheet / --poses to draw it")
+    if args.source:
+        category = build(args.category, args.source)
+        if (out / "category.json").exists():
+            category.training = load_category(out).training
+        save_category(category, out)
         body = category.body
-        print(
-            f"{args.output}: {len(body.vertices)} vertices, {len(body.faces)} faces, {len(body.joints)} joints"
-        )
+        print(f"{out}: {len(body.vertices)} vertices, {len(body.faces)} faces, {len(body.joints)} joints")
     if args.sheet or args.poses:
         from .sheet import morphology_sheet, pose_sheet, write_png
 
-        category = load_category(args.output)
+        category = load_category(out)
         if args.sheet:
             write_png(args.sheet, morphology_sheet(category))
         if args.poses:

@@ -27,15 +27,15 @@ COEFFICIENTS = (
     Coefficient("sex", "Female to male", -1.1, 1.1, 0.6),
     Coefficient("age", "Age", -0.3, 0.8, 0.25),
     Coefficient("muscle", "Muscle", -1.0, 1.0, 0.45),
-    Coefficient("weight", "Weight", -0.9, 1.5, 0.5),
+    Coefficient("weight", "Weight", -1.0, 2.5, 0.7),
     Coefficient("leg_length", "Leg length", -0.35, 0.25, 0.08),
     Coefficient("arm_length", "Arm length", -0.30, 0.25, 0.07),
     Coefficient("torso_length", "Torso length", -0.20, 0.20, 0.06),
     Coefficient("shoulder_width", "Shoulder width", -0.25, 0.30, 0.08),
     Coefficient("head_size", "Head size", -0.15, 0.70, 0.12),
     Coefficient("hair", "Hair", -0.6, 1.5, 0.5),
-    Coefficient("clothing_torso", "Loose top", -0.3, 1.6, 0.5),
-    Coefficient("clothing_legs", "Loose trousers", -0.3, 1.6, 0.5),
+    Coefficient("clothing_torso", "Loose top", -0.3, 1.3, 0.5),
+    Coefficient("clothing_legs", "Loose trousers", -0.3, 1.3, 0.5),
 )
 MACROS: dict[str, tuple[Macro, Macro]] = {
     "sex": (Macro(sex=0), Macro(sex=1)),

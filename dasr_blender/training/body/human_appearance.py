@@ -20,9 +20,9 @@ def bare(weights: np.ndarray) -> np.ndarray:
 
 def mean_colour(fields: Fields, weights: np.ndarray) -> np.ndarray:
     """Colours (V, 3), RGB 0…1, with sleeves and trouser legs halfway between cloth and skin."""
-    colour = np.tile(SKIN, (len(weights), 1))
-    for where, tint in ((fields.torso, UPPER), (fields.legs, LOWER), (fields.shoes, SHOES), (fields.hair, HAIR)):
-        colour = colour * (1 - where[:, None]) + where[:, None] * tint
+    where = np.stack([fields.torso, fields.legs, fields.shoes, fields.hair], 1)
+    where = where / np.maximum(where.sum(1, keepdims=True), 1)
+    colour = where @ np.stack([UPPER, LOWER, SHOES, HAIR]) + (1 - where.sum(1, keepdims=True)) * SKIN
     part = (0.25 * bare(weights) * (1 - fields.shoes))[:, None]
     return colour * (1 - part) + part * SKIN
 

@@ -37,7 +37,10 @@ _PARENTS, MIXAMO = _joints()
 NAMES = tuple(_PARENTS)
 PARENTS = np.array([-1 if p is None else NAMES.index(p) for p in _PARENTS.values()])
 MIRROR = np.array(
-    [NAMES.index(n[:-1] + {"L": "R", "R": "L"}[n[-1]]) if n[-2:] in (".L", ".R") else i for i, n in enumerate(NAMES)]
+    [
+        NAMES.index(n[:-1] + {"L": "R", "R": "L"}[n[-1]]) if n[-2:] in (".L", ".R") else i
+        for i, n in enumerate(NAMES)
+    ]
 )
 
 # Bounds of the rotation vector (x, y, z) in radians about the body's axes, from a rest pose with the arms

@@ -115,7 +115,8 @@ class Surface:
         hips = share(w, "root")
         torso = share(w, "spine_1", "spine_2", "chest", "shoulder", "upper_arm", "forearm") + hips * waist
         legs = share(w, "thigh", "shin") + hips * (1 - waist)
-        torso = torso * (1 - smoothstep((z - joints[NAMES.index("neck"), 2] + 0.01) / 0.04) * (np.abs(vertices[:, 0]) < 0.12))
+        collar = smoothstep((z - joints[NAMES.index("neck"), 2] + 0.01) / 0.04)
+        torso = torso * (1 - collar * (np.abs(vertices[:, 0]) < 0.12))
         ankle = joints[NAMES.index("foot.L"), 2]
         shoes = smoothstep((ankle + 0.05 - z) / 0.04)
         head = joints[NAMES.index("head")]
@@ -128,7 +129,9 @@ class Surface:
         hair = of_head * smoothstep((up - 0.60 - 0.30 * ahead) / 0.10)
         behind = smoothstep((0.25 - ahead) / 0.5)
         long_hair = np.maximum(hair, behind * (of_head + share(w, "neck")).clip(0, 1))
-        return Fields(*(np.clip(self.smooth(f, 3), 0, 1) for f in (torso, legs * (1 - shoes), shoes, hair, long_hair)))
+        return Fields(
+            *(np.clip(self.smooth(f, 3), 0, 1) for f in (torso, legs * (1 - shoes), shoes, hair, long_hair))
+        )
 
     def outward(self, vertices: np.ndarray) -> np.ndarray:
         """Unit directions (N, 3) away from the body, without the wrinkles of its surface."""
@@ -167,8 +170,12 @@ class Surface:
 
     def thin(self, vertices: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The body's mesh: vertices' numbers here (V,), faces (F, 3) among them, mirror vertex (V,)."""
-        x = self.source.base[self.rows, 0][self.faces]  # skin that meets skin may have crossed the middle since
-        faces = self.faces[(x > -1e-7).all(1) & (x > 1e-7).any(1)]  # a face in the middle is its own mirror image
+        x = self.source.base[self.rows, 0][
+            self.faces
+        ]  # skin that meets skin may have crossed the middle since
+        faces = self.faces[
+            (x > -1e-7).all(1) & (x > 1e-7).any(1)
+        ]  # a face in the middle is its own mirror image
         left, faces = np.unique(faces, return_inverse=True)
         faces = faces.reshape(-1, 3)
         importance = np.ones(len(vertices))

@@ -52,7 +52,9 @@ class MakeHuman:
             path = self.folder / "targets" / f"{name}.target.gz"
             try:
                 with gzip.open(path, "rt", encoding="utf-8") as lines:
-                    rows = np.array([line.split() for line in lines if line.strip() and line[0] != "#"], float)
+                    rows = np.array(
+                        [line.split() for line in lines if line.strip() and line[0] != "#"], float
+                    )
                 rows = rows.reshape(-1, 4)
             except (OSError, ValueError) as error:
                 raise CategoryError(
@@ -73,7 +75,12 @@ class MakeHuman:
             for muscle, m in _corners(macro.muscle):
                 for weight, w in _corners(macro.weight):
                     if share * m * w:
-                        out += share * m * w * self.target(f"universal-{sex}-young-{muscle}muscle-{weight}weight")
+                        out += (
+                            share
+                            * m
+                            * w
+                            * self.target(f"universal-{sex}-young-{muscle}muscle-{weight}weight")
+                        )
         return out
 
     @cached_property

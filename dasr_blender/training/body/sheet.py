@@ -11,43 +11,7 @@ from ...core import Category
 from ...core.mesh import vertex_normals
 from ...core.raster import rasterize
 from ...core.rotation import rotvec_to_quat
-from .morphology import PRESETS, preset
-
-Rotations = dict[str, tuple[float, float, float]]
-POSES: dict[str, Rotations] = {
-    "walk": {
-        "front_upper.L": (-0.4, 0, 0), "front_lower.L": (0.2, 0, 0), "front_upper.R": (0.3, 0, 0),
-        "front_lower.R": (-0.3, 0, 0), "front_foot.R": (0.8, 0, 0), "hind_upper.L": (0.35, 0, 0),
-        "hind_lower.L": (0.1, 0, 0), "hind_upper.R": (-0.45, 0, 0), "hind_lower.R": (0.3, 0, 0),
-        "hind_foot.R": (-0.2, 0, 0), "tail_1": (0.3, 0, 0.3), "head": (0.2, 0, 0),
-    },
-    "gallop": {
-        "front_upper.L": (-1.0, 0, 0), "front_lower.L": (-0.2, 0, 0), "front_upper.R": (-0.7, 0, 0),
-        "front_lower.R": (-0.9, 0, 0), "front_foot.R": (0.8, 0, 0), "hind_upper.L": (0.9, 0, 0),
-        "hind_lower.L": (-0.2, 0, 0), "hind_upper.R": (0.7, 0, 0), "hind_foot.R": (0.5, 0, 0),
-        "pelvis": (0.3, 0, 0), "spine": (-0.2, 0, 0), "neck_1": (0.5, 0, 0), "tail_1": (1.2, 0, 0),
-    },
-    "graze": {
-        "neck_1": (1.1, 0, 0), "neck_2": (0.8, 0, 0), "head": (-0.3, 0, 0), "jaw": (0.4, 0, 0),
-        "front_upper.L": (-0.3, 0, 0), "tail_1": (1.5, 0, 0),
-    },
-    "sit": {
-        "pelvis": (-0.75, 0, 0), "spine": (-0.3, 0, 0), "hind_upper.L": (-0.9, 0.2, 0),
-        "hind_upper.R": (-0.9, -0.2, 0), "hind_lower.L": (1.4, 0, 0), "hind_lower.R": (1.4, 0, 0),
-        "hind_foot.L": (-1.3, 0, 0), "hind_foot.R": (-1.3, 0, 0), "tail_1": (0.9, 0, 0.4),
-    },
-    "turn": {
-        "spine": (0, 0, 0.45), "chest": (0, 0, 0.4), "neck_1": (0, 0, 0.7), "neck_2": (0, 0, 0.7),
-        "head": (0.2, 0.3, 0.5), "pelvis": (0, 0, -0.4), "tail_1": (0.5, 0, 0.8), "tail_2": (0, 0, 0.7),
-        "ear.L": (0.6, 0, 0), "ear.R": (-0.5, 0, 0),
-    },
-    "lie": {
-        "front_upper.L": (0.5, 0, 0), "front_lower.L": (-1.7, 0, 0), "front_upper.R": (0.5, 0, 0),
-        "front_lower.R": (-1.7, 0, 0), "hind_upper.L": (-1.1, 0.3, 0), "hind_lower.L": (1.6, 0, 0),
-        "hind_foot.L": (-1.5, 0, 0), "hind_upper.R": (-1.1, -0.3, 0), "hind_lower.R": (1.6, 0, 0),
-        "hind_foot.R": (-1.5, 0, 0), "neck_1": (0.3, 0, 0),
-    },
-}  # fmt: skip
+from .poses import GALLERIES, Rotations
 
 
 def pose(category: Category, rotations: Rotations) -> np.ndarray:
@@ -57,6 +21,12 @@ def pose(category: Category, rotations: Rotations) -> np.ndarray:
         vectors[category.skeleton.index(name)] = vector
     limits = category.skeleton.limits
     return rotvec_to_quat(np.clip(vectors, limits[..., 0], limits[..., 1]))
+
+
+def typical(category: Category, name: str | None) -> np.ndarray:
+    """Coefficients (K,) of a body of the category's gallery; None for the mean."""
+    values = GALLERIES[category.name].bodies[name] if name else {}
+    return np.array([values.get(proportion, 0.0) for proportion in category.morphology_names])
 
 
 def draw(
@@ -86,14 +56,13 @@ def draw(
     return np.where(mask[..., None], 255 * picture**0.8, 242).astype(np.uint8)
 
 
-def tile(
-    category: Category, vertices: np.ndarray, label: str, size: int = 150, metres: float = 1.75
-) -> np.ndarray:
-    """Side and three-quarter view beside each other with a label below, (size, 2·size, 3)."""
+def tile(category: Category, vertices: np.ndarray, label: str, size: int, metres: float) -> np.ndarray:
+    """Two views beside each other with a label below, (size, 2·size, 3)."""
     import cv2
 
     colours = category.body.colours()
-    views = [draw(vertices, category.body.faces, colours, a, (size, size), metres) for a in (0.0, 0.75)]
+    azimuths = GALLERIES[category.name].azimuths
+    views = [draw(vertices, category.body.faces, colours, a, (size, size), metres) for a in azimuths]
     picture = np.ascontiguousarray(np.concatenate(views, 1))
     cv2.putText(picture, label, (4, size - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.38, (40, 40, 40), 1, cv2.LINE_AA)
     return picture
@@ -106,27 +75,31 @@ def _grid(tiles: list[np.ndarray], columns: int) -> np.ndarray:
     return np.concatenate(rows)
 
 
-def morphology_sheet(category: Category) -> np.ndarray:
-    """Nine animals and the rest body, then every coefficient at its minimum and maximum."""
-    tiles = [tile(category, category.body.shaped()[0], "mean")]
-    tiles += [tile(category, category.body.shaped(preset(n))[0], n) for n in PRESETS]
-    tiles += [np.full_like(tiles[0], 242)] * 2
+def morphology_sheet(category: Category, size: int = 150) -> np.ndarray:
+    """The mean and typical bodies, then every coefficient at its minimum and maximum."""
+    gallery = GALLERIES[category.name]
+
+    def shown(beta: np.ndarray, label: str) -> np.ndarray:
+        return tile(category, category.body.shaped(beta)[0], label, size, gallery.metres[0])
+
+    tiles = [shown(typical(category, name), name or "mean") for name in (None, *gallery.bodies)]
+    tiles += [np.full_like(tiles[0], 242)] * (-len(tiles) % 4)
     for k, proportion in enumerate(category.morphology):
         for value in (proportion.minimum, proportion.maximum):
             beta = np.zeros(len(category.morphology))
             beta[k] = value
-            tiles.append(tile(category, category.body.shaped(beta)[0], f"{proportion.name} {value:+.2f}"))
+            tiles.append(shown(beta, f"{proportion.name} {value:+.2f}"))
     return _grid(tiles, 4)
 
 
-def pose_sheet(category: Category) -> np.ndarray:
-    """Strong poses on the mean body, a horse and a camel, seen from both sides."""
+def pose_sheet(category: Category, size: int = 260) -> np.ndarray:
+    """Strong poses on the mean body and on two that differ much."""
+    gallery = GALLERIES[category.name]
     tiles = []
-    for animal in (None, "horse", "cat"):
-        beta = preset(animal) if animal else np.zeros(len(category.morphology))
-        for name, rotations in POSES.items():
-            vertices = category.posed_vertices(beta, pose(category, rotations)[None])[0]
-            tiles.append(tile(category, vertices, f"{animal or 'mean'}: {name}", 260, 1.9))
+    for body in (None, *gallery.posed):
+        for name, rotations in gallery.poses.items():
+            vertices = category.posed_vertices(typical(category, body), pose(category, rotations)[None])[0]
+            tiles.append(tile(category, vertices, f"{body or 'mean'}: {name}", size, gallery.metres[1]))
     return _grid(tiles, 3)
 
 
