@@ -10,6 +10,14 @@ from . import __version__
 
 FORMATS = ("blend", "glb", "fbx", "usd", "bvh")
 DEFAULT_FORMATS = "blend,glb,fbx"
+# as in predict.providers, which is slow to import
+PROVIDERS = {
+    "auto": "Automatic",
+    "cuda": "CUDA",
+    "directml": "DirectML",
+    "coreml": "CoreML",
+    "cpu": "CPU",
+}
 # Commands of the training part, which is asked with everything that follows their names.
 TRAINING = {
     "evaluate": "score a category's predictor on rendered clips, real clips and rigged models",
@@ -96,6 +104,19 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="write a video of the body over the clip",
+    )
+    command.add_argument(
+        "--provider",
+        choices=tuple(PROVIDERS),
+        default="auto",
+        help="what the network runs on (default: auto, the best that starts)",
+    )
+    command.add_argument(
+        "--threads",
+        type=_positive_int,
+        default=0,
+        metavar="N",
+        help="processor threads of the network (default: one a core)",
     )
     command.add_argument("--json", action="store_true", help="print messages as JSON, one object a line")
 

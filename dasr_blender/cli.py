@@ -94,6 +94,8 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
     missing += [f"{options.stem}.{kind}" for kind in options.formats if kind not in files]
     if missing:
         raise DasrError(f"Not written: {', '.join(missing)}; see {report_path}")
+    if result.provider is not None:
+        channel.log(f"the network ran on {result.provider}")
     for warning in result.warnings:
         channel.log(f"note: {warning}")
     channel.progress(1.0, "done", "Done")
@@ -105,6 +107,7 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
             "files": {k: str(p) for k, p in files.items()},
             "frames": frames,
             "mean_mask_iou": report["mean_mask_iou"],
+            "provider": result.provider,
             "warnings": list(result.warnings),
         },
         [f"{kind:8s} {path}" for kind, path in files.items()],
@@ -138,12 +141,12 @@ def _job_options(arguments: argparse.Namespace) -> JobOptions:
         formats=arguments.formats,
         names=arguments.names,
         overlay=arguments.overlay,
+        provider=arguments.provider,
+        threads=arguments.threads,
     )
 
 
-def _export(
-    result: JobResult, channel: Channel, canceller: Canceller
-) -> tuple[dict[str, Path], list[str]]:
+def _export(result: JobResult, channel: Channel, canceller: Canceller) -> tuple[dict[str, Path], list[str]]:
     """Build the scene in this process and write the formats asked for; returns format → file, and warnings."""
     from .scene.standalone import write_files
 

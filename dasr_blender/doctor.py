@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from .core import DasrError, category_search_path, load_category
+from .core import DasrError, category_search_path, list_categories, load_category
 from .report import versions
 
 ENOUGH_SPACE = 1_000_000_000  # bytes; a long clip's frames and exports
@@ -58,7 +58,32 @@ def _network_runtime() -> Iterator[Finding]:
     except ImportError as error:
         yield Finding("bad", "onnxruntime", f"onnxruntime cannot be loaded: {error}")
         return
-    yield Finding("ok", "providers", ", ".join(onnxruntime.get_available_providers()))
+    from .predict.providers import (
+        LABELS,
+        available,
+        candidates,
+        describe,
+        open_session,
+        physical_cores,
+        trial_inputs,
+    )
+
+    words = f"{', '.join(LABELS[name] for name in available())} in onnxruntime {onnxruntime.__version__}"
+    for folder in list_categories().values():
+        try:
+            category = load_category(folder)
+            if category.predictor_path is None:
+                continue
+            trial = trial_inputs(category.network.input_size)
+            opened = open_session(category.predictor_path, trial=trial)
+        except DasrError:
+            continue  # the categories' own lines say what is wrong
+        for note in opened.notes:
+            yield Finding("note", "providers", note)
+        yield Finding("ok", "providers", f"networks run on {opened.label}; {words}")
+        return
+    chosen = describe(candidates()[0], physical_cores())
+    yield Finding("ok", "providers", f"networks would run on {chosen}, not tried; {words}")
 
 
 def _mask_network() -> Iterator[Finding]:

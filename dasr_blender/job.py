@@ -55,6 +55,8 @@ class JobOptions:
         place, formats, names: for the scene and its exports; reported, not used by the job.
         overlay: also write `<stem>-overlay.mp4`.
         max_side: frames are worked on at no more than this many pixels on the longer side.
+        provider: what the network runs on, one of `predict.providers.CHOICES`.
+        threads: of the processor, for the network; 0 for one a core.
     """
 
     clip: str
@@ -72,6 +74,8 @@ class JobOptions:
     names: str = "neutral"
     overlay: bool = True
     max_side: int = 960
+    provider: str = "auto"
+    threads: int = 0
 
     @property
     def stem(self) -> str:
@@ -92,6 +96,7 @@ class JobResult:
         focal_source: "given" or "assumed".
         mask_source: where the masks came from.
         interpolated: (T,) bool, frames whose mask was filled in from their neighbours.
+        provider: what the network ran on, for people; None when its answers were taken from an earlier run.
     """
 
     options: JobOptions
@@ -106,6 +111,7 @@ class JobResult:
     focal_source: str = "assumed"
     mask_source: str = ""
     interpolated: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    provider: str | None = None
 
     @property
     def motion_seconds(self) -> float:
@@ -185,7 +191,7 @@ def run_job(
             clip.sha256, clip.frame_index.tolist(), clip.size, _mask_inputs(options), code_hash()
         )
         masks = _masks(options, clip, workspace, key, run)
-        motion = _predict(options, category, clip, masks, workspace, key, run)
+        motion, student = _predict(options, category, clip, masks, workspace, key, run)
         motion_path = workspace.out / "motion.npz"
         with workspace.guarding(motion_path):
             motion.save(motion_path)
@@ -200,11 +206,13 @@ def run_job(
             focal_source="assumed" if options.focal is None else "given",
             mask_source=masks.source,
             interpolated=np.asarray(masks.interpolated, bool),
+            provider=None if student is None else student.opened.label,
         )
         result.warnings = (
             clip.warnings
             + masks.warnings
-            + find_warnings(motion, result.interpolated, masks.boxes, clip.size)
+            + ([] if student is None else list(student.opened.notes))
+            + find_warnings(motion, category, result.interpolated, masks.boxes, clip.size)
         )
         if options.overlay:
             from .overlay import write_overlay
@@ -268,20 +276,23 @@ def _predict(
     workspace: Workspace,
     key: str,
     run: _Run,
-) -> Motion:
+) -> tuple[Motion, Student | None]:
+    """The motion, and the network if it had to be run."""
     focal = (options.focal or default_focal(clip.original_size)) * clip.scale  # pixels of the working size
     principal = 0.5 * np.asarray(clip.size, np.float64)
     center, side = crop_boxes(masks.boxes)
     key = fingerprint(key, category.hashes, focal)
     stage = workspace.stage("prediction", key)
-    prediction = _load_prediction(stage)
+    prediction, student = _load_prediction(stage), None
     size = category.network.input_size
     with run.stage("crops", "Cutting out the subject") as step:
         crops = extract_crops(clip, masks, center, side, size, progress=step)
     with run.stage("student", "Predicting the pose") as step:
         if prediction is None:
             info = crop_info(center, side, focal, principal)
-            prediction = Student(category).run(crops, info, step)
+            student = Student(category, options.provider, threads=options.threads)
+            step(0.0, f"Predicting the pose on {student.opened.label}")
+            prediction = student.run(crops, info, step)
             with workspace.writing(stage) as temporary:
                 _save_prediction(temporary, prediction)
             workspace.forget_other("prediction", key)
@@ -302,7 +313,7 @@ def _predict(
         )
     motion = _in_original_pixels(motion, clip)
     motion.validate(category)
-    return motion
+    return motion, student
 
 
 def _in_original_pixels(motion: Motion, clip: Clip) -> Motion:

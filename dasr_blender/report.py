@@ -69,6 +69,7 @@ def make_report(
         "seconds": {**times, "total": round(sum(times.values()), 3)},
         "frames_per_second": round(frames / max(result.motion_seconds, 1e-9), 2),
         "reused_stages": result.reused,
+        "provider": result.provider,
         "focal": {"pixels": round(float(np.mean(motion.focal_px)), 2), "source": result.focal_source},
         "masks": {
             "source": result.mask_source,

@@ -99,6 +99,7 @@ def test_motion_overlay_and_report(home: Path, tmp_path: Path) -> None:
     )
     assert len(report["mask_iou"]) == FRAMES and report["focal"] == {"pixels": 230.4, "source": "assumed"}
     assert set(report["files"]) == {"motion", "overlay", "report"}
+    assert report["provider"].startswith("CPU, ") and report["options"]["provider"] == "auto"
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["motion", "overlay", "report"]
     assert left_behind(tmp_path) == ["motion.npz", "report.json", "walk-overlay.mp4"]
 
@@ -369,7 +370,7 @@ def test_categories_and_doctor(home: Path) -> None:
     toy = next(row for row in rows if row["name"] == "toy")
     assert toy["joints"] == 30 and toy["network"] and "leg_length" in toy["morphology"]
     doctor = dasr(home, "doctor")
-    assert "CPUExecutionProvider" in doctor.stdout and "hashes verified" in doctor.stdout
+    assert "networks run on CPU, " in doctor.stdout and "hashes verified" in doctor.stdout
     assert "GB free" in doctor.stdout and "numpy" in doctor.stdout
 
 

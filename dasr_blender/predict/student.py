@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..core.category import Category
 from ..core.rotation import matrix_to_quat, sixd_to_matrix, slerp
 from ..core.skeleton import clamp_rotations, mirror_rotations
 from .errors import PredictError
+from .providers import AUTO, open_session, trial_inputs
 
 Array = np.ndarray
 
@@ -56,35 +57,27 @@ class Student:
     def __init__(
         self,
         category: Category,
-        providers: Sequence[str] | None = None,
+        provider: str = AUTO,
         batch: int = 64,
         mirror: bool = True,
+        threads: int = 0,
     ) -> None:
-        """providers: onnxruntime's execution providers, None for the processor.  batch: frames at a time.
+        """provider: one of `providers.CHOICES`.  batch: frames at a time.  threads: of the processor, 0 for one a core.
 
         mirror: look at every clip in a mirror too, and take both for what they are, two opinions: twice the
         hypotheses, and the mean of everything else. Twice the time.
 
-        Raises PredictError when the category has no network or it cannot be loaded.
+        Raises PredictError when the category has no network or it cannot be loaded. What did not start on the
+        way is in `opened.notes`.
         """
         if category.predictor_path is None:
             raise PredictError(
                 f"Category '{category.name}' has no predictor.onnx; install or train one first."
             )
-        import onnxruntime
-
         self.category, self.batch, self.mirror = category, max(1, int(batch)), mirror
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        try:
-            self.session = onnxruntime.InferenceSession(
-                str(category.predictor_path), options, providers=list(providers or ["CPUExecutionProvider"])
-            )
-        except Exception as error:  # onnxruntime raises its own unrelated types
-            raise PredictError(
-                f"{category.predictor_path}: onnxruntime cannot load the network ({error}); install the "
-                "category again."
-            ) from error
+        trial = trial_inputs(category.network.input_size)
+        self.opened = open_session(category.predictor_path, provider, threads, trial)
+        self.session = self.opened.session
         self.outputs = [o.name for o in self.session.get_outputs()]
         missing = [name for name in _REQUIRED if name not in self.outputs]
         if missing:
@@ -159,8 +152,7 @@ class Student:
             morphology=(straight.morphology + seen.morphology) / 2,
             appearance=(straight.appearance + seen.appearance) / 2,
             joint_confidence=(straight.joint_confidence + confidence) / 2,
-            surface_map=straight.surface_map,
-            surface_confidence=straight.surface_confidence,
+            **_joined_maps(straight, seen),
         )
 
     def _normalised(self, crops: Array) -> Array:
@@ -207,3 +199,23 @@ class Student:
             surface_map=raw.get("surface_map"),
             surface_confidence=raw.get("surface_confidence"),
         )
+
+
+def _joined_maps(straight: Prediction, seen: Prediction) -> dict[str, Array | None]:
+    """The surface map joined with that of the mirrored clip: the mean point by confidence, where the two agree.
+
+    A map is a function of the picture and of which side is which; where the two looks name points far apart,
+    neither is to be trusted.
+    """
+    if straight.surface_map is None or straight.surface_confidence is None:
+        return {"surface_map": None, "surface_confidence": None}
+    assert seen.surface_map is not None and seen.surface_confidence is not None
+    other = seen.surface_map[:, :, ::-1] * np.array([-1.0, 1.0, 1.0], np.float32)
+    ours, theirs = straight.surface_confidence, seen.surface_confidence[:, :, ::-1]
+    share = (theirs / np.maximum(ours + theirs, 1e-6))[..., None]
+    apart = ((straight.surface_map - other) ** 2).sum(-1)
+    agreement = 1 / (1 + apart / 0.15**2)  # metres
+    return {
+        "surface_map": straight.surface_map + share * (other - straight.surface_map),
+        "surface_confidence": (ours + theirs) / 2 * agreement,
+    }

@@ -46,6 +46,8 @@ class JobRequest:
     start_frame: int = 1
     set_scene_range: bool = False
     category_folders: tuple[Path, ...] = field(default=())
+    provider: str = "auto"
+    threads: int = 0
 
     @classmethod
     def from_settings(
@@ -56,6 +58,8 @@ class JobRequest:
         start_frame: int,
         category_folders: Iterable[Path],
         fallback_directory: Path,
+        provider: str = "auto",
+        threads: int = 0,
     ) -> JobRequest:
         """Read the panel's settings.
 
@@ -65,6 +69,7 @@ class JobRequest:
             start_frame: scene frame that is to show the clip's first frame (a movie clip brings its own).
             category_folders: where to look for categories beside the shipped ones.
             fallback_directory: where results go when neither the panel nor a saved .blend names a folder.
+            provider, threads: what the network runs on; 0 threads for one a core.
         """
         path = bpy.path.abspath(
             clip.filepath if clip else settings.filepath, library=clip.library if clip else None
@@ -94,6 +99,8 @@ class JobRequest:
             start_frame=clip.frame_start if clip else start_frame,
             set_scene_range=settings.set_scene_range,
             category_folders=tuple(category_folders),
+            provider=provider,
+            threads=threads,
         )
 
     def arguments(self) -> list[str]:
@@ -117,6 +124,10 @@ class JobRequest:
             line += ["--subject", "{},{}".format(*self.subject)]
         if self.focal_px > 0:
             line += ["--focal", str(self.focal_px)]
+        if self.provider != "auto":
+            line += ["--provider", self.provider]
+        if self.threads > 0:
+            line += ["--threads", str(self.threads)]
         return line
 
     def environment(self) -> dict[str, str]:
@@ -167,6 +178,8 @@ def finish_job(request: JobRequest, result: Mapping[str, Any], scene: bpy.types.
     text = f"{len(motion)} frames reconstructed"
     if motion.mean_mask_iou is not None:
         text += f", silhouettes agree to {100 * motion.mean_mask_iou:.0f} %"
+    if result.get("provider"):
+        text += f", network on {result['provider']}"
     if files:
         text += f"; {', '.join(sorted(files))} written to {request.directory}"
     warnings = [str(warning) for warning in result.get("warnings", ())]

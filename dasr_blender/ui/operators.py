@@ -10,7 +10,7 @@ import bpy
 from ..core.errors import DasrError
 from ..scene.request import JobRequest, finish_job
 from ..worker import Worker
-from .preferences import category_folders, user_folder
+from .preferences import category_folders, network_settings, user_folder
 
 _running: dict[str, Worker] = {}
 
@@ -27,12 +27,15 @@ def stop_running() -> None:
 def _request(context) -> JobRequest:
     settings = context.scene.dasr
     clip = settings.movie_clip if settings.source == "MOVIECLIP" else None
+    provider, threads = network_settings()
     return JobRequest.from_settings(
         settings,
         clip=clip,
         start_frame=context.scene.frame_start,
         category_folders=category_folders(),
         fallback_directory=user_folder("results") or Path(bpy.app.tempdir),
+        provider=provider,
+        threads=threads,
     )
 
 
