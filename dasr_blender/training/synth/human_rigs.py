@@ -7,6 +7,7 @@ turns the rig's bones and the label's joints alike.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,7 +98,7 @@ def map_humans(folder: Path, category: Category, redo: bool = False) -> list[str
             scale, morphology = fit_shape(category, load_rig(source))
             temporary = target.with_name(target.name + ".part")
             with open(temporary, "wb") as file:
-                np.savez(file, scale=scale, morphology=morphology, body=category.hashes.get("body.npz", ""))
+                np.savez(file, scale=scale, morphology=morphology, body=shape_hash(category))
             os.replace(temporary, target)
         with np.load(target) as data:
             proportions = " ".join(
@@ -110,7 +111,16 @@ def map_humans(folder: Path, category: Category, redo: bool = False) -> list[str
 
 def _stale(path: Path, category: Category) -> bool:
     with np.load(path) as data:
-        return str(data["body"]) != category.hashes.get("body.npz", "")
+        return str(data["body"]) != shape_hash(category)
+
+
+def shape_hash(category: Category) -> str:
+    """What a fit depends on: surface, joints and proportions, not colours."""
+    body = category.body
+    digest = hashlib.sha256()
+    for array in (body.vertices, body.joints, body.morphology_vertices, body.morphology_joints):
+        digest.update(np.ascontiguousarray(array, np.float32).tobytes())
+    return digest.hexdigest()
 
 
 def load_human_rig(folder: Path, name: str, category: Category) -> HumanRig:
