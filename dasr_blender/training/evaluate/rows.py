@@ -145,22 +145,16 @@ def _joined(parts: Sequence[Prediction]) -> Prediction:
     return Prediction(**values)
 
 
-def make_rows(
-    category: Category, others: Sequence[str] = (), baselines: bool = True, own: bool = True
-) -> list[Row]:
+def make_rows(category: Category, others: Sequence[str] = (), baselines: bool = True) -> list[Row]:
     """The category's predictor, its baselines, and `others`, each NAME[@SEED]=PATH of a bundle or an .onnx file.
 
-    An .onnx file speaks for the category's body and must answer as its own network does. Raises ValueError for what
-    cannot be read as NAME=PATH or has another skeleton, and what loading raises.
+    An .onnx file speaks for the category's body and must answer as its own network does; a category that has no
+    network yet is scored by the others alone, the first of which then is the one shown single frames.
+    Raises ValueError for what cannot be read as NAME=PATH or has another skeleton, and what loading raises.
     """
     rows: list[Row] = []
-    if own:
-        student = Student(category)
-        rows.append(Tracked(OURS, category, student=student))
-        if baselines:
-            rows.append(SingleFrames(SINGLE, category, student=student))
-    if baselines:
-        rows.append(MeanPose(MEAN, category))
+    if category.predictor_path is not None or not others:
+        rows.append(Tracked(OURS, category, student=Student(category)))
     for text in others:
         name, sign, path = text.partition("=")
         if not sign or not name or not path:
@@ -172,6 +166,13 @@ def make_rows(
                 f"{path}: has other joints than category '{category.name}'; it cannot be compared"
             )
         rows.append(Tracked(name, other, seed, student=Student(other)))
+    if baselines:
+        first = rows[0]
+        assert isinstance(first, Tracked)
+        rows[1:1] = [
+            SingleFrames(SINGLE, first.category, student=first.student),
+            MeanPose(MEAN, category),
+        ]
     labels = [row.label for row in rows]
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:

@@ -79,8 +79,8 @@ def rendered(
 
 
 def _main_row(part: dict[str, Any]) -> dict[str, Any]:
-    """What the bundle's own predictor scores, at the top of the result."""
-    own = part["rows"][OURS]
+    """What the bundle's own predictor scores, at the top of the result; that of the first where it has none."""
+    own = part["rows"].get(OURS) or next(iter(part["rows"].values()))
     return {
         "dataset": part["dataset"],
         "clips": part["clips"],
@@ -94,7 +94,7 @@ def publish(category: Category, result: dict[str, Any]) -> None:
     """Write the scores of the category's own predictor into the bundle that `category` was read from."""
     if category.path is None:
         raise ValueError(f"category '{category.name}' has no folder to write its scores to")
-    if "mean" not in result:
+    if OURS not in result.get("rendered", {}).get("rows", {}):
         raise ValueError("Only scores on rendered clips can be published: give --dataset")
     scores = {k: result[k] for k in ("dataset", "clips", "frames", "mean", "splits")}
     if "real" in result:

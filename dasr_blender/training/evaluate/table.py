@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .published import OVERLAP, ama_lines
+
 # score: (head of its column, factor, digits after the point, what it is)
 COLUMNS: dict[str, tuple[str, float, int, str]] = {
     "root_chosen_deg": (
@@ -166,6 +168,8 @@ def table(result: dict[str, Any], with_legend: bool = False) -> str:
         if part is None:
             continue
         lines = truth_lines(part)
+        if key == "ama":
+            lines |= ama_lines(set(part["dataset"].split(", ")))
         surfaces = ", ".join(f"{source} {count}" for source, count in part["surfaces"].items())
         parts.append(
             f"{title}: {part['clips']} clips, {part['frames']} frames of {part['dataset']} "
@@ -190,7 +194,13 @@ def table(result: dict[str, Any], with_legend: bool = False) -> str:
         lines = {
             f"{clip['name']} · {label} [{clip['masks']}]": scores
             for clip in result["real"]
-            for label, scores in clip["rows"].items()
+            for label, scores in [
+                *clip["rows"].items(),
+                *(
+                    (f"{method}, its authors' video", {"iou": overlap})
+                    for method, overlap in OVERLAP.get(clip["name"], {}).items()
+                ),
+            ]
         }
         for label in dict.fromkeys(label for clip in result["real"] for label in clip["rows"]):
             scores = [clip["rows"][label] for clip in result["real"] if label in clip["rows"]]
