@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""DASR for Blender: a video of an animal in, its mesh on an animated rig behind a matched camera out."""
+"""DASR for Blender: a video of an animal or a person in, its mesh on an animated rig behind a matched camera out."""
 
 from __future__ import annotations
 

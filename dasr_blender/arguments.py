@@ -28,7 +28,7 @@ TRAINING = {
 def parser() -> argparse.ArgumentParser:
     """The one command line."""
     root = argparse.ArgumentParser(
-        prog="dasr", description="A video clip of an animal in, its mesh on an animated armature out."
+        prog="dasr", description="A video clip of an animal or a person in, its mesh on an animated armature out."
     )
     root.add_argument("--version", action="version", version=f"dasr {__version__}")
     commands = root.add_subparsers(title="commands", required=True, dest="command", metavar="COMMAND")
@@ -36,11 +36,11 @@ def parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("categories", help="list the categories that are installed")
     doctor = commands.add_parser("doctor", help="check versions, models, execution providers and disk space")
     demo = commands.add_parser(
-        "demo-clip", help="render a small clip of a walking animal, with its true masks"
+        "demo-clip", help="render a small clip of the category's body walking, with its true masks"
     )
     demo.add_argument("out", metavar="OUT", help="folder to write into")
     demo.add_argument(
-        "--category", default="quadruped", metavar="NAME", help="name or folder (default: quadruped)"
+        "--category", default="quadruped", metavar="NAME", help="name or folder: quadruped (default) or human"
     )
     demo.add_argument(
         "--count", type=_positive_int, default=48, metavar="N", help="number of frames (default: 48)"
@@ -56,11 +56,11 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
     command = commands.add_parser(
         "reconstruct",
         help="from a clip to an animated rig",
-        description="Reconstruct the animal in CLIP: a video file, a folder of frames, or a pattern (shot.####.png).",
+        description="Reconstruct the subject of CLIP: a video file, a folder of frames, or a pattern (shot.####.png).",
     )
     command.add_argument("clip", metavar="CLIP")
     command.add_argument(
-        "--category", default="quadruped", metavar="NAME", help="name or folder (default: quadruped)"
+        "--category", default="quadruped", metavar="NAME", help="name or folder: quadruped (default) or human"
     )
     command.add_argument(
         "--masks", metavar="DIR", help="folder with one mask image a frame (default: alpha, else automatic)"
@@ -76,7 +76,7 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         "--subject",
         type=_subject,
         metavar="X,Y|X,Y,W,H[@FRAME]",
-        help="a point on the animal, or a box round it, in pixels of the clip",
+        help="a point on the subject, or a box round it, in pixels of the clip",
     )
     command.add_argument(
         "--focal", type=_positive, metavar="PX", help="focal length in pixels (default: 1.2 × longer side)"
@@ -86,7 +86,7 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         "--place",
         choices=("camera", "root", "ground"),
         default="camera",
-        help="keep the camera still, or the animal's root, or put it on the ground (default: camera)",
+        help="keep the camera still, or the subject's root, or put it on the ground (default: camera)",
     )
     command.add_argument(
         "--formats",
@@ -96,7 +96,10 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         help=f"of {','.join(FORMATS)}; none for motion.npz alone (default: {DEFAULT_FORMATS})",
     )
     command.add_argument(
-        "--names", choices=("neutral", "rigify"), default="neutral", help="names of the bones"
+        "--names",
+        default="neutral",
+        metavar="PROFILE",
+        help="names of the bones: neutral or rigify, for a human also mixamo, unreal or unity (default: neutral)",
     )
     command.add_argument("--out", metavar="DIR", help="folder for the results (default: <clip>-dasr)")
     command.add_argument(

@@ -58,10 +58,13 @@ class DemoOptions:
 
 
 def walk(category: Category, options: DemoOptions) -> Array:
-    """Joint rotations (T, J, 4) of a walk; joints the category lacks are left out.
+    """Joint rotations (T, J, 4) of a walk on all fours, or on two legs where the skeleton has thighs; joints the
+    category lacks are left out.
 
-    Turning about +X (the animal's left) by a positive angle takes a hanging limb backwards.
+    Turning about +X (the subject's left) by a positive angle takes a hanging limb backwards.
     """
+    if "thigh.L" in category.skeleton.names:
+        return stroll(category, options)
     skeleton = category.skeleton
     turns = np.zeros((options.frames, len(skeleton), 3))
     phase = np.arange(options.frames) / options.cycle
@@ -95,8 +98,34 @@ def walk(category: Category, options: DemoOptions) -> Array:
     return clamp_rotations(skeleton, rotvec_to_quat(turns))
 
 
+def stroll(category: Category, options: DemoOptions) -> Array:
+    """Joint rotations (T, J, 4) of a person's walk: legs half a cycle apart, each arm with the other leg."""
+    skeleton = category.skeleton
+    turns = np.zeros((options.frames, len(skeleton), 3))
+    beat = 2 * np.pi * np.arange(options.frames) / options.cycle
+    for side, sign, start in (("L", 1.0, 0.0), ("R", -1.0, np.pi)):
+        swing = np.cos(beat + start)  # 1: this leg is farthest ahead
+        lift = np.clip(-np.sin(beat + start - 0.35), 0, None) ** 1.5  # while it comes forward
+        x, y, z = 0, 1, 2
+        for joint, axis, angle in (
+            ("thigh", x, -SWING * swing - 0.25 * lift),
+            ("thigh", y, np.full_like(beat, 0.09 * sign)),  # the rest pose stands with its feet apart
+            ("shin", x, 0.12 + 0.85 * lift),
+            ("foot", x, -0.05 - 0.15 * np.clip(swing, 0, 1) + 0.35 * np.clip(-swing, 0, 1)),
+            ("toe", x, -0.35 * np.clip(-swing, 0, 1)),
+            ("upper_arm", y, np.full_like(beat, 0.62 * sign)),  # from 45° down to the side
+            ("upper_arm", x, 0.1 + 0.4 * swing),
+            ("forearm", x, -0.2 + 0.1 * swing),
+            ("forearm", z, (-0.2 + 0.1 * swing) * sign),
+        ):
+            turns[:, skeleton.index(f"{joint}.{side}"), axis] += angle
+    turns[:, skeleton.index("spine_1"), 2] += 0.06 * np.cos(beat)
+    turns[:, skeleton.index("chest"), 2] -= 0.12 * np.cos(beat)
+    return clamp_rotations(skeleton, rotvec_to_quat(turns))
+
+
 def demo_motion(category: Category, options: DemoOptions) -> Motion:
-    """The true motion: the animal crosses the picture, its feet on the ground of a camera that looks down a bit."""
+    """The true motion: the subject crosses the picture, its feet on the ground of a camera that looks down a bit."""
     rotations = walk(category, options)
     beta = np.zeros(len(category.morphology))
     for name, value in options.morphology:
@@ -116,15 +145,16 @@ def demo_motion(category: Category, options: DemoOptions) -> Motion:
     world[:, :3, :3] = rotvec_to_matrix(np.array([0.0, 0.0, 0.5 * np.pi - options.yaw]))
     world[:, :3, 3] = travelled[:, None] * heading
     world[:, 2, 3] = height
-    pose = camera_from_world(options, leg) @ world
-    width, tall = options.size
+    tall = float(np.ptp(cycle[0, :, 2]))
+    pose = camera_from_world(options, leg, tall) @ world
+    width, high = options.size
     count = options.frames
     return Motion(
         fps=options.fps,
         frame_index=np.arange(count),
-        image_size=np.array([width, tall]),
+        image_size=np.array([width, high]),
         focal_px=np.full(count, options.focal * width),
-        principal_point=np.array([width / 2, tall / 2]),
+        principal_point=np.array([width / 2, high / 2]),
         camera_from_root=pose,
         joint_rotations=rotations,
         morphology=beta,
@@ -138,18 +168,24 @@ def demo_motion(category: Category, options: DemoOptions) -> Motion:
     )
 
 
-def camera_from_world(options: DemoOptions, target_height: float) -> Array:
-    """The still camera (4, 4): looks along +y, down by `pitch`, at the point `target_height` above the origin."""
+def camera_from_world(options: DemoOptions, target_height: float, tall: float = 0.0) -> Array:
+    """The still camera (4, 4): looks along +y, down by `pitch`, at the point `target_height` above the origin.
+
+    tall: metres of the subject, which may not fill more than two thirds of the picture's height.
+    """
+    distance = max(options.distance, tall / 0.66 * options.focal * options.size[0] / options.size[1])
     axes = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # world z up → camera y down
     out = np.eye(4)
     out[:3, :3] = rotvec_to_matrix(np.array([-options.pitch, 0.0, 0.0])).T @ axes
-    out[:3, 3] = -out[:3, :3] @ np.array([0.0, 0.0, target_height]) + np.array([0.0, 0.0, options.distance])
+    out[:3, 3] = -out[:3, :3] @ np.array([0.0, 0.0, target_height]) + np.array([0.0, 0.0, distance])
     return out
 
 
 def coat(category: Category, seed: int) -> Array:
-    """Vertex colours (V, 3) 0…255: two browns in blotches, a lighter belly; a sum of sines in rest coordinates."""
+    """Vertex colours (V, 3) 0…255: clothes; or two browns in blotches (sines in rest coordinates) and a lighter belly."""
     rng = np.random.default_rng(seed)
+    if "thigh.L" in category.skeleton.names:  # a person: in clothes
+        return 255 * category.body.colours(rng.normal(0, 0.6, len(category.body.appearance_basis)))
     vertices = np.asarray(category.body.vertices, np.float64)
     waves = rng.normal(size=(8, 3)) * 7.0
     blotch = np.sin(vertices @ waves.T + rng.uniform(0, 2 * np.pi, 8)).sum(axis=1) / 3.0

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .core import Motion
+from .core import Category, Motion
 
 UNSURE = 0.35  # confidence below which a frame is named
 
 
 def find_warnings(
-    motion: Motion, interpolated: np.ndarray, boxes: np.ndarray, size: Sequence[int]
+    motion: Motion,
+    category: Category,
+    interpolated: np.ndarray,
+    boxes: np.ndarray,
+    size: Sequence[int],
 ) -> list[str]:
     """Sentences on what makes this result less sure.
 
@@ -24,28 +28,38 @@ def find_warnings(
     count = len(motion.frame_index)
     if count == 1:
         found.append("The clip has one frame: the rig is static")
-    facing = facing_camera(motion)
+    axis, ends = long_axis(category)
+    facing = facing_camera(motion, axis)
     if np.mean(np.abs(facing) > 0.85) > 0.8:
-        side = "the front" if np.median(facing) > 0 else "behind"
+        side = ends[0] if np.median(facing) > 0 else ends[1]
         if (facing > 0.85).any() and (facing < -0.85).any():
-            side = "the front or behind"
-        found.append(f"The animal is seen only from {side}: side views work better")
+            side = " or ".join(ends)
+        found.append(f"The subject is seen only from {side}: side views work better")
     unsure = motion.confidence < UNSURE
     if unsure.any():
         found.append(f"Low confidence in frames {ranges(unsure, motion.frame_index)}")
     cut = ((boxes[:, :2] <= 1.0) | (boxes[:, 2:] >= np.asarray(size) - 1.0)).any(axis=1) & ~interpolated
     if cut.mean() > 0.1:
         found.append(
-            f"The animal is cut by the picture's edge in frames {ranges(cut, motion.frame_index)}: "
+            f"The subject is cut by the picture's edge in frames {ranges(cut, motion.frame_index)}: "
             "what is out of sight is guessed"
         )
     return found
 
 
-def facing_camera(motion: Motion) -> np.ndarray:
-    """(T,) cosine of the angle between where the animal looks and the way to the camera: 1 seen from the front,
-    -1 from behind, 0 from a side."""
-    forward = -motion.camera_from_root[:, :3, 1]  # the body looks along its -Y
+def long_axis(category: Category) -> tuple[np.ndarray, tuple[str, str]]:
+    """Direction (3,) in which the trunk at rest is longest, and the names of its two ends: seen along it, limbs
+    and head hide each other. An animal's runs from behind to the front, a person's upwards."""
+    trunk = category.body.joints[[role in ("root", "spine", "head") for role in category.skeleton.roles]]
+    if np.ptp(trunk[:, 2]) > np.ptp(trunk[:, 1]):
+        return np.array([0.0, 0.0, 1.0]), ("above", "below")
+    return np.array([0.0, -1.0, 0.0]), ("the front", "behind")
+
+
+def facing_camera(motion: Motion, axis: np.ndarray | Sequence[float] = (0.0, -1.0, 0.0)) -> np.ndarray:
+    """(T,) cosine of the angle between the body's `axis` (3,) and the way to the camera. By default the axis is
+    where it looks, -Y: 1 seen from the front, -1 from behind, 0 from a side."""
+    forward = motion.camera_from_root[:, :3, :3] @ np.asarray(axis)
     place = motion.camera_from_root[:, :3, 3]
     to_camera = -place / np.maximum(np.linalg.norm(place, axis=1, keepdims=True), 1e-9)
     return np.einsum("ti,ti->t", forward / np.linalg.norm(forward, axis=1, keepdims=True), to_camera)

@@ -173,6 +173,9 @@ def run_job(
     category = load_category(options.category)
     if category.predictor_path is None or not Path(category.predictor_path).is_file():
         raise DasrError(f"category {category.name} in {category.path} has no predictor.onnx: train one first")
+    if options.names not in category.profiles:
+        known = ", ".join(category.profiles)
+        raise DasrError(f"category {category.name} has no bone names '{options.names}': choose one of {known}")
     workspace = Workspace(Path(options.out), needed=50_000_000)
     try:
         with run.stage("clip", "Reading the clip") as step:

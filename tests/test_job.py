@@ -85,20 +85,20 @@ def turned(motion: Motion, angle: float) -> Motion:
     return replace(motion, camera_from_root=pose, confidence=np.ones(len(motion)))
 
 
-def test_warnings(motion: Motion) -> None:
+def test_warnings(motion: Motion, toy_category: Category) -> None:
     count, size = len(motion), (320, 240)
     whole, boxes = np.zeros(count, bool), np.tile([60.0, 50, 200, 180], (count, 1))
     np.testing.assert_allclose(facing_camera(turned(motion, 0.0)), 1, atol=1e-9)
     np.testing.assert_allclose(facing_camera(turned(motion, np.pi)), -1, atol=1e-9)
-    assert find_warnings(turned(motion, np.pi / 2), whole, boxes, size) == []
-    assert "front" in find_warnings(turned(motion, 0.1), whole, boxes, size)[0]
-    assert "behind" in find_warnings(turned(motion, 3.0), whole, boxes, size)[0]
+    assert find_warnings(turned(motion, np.pi / 2), toy_category, whole, boxes, size) == []
+    assert "front" in find_warnings(turned(motion, 0.1), toy_category, whole, boxes, size)[0]
+    assert "behind" in find_warnings(turned(motion, 3.0), toy_category, whole, boxes, size)[0]
     side = turned(motion, np.pi / 2)
     some = whole.copy()
     some[[2, 3, 6]] = True
     unsure = replace(side, confidence=np.where(some, 0.1, 0.9))
-    assert find_warnings(unsure, whole, boxes, size) == ["Low confidence in frames 2-3, 6"]
-    assert "edge" in find_warnings(side, whole, boxes - [60, 0, 60, 0], size)[0]
+    assert find_warnings(unsure, toy_category, whole, boxes, size) == ["Low confidence in frames 2-3, 6"]
+    assert "edge" in find_warnings(side, toy_category, whole, boxes - [60, 0, 60, 0], size)[0]
 
 
 def test_ranges_name_the_clips_own_frames() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Category bundles: a folder of data (never code) that says what a kind of animal is.
+"""Category bundles: a folder of data (never code) that says what a kind of subject is.
 
 ``category.json`` names everything, ``body.npz`` holds the arrays, ``predictor.onnx`` the network and
 ``CARD.md`` the prose. The JSON lists the SHA-256 of the other files, and reading checks them.
@@ -37,7 +37,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclass(eq=False)
 class Category:
-    """One kind of animal, as read from its bundle.
+    """One kind of animal, or people, as read from its bundle.
 
     profiles: profile name → joint name → bone name, always with "neutral" and "rigify".
     morphology: the named proportions, in the order of the body's bases.  nominal_size: metres, the body's
@@ -106,6 +106,18 @@ def list_categories(search: Iterable[str | os.PathLike[str]] = ()) -> dict[str, 
                 if (bundle / DESCRIPTION).is_file():
                     found.setdefault(bundle.name, bundle)
     return dict(sorted(found.items()))
+
+
+def profile_names(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Bone-name profiles of the bundle in `folder`, for a list to choose from; none for one that is damaged.
+
+    Only the description is read, and nothing checked: :func:`load_category` says what is wrong with a bundle.
+    """
+    try:
+        data = json.loads((Path(folder) / DESCRIPTION).read_text(encoding="utf-8"))
+        return tuple(str(name) for name in data["profiles"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ()
 
 
 def load_category(

@@ -14,6 +14,12 @@ MIN_LENGTH = (
     0.02  # of the body's extent: shorter bones cannot be clicked, and Blender deletes those of length 0
 )
 COLLECTIONS = {"root": "Body", "spine": "Body", "limb": "Legs", "head": "Head", "tail": "Tail"}
+ARMS = ("shoulder", "upper_arm", "forearm", "hand")  # joints of a limb that does not carry the body
+
+
+def bone_collection(joint: str, role: str) -> str:
+    """Bone collection of a joint, by its name without a side and its role."""
+    return "Arms" if joint.partition(".")[0] in ARMS else COLLECTIONS[role]
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ def write_armature(
     for bone_plan in plan.bones:
         bone = data.bones[bone_plan.name]
         groups[bone_plan.collection].assign(bone)
-        bone.color.palette = {".L": "THEME04", ".R": "THEME01"}.get(bone_plan.name[-2:], "DEFAULT")
+        bone.color.palette = {".L": "THEME04", ".R": "THEME01"}.get(bone_plan.joint[-2:], "DEFAULT")
         pose = armature.pose.bones[bone_plan.name]
         pose.rotation_mode = "QUATERNION"
         pose.color.palette = bone.color.palette

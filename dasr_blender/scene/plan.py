@@ -12,7 +12,15 @@ import numpy as np
 from ..core import Category, DasrError, Motion, MotionError
 from ..core.rotation import make_continuous, matrix_to_quat
 from .action import ActionPlan, pose_basis
-from .armature import COLLECTIONS, MIN_LENGTH, ArmaturePlan, BonePlan, bone_rotation, bone_tails, main_child
+from .armature import (
+    MIN_LENGTH,
+    ArmaturePlan,
+    BonePlan,
+    bone_collection,
+    bone_rotation,
+    bone_tails,
+    main_child,
+)
 from .camera import CameraPlan, blender_camera, find_background, intrinsics
 from .mesh import MeshPlan, ShapeKeyPlan
 from .placement import PLACEMENTS, world_from_camera
@@ -181,7 +189,7 @@ def _plan_armature(
                 connected=parent >= 0
                 and main_child(skeleton, parent) == j
                 and bool(np.linalg.norm(tails[parent] - joints[j]) < touching),
-                collection=COLLECTIONS[skeleton.roles[j]],
+                collection=bone_collection(joint, skeleton.roles[j]),
                 confidence=float(confidence[j]),
             )
         )

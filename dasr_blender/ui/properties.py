@@ -6,19 +6,27 @@ from __future__ import annotations
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
-from ..core import list_categories
+from ..choices import Choice, category_choices, profile_choices
 from .preferences import category_folders
 
 # Blender keeps no reference to the strings of a dynamic enum: they must outlive the call.
-_category_items: list[tuple[str, str, str]] = []
+_category_items: list[Choice] = []
+_profile_items: list[Choice] = []
 
 
-def _categories(_self, _context) -> list[tuple[str, str, str]]:
-    _category_items[:] = [
-        (name, name.replace("_", " ").capitalize(), f"Reconstruct with the category in {folder}")
-        for name, folder in list_categories(category_folders()).items()
-    ] or [("NONE", "None found", "No category bundle was found")]
+def _categories(_self, _context) -> list[Choice]:
+    _category_items[:] = category_choices(category_folders())
     return _category_items
+
+
+def _profiles(self, _context) -> list[Choice]:
+    _profile_items[:] = profile_choices(self.category, category_folders())
+    return _profile_items
+
+
+def _category_changed(self, _context) -> None:
+    if not self.names:  # the new category has no such names
+        self.names = "neutral"
 
 
 class DasrSettings(bpy.types.PropertyGroup):
@@ -39,7 +47,10 @@ class DasrSettings(bpy.types.PropertyGroup):
     )
     movie_clip: PointerProperty(name="Movie Clip", type=bpy.types.MovieClip)
     category: EnumProperty(
-        name="Category", description="What kind of subject the clip shows", items=_categories
+        name="Category",
+        description="What kind of subject the clip shows",
+        items=_categories,
+        update=_category_changed,
     )
     use_range: BoolProperty(name="Frame Range", description="Use only part of the clip", default=False)
     frame_first: IntProperty(
@@ -77,14 +88,7 @@ class DasrSettings(bpy.types.PropertyGroup):
             ("ground", "On the Ground", "Upright, with the feet on the floor, and a still camera"),
         ],
     )
-    names: EnumProperty(
-        name="Bone Names",
-        default="neutral",
-        items=[
-            ("neutral", "Neutral", "Plain anatomical names"),
-            ("rigify", "Rigify", "Names of Rigify's quadruped metarig"),
-        ],
-    )
+    names: EnumProperty(name="Bone Names", description="Which names the rig's bones get", items=_profiles)
     set_scene_range: BoolProperty(
         name="Set Scene Range",
         default=False,

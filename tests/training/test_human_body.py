@@ -66,7 +66,9 @@ def test_the_skin_is_one_closed_surface(human: Category) -> None:
 
 def test_stature_and_where_it_looks(human: Category) -> None:
     rest, at = human.body.joints, human.skeleton.index
-    assert np.ptp(human.body.vertices[:, 2]) == pytest.approx(human.nominal_size, abs=0.03)
+    assert np.ptp(human.body.vertices[:, 2]) == pytest.approx(1.7, abs=0.03)
+    trunk = np.linalg.norm(rest[at("upper_arm.L")] - rest[at("thigh.L")])
+    assert human.nominal_size == pytest.approx(trunk, abs=0.02)
     assert rest[at("hand.L"), 0] > 0.3 and rest[at("toe.L"), 1] < rest[at("foot.L"), 1] - 0.05
     for side in "LR":  # the arm is straight, so that bones point along it in any program
         upper, fore, hand = (rest[at(f"{n}.{side}")].astype(float) for n in ("upper_arm", "forearm", "hand"))

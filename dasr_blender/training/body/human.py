@@ -11,7 +11,7 @@ from ...core import Body, Category, NetworkSpec, Proportion
 from .bundle import unwrap
 from .human_appearance import colour_directions, mean_colour
 from .human_landmarks import MIRROR, NAMES, PARENTS, profiles, skeleton, split
-from .human_shape import FLIP, STATURE, Fields, Surface
+from .human_shape import FLIP, Fields, Surface
 from .makehuman import Macro, MakeHuman
 from .morphology import Coefficient
 from .weights import diffuse, keep_four
@@ -20,6 +20,8 @@ VERSION = "1.0.0"
 COUNT = 4160
 BLUR = 0.0006
 """Square metres of heat flow that blur the weights for the stretched bones (radius about 3.5 cm)."""
+TRUNK = 0.48
+"""Metres from shoulder to hip at rest."""
 CLOTH = 0.03
 """Metres between body and cloth at a coefficient of 1."""
 
@@ -175,7 +177,7 @@ def human(body: Body) -> Category:
         skeleton=skeleton(),
         profiles=profiles(),
         morphology=tuple(Proportion(c.name, c.label, c.minimum, c.maximum) for c in COEFFICIENTS),
-        nominal_size=STATURE,
+        nominal_size=TRUNK,
         network=network(),
         training={},
         body=body,
