@@ -35,7 +35,7 @@ from .clothes import (
     skin_colour,
 )
 from .coat import Coat, random_coat
-from .human_rigs import HumanRig, anchor_offset, load_human_rig
+from .human_rigs import POSTURE, HumanRig, anchor_offset, load_human_rig
 from .motions import INDEX, NAMES, HumanMotion, load_motions, mirrored, rest_correction, to_rest
 from .poses import draw_pose, pose_motion
 from .rig import load_rig
@@ -198,17 +198,32 @@ def human_subject(
     return _dressed(rng, category, cast.figure, motion)
 
 
+@dataclass(frozen=True)
+class Labels:
+    """Local rotations (T, J, 4), world_from_root (T, 4, 4), rest joints (J, 3), joints in the world (T, J, 3)."""
+
+    rotations: np.ndarray
+    world: np.ndarray
+    joints: np.ndarray
+    placed: np.ndarray
+
+
 def labels_of(
-    category: Category, motion: HumanMotion, morphology: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Local rotations (T, J, 4) of the category's body, its rest joints (J, 3), its joints (T, J, 3) in the world."""
+    category: Category, motion: HumanMotion, morphology: np.ndarray, posture: np.ndarray | None = None
+) -> Labels:
+    """The category's parameters for a motion; posture (J, 3, 3): `HumanRig.posture`, none for the body itself."""
     _, joints = category.body.shaped(morphology)
-    rotations = to_rest(motion.rotations, rest_correction(joints))
-    rotations = clamp_rotations(category.skeleton, rotations)
+    correction, world = rest_correction(joints), motion.world_from_root.copy()
+    if posture is not None:
+        rows = [INDEX[n] for n in POSTURE]
+        correction[rows] = posture[rows]
+        world[:, :3, :3] = world[:, :3, :3] @ posture[0]
+        correction[0] = posture[0]
+    rotations = clamp_rotations(category.skeleton, to_rest(motion.rotations, correction))
     rotations[:, 0] = [1, 0, 0, 0]
     placed = forward_kinematics(category.skeleton, joints, rotations)[..., :3, 3]
-    world = motion.world_from_root
-    return rotations, joints, np.einsum("tij,tkj->tki", world[:, :3, :3], placed) + world[:, None, :3, 3]
+    placed = np.einsum("tij,tkj->tki", world[:, :3, :3], placed) + world[:, None, :3, 3]
+    return Labels(rotations, world, joints, placed)
 
 
 def random_shape(rng: np.random.Generator, category: Category) -> np.ndarray:
@@ -221,7 +236,8 @@ def random_shape(rng: np.random.Generator, category: Category) -> np.ndarray:
 def _dressed(rng: np.random.Generator, category: Category, figure: Figure, motion: HumanMotion) -> Subject:
     body = category.body
     morphology = random_shape(rng, category)
-    rotations, joints, placed = labels_of(category, motion, morphology)
+    labels = labels_of(category, motion, morphology)
+    rotations, joints, placed = labels.rotations, labels.joints, labels.placed
     rest, _ = body.shaped(morphology)
     outfit = random_outfit(rng, figure, rest)
     shown = inflated(rest, body.faces, outfit.offset)
@@ -268,9 +284,8 @@ def _dressed(rng: np.random.Generator, category: Category, figure: Figure, motio
 
 def _rigged(rng: np.random.Generator, category: Category, person: HumanRig, motion: HumanMotion) -> Subject:
     vertices, found = person.posed(motion)
-    rotations, _, placed = labels_of(category, motion, person.morphology)
-    world = motion.world_from_root
-    vertices = vertices - anchor_offset(found, placed)[:, None].astype(np.float32)
+    labels = labels_of(category, motion, person.morphology, person.posture)
+    vertices = vertices - anchor_offset(found, labels.placed)[:, None].astype(np.float32)
     return Subject(
         person.rig.name,
         motion.name,
@@ -279,11 +294,11 @@ def _rigged(rng: np.random.Generator, category: Category, person: HumanRig, moti
         person.rig.faces,
         person.rig.vertices,
         person.rig.colours,
-        world,
-        rotations,
+        labels.world,
+        labels.rotations,
         person.morphology,
         person.confidence,
-        placed[:, [INDEX[n] for n in _LOSABLE]],
+        labels.placed[:, [INDEX[n] for n in _LOSABLE]],
         coat=_rig_coat(rng, person),
     )
 

@@ -21,7 +21,9 @@ from .motions import INDEX, NAMES, HumanMotion, global_rotations, rig_correction
 from .rig import Rig, RigMap, load_rig
 from .rigs_human import HUMAN_RIGS, MOTION_RIGS
 
-_ANCHORS = ("root", "spine_1", "spine_2", "chest", "thigh.L", "thigh.R", "upper_arm.L", "upper_arm.R")
+_ANCHORS = tuple(f"{n}.{s}" for n in ("thigh", "shin", "upper_arm", "forearm") for s in "LR")
+POSTURE = ("root", "spine_1", "spine_2", "chest", "neck", "shoulder.L", "shoulder.R")
+"""Joints that stand differently in a rig's rest pose than in the body's, as the fit found; limbs go by direction."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +31,15 @@ class HumanRig:
     """A baked rig in the category's units, with what is needed to pose it as a motion says.
 
     bone (J,): the rig's bone of each joint, −1 without; driver (B,): the joint whose turn each bone takes;
-    correction (J, 3, 3): `rig_correction`; morphology (K,); confidence (J,).
+    correction (J, 3, 3): `rig_correction`; posture (J, 3, 3): turn of the body's joints in the rig's rest pose;
+    morphology (K,); confidence (J,).
     """
 
     rig: Rig
     bone: np.ndarray
     driver: np.ndarray
     correction: np.ndarray
+    posture: np.ndarray
     morphology: np.ndarray
     confidence: np.ndarray
 
@@ -62,7 +66,7 @@ class HumanRig:
 
 
 def anchor_offset(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """(T, 3) that moves joints `wanted` (T, J, 3) onto the rig's `found` (T, J, 3) about the trunk."""
+    """(T, 3) that moves joints `wanted` (T, J, 3) onto the rig's `found` (T, J, 3): the mean of the limbs'."""
     rows = [INDEX[n] for n in _ANCHORS]
     return np.nanmean(found[:, rows] - wanted[:, rows], axis=1)
 
@@ -79,12 +83,12 @@ def joint_map(rig: Rig) -> RigMap:
     return RigMap(point, np.where(np.isnan(point[:, :1]), 0, weight), free, np.full((len(NAMES), 3), np.nan))
 
 
-def fit_shape(category: Category, rig: Rig) -> tuple[float, np.ndarray]:
-    """The rig's size over the body's, and its morphology (K,)."""
+def fit_shape(category: Category, rig: Rig) -> tuple[float, np.ndarray, np.ndarray]:
+    """The rig's size over the body's, its morphology (K,), and the body's joints in its rest pose (J, 3, 3)."""
     from .fit_rig import FitConfig, fit_rest  # torch
 
     rest = fit_rest(category, rig, joint_map(rig), FitConfig(morphology_sigma=1.2))
-    return rest.scale, rest.morphology
+    return rest.scale, rest.morphology, rest.rotation @ global_rotations(rest.rotations[None])[0]
 
 
 def map_humans(folder: Path, category: Category, redo: bool = False) -> list[str]:
@@ -95,10 +99,12 @@ def map_humans(folder: Path, category: Category, redo: bool = False) -> list[str
         if name in MOTION_RIGS or not source.exists():
             continue
         if redo or not target.exists() or _stale(target, category):
-            scale, morphology = fit_shape(category, load_rig(source))
+            scale, morphology, posture = fit_shape(category, load_rig(source))
             temporary = target.with_name(target.name + ".part")
             with open(temporary, "wb") as file:
-                np.savez(file, scale=scale, morphology=morphology, body=shape_hash(category))
+                np.savez(
+                    file, scale=scale, morphology=morphology, posture=posture, body=shape_hash(category)
+                )
             os.replace(temporary, target)
         with np.load(target) as data:
             proportions = " ".join(
@@ -133,16 +139,20 @@ def load_human_rig(folder: Path, name: str, category: Category) -> HumanRig:
     if _stale(path, category):
         raise ValueError(f"{path} was fitted to another body of {category.name}; run the command map again.")
     with np.load(path) as data:
-        scale, morphology = float(data["scale"]), data["morphology"]
-    return human_rig(load_rig(Path(folder) / f"{name}.npz").scaled(1 / scale), morphology)
+        scale, morphology, posture = float(data["scale"]), data["morphology"], data["posture"]
+    return human_rig(load_rig(Path(folder) / f"{name}.npz").scaled(1 / scale), morphology, posture)
 
 
-def human_rig(rig: Rig, morphology: np.ndarray) -> HumanRig:
-    """Resolve a baked rig that is in the category's units already."""
+def human_rig(rig: Rig, morphology: np.ndarray, posture: np.ndarray | None = None) -> HumanRig:
+    """Resolve a baked rig that is in the category's units already; posture: the body stands as the rig does."""
     bone, correction = rig_correction(rig, HUMAN_RIGS[rig.name])
     driver = np.zeros(len(rig.bone_names), int)
     for b, parent in enumerate(rig.bone_parents):
         mine = np.flatnonzero(bone == b)
         driver[b] = mine[0] if len(mine) else driver[parent] if parent >= 0 else 0
     confidence = np.where(bone >= 0, 1.0, 0.3)
-    return HumanRig(rig, bone, driver, correction, morphology, confidence)
+    stance = np.tile(np.eye(3), (len(NAMES), 1, 1))
+    if posture is not None:
+        rows = [INDEX[n] for n in POSTURE]
+        stance[rows] = posture[rows]
+    return HumanRig(rig, bone, driver, correction, stance, morphology, confidence)
