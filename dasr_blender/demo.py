@@ -182,7 +182,7 @@ def camera_from_world(options: DemoOptions, target_height: float, tall: float = 
 
 
 def coat(category: Category, seed: int) -> Array:
-    """Vertex colours (V, 3) 0…255: clothes; or two browns in blotches (sines in rest coordinates) and a lighter belly."""
+    """Vertex colours (V, 3) 0…255: clothes; or brown blotches (sines in rest coordinates), a lighter belly."""
     rng = np.random.default_rng(seed)
     if "thigh.L" in category.skeleton.names:  # a person: in clothes
         return 255 * category.body.colours(rng.normal(0, 0.6, len(category.body.appearance_basis)))

@@ -70,6 +70,8 @@ def losses(plan: ScenePlan, formats: Iterable[str]) -> list[str]:
         found.append(
             "The .glb has the optical axis in the middle of the picture, because glTF has no lens shift."
         )
+    if "usd" in formats and any(":" in bone.name for bone in plan.armature.bones):
+        found.append("The .usd has '_' for ':' in the bones' names, because USD allows no ':' there.")
     if "bvh" in formats:
         found.append("The .bvh holds the skeleton alone, because BVH has neither mesh nor camera.")
     return found
