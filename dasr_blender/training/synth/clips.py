@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,13 +27,14 @@ from ...core.category import Category, load_category
 from ...core.files import sha256_of
 from ...core.motion import Motion
 from ...core.rotation import make_continuous
+from ..clip_folder import save_surface
 from .camera import CameraConfig, random_camera
 from .coat import random_coat
 from .corrupt import CorruptConfig, background, exposure, mask_errors, occluders, optics
 from .makers import maker_for
 from .render import NormalSolver, Renderer, random_light
 from .species import hair_lengths
-from .subjects import MappedRig, Subject, losable_limbs
+from .subjects import Subject, losable_limbs
 
 HELD_OUT = ("KhronosFox_textured", "sketchfab_rabbit", "Husky", "Suit")
 
@@ -70,6 +72,8 @@ class SynthConfig:
     gl: str = "auto"
     """OpenGL to draw with: 'auto' (EGL on a GPU or in software, else the display's), 'egl', 'egl:N' for the N-th
     GPU, 'platform'."""
+    surface: bool = False
+    """Also write each clip's true surface, for evaluation: half a megabyte a clip."""
     hold_out: tuple[str, ...] = HELD_OUT
     """Rigs that never appear in the 'train' split."""
     sheet: Path | None = None
@@ -82,19 +86,21 @@ class SynthConfig:
 
 @dataclass(frozen=True)
 class ClipData:
-    """One clip before it is written: frames (T, H, W, 3), masks (T, H, W) uint8, motion, meta."""
+    """One clip before it is written: frames (T, H, W, 3), masks (T, H, W) uint8, motion, meta; surface, if asked
+    for: vertices (T, V, 3) in camera space and faces (F, 3)."""
 
     frames: np.ndarray
     masks: np.ndarray
     motion: Motion
     meta: dict[str, object]
+    surface: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def make_clip(
     number: int,
     config: SynthConfig,
     category: Category,
-    rigs: Sequence[MappedRig],
+    rigs: Sequence[Any],
     renderer: Renderer,
     normals: dict[str, NormalSolver] | None = None,
 ) -> ClipData:
@@ -206,7 +212,7 @@ def _film(
         "jpeg_quality": int(rng.integers(20, 96)),
         "sub_frames": sub,
     }
-    return ClipData(images, masks, motion, meta)
+    return ClipData(images, masks, motion, meta, (seen, subject.faces) if config.surface else None)
 
 
 def _parts_in_pixels(rng: np.random.Generator, subject: Subject, camera, matrix: np.ndarray) -> np.ndarray:
@@ -232,6 +238,8 @@ def write_clip(clip: ClipData, folder: Path) -> None:
         cv2.imwrite(str(part / "masks" / f"{i:05d}.png"), mask, [cv2.IMWRITE_PNG_BILEVEL, 1])
     clip.motion.save(part / "motion.npz")
     (part / "meta.json").write_text(json.dumps(clip.meta))
+    if clip.surface is not None:
+        save_surface(part, *clip.surface)
     os.replace(part, folder)
 
 
@@ -241,7 +249,7 @@ def clip_folder(out: Path, number: int) -> Path:
 
 
 @lru_cache(maxsize=1)
-def _worker_state(config: SynthConfig) -> tuple[Category, list[MappedRig], Renderer, dict[str, NormalSolver]]:
+def _worker_state(config: SynthConfig) -> tuple[Category, Sequence[Any], Renderer, dict[str, NormalSolver]]:
     cv2.setNumThreads(1)
     category = load_category(config.category)
     return category, maker_for(category).rigs(config, category), Renderer(config.gl), {}

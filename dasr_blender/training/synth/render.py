@@ -264,7 +264,8 @@ class Renderer:
         ibo = self.gl.buffer(np.ascontiguousarray(faces, np.int32).tobytes())
         attributes = ("in_lock", "in_pattern", "in_hair", "in_light_colour", "in_dark_colour")
         vao = self.gl.vertex_array(self.program, [(vbo, "3f 1f 1f 3f 3f", *attributes)], ibo)
-        tips = fringe = None
+        tips: Any = None
+        fringe: Any = None
         rim, turned = faces, np.zeros((0, 0), bool)
         if coat.hair is not None:
             tips = self.gl.buffer(reserve=4 * faces.size)
