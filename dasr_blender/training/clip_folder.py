@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading pseudo-ground-truth folders: frames, masks and the boxes round them. No torch."""
+"""Pseudo-ground-truth folders: frames, masks and the boxes round them, true surfaces. No torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from ..clip.mask_store import mask_box
 from ..core.motion import Motion
+
+SURFACE = "surface.npz"
 
 
 def clip_folders(dataset: Path) -> list[Path]:
@@ -54,3 +56,20 @@ def mask_boxes(masks: Sequence[np.ndarray]) -> np.ndarray | None:
         return None
     nearest = seen[np.abs(np.arange(len(masks))[:, None] - seen[None]).argmin(1)]
     return boxes[nearest]
+
+
+def save_surface(folder: Path, vertices: np.ndarray, faces: np.ndarray) -> None:
+    """Write a clip's true surface beside it: vertices (T, V, 3) in camera space, metres; faces (F, 3)."""
+    np.savez_compressed(folder / SURFACE, vertices=vertices.astype(np.float32), faces=faces.astype(np.int32))
+
+
+def load_surface(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
+    """What `save_surface` wrote, None where there is none; ValueError names a damaged file."""
+    path = folder / SURFACE
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return stored["vertices"].astype(np.float64), stored["faces"]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(f"{path}: not a readable surface ({error}); make the clip again") from error

@@ -43,6 +43,11 @@ class Similarity:
         return self.scale * points @ self.rotation.T + self.translation
 
 
+def _tree(points: Array) -> cKDTree:
+    """Built fast rather than well: each is asked only a few times."""
+    return cKDTree(points, balanced_tree=False, compact_nodes=False)
+
+
 def umeyama(source: Array, target: Array, scale: bool) -> Similarity:
     """The least-squares similarity (or rigid motion) from points (N, 3) to their partners (N, 3).
 
@@ -71,7 +76,7 @@ def icp(
     """
     step = max(1, sum(map(len, source)) // FIT_POINTS)
     chosen = [points[i % step :: step] for i, points in enumerate(source)]
-    trees = [cKDTree(points) for points in target]
+    trees = [_tree(points) for points in target]
     points = np.concatenate(chosen)
     ends = np.cumsum([len(c) for c in chosen])[:-1]
     found, before = Similarity(1.0, np.eye(3), np.zeros(3)), np.inf
@@ -120,7 +125,7 @@ def ama_protocol(
     scores = []
     for ours, theirs in zip(placed, goal, strict=True):
         ours = rigid(ours)
-        there, back = cKDTree(ours).query(theirs)[0], cKDTree(theirs).query(ours)[0]
+        there, back = _tree(ours).query(theirs)[0], _tree(theirs).query(ours)[0]
         scores.append(distances_to_scores(there, back))
     return np.stack(scores)
 
@@ -138,7 +143,7 @@ class Surface:
         u = np.sort(rng.random((_INDEX, 2)), axis=1)
         weight = np.stack([u[:, 0], u[:, 1] - u[:, 0], 1 - u[:, 1]], 1)
         self._points = np.einsum("nk,nkc->nc", weight, self.corners[self._face])
-        self._tree = cKDTree(self._points)
+        self._tree = _tree(self._points)
 
     @property
     def samples(self) -> Array:

@@ -15,11 +15,10 @@ from ...clip.crop import crop_boxes, extract_crops
 from ...core.camera import crop_info, transform
 from ...core.category import Category
 from ...core.motion import Motion
-from ..clip_folder import mask_boxes, read_clip_folder
+from ..clip_folder import load_surface, mask_boxes, read_clip_folder
 from .protocol import Surface
 
 Array = np.ndarray
-SURFACE = "surface.npz"
 
 
 @dataclass(eq=False)
@@ -146,8 +145,9 @@ def read_scene(folder: Path, category: Category, rigs: Path | None = None) -> Sc
 def _true_surface(
     folder: Path, category: Category, true: Motion, meta: dict[str, Any], rigs: Path | None
 ) -> TrueSurface:
-    if (folder / SURFACE).exists():
-        return load_surface(folder / SURFACE)
+    stored = load_surface(folder)
+    if stored is not None:
+        return TrueSurface(list(stored[0]), stored[1], "surface")
     if rigs is not None and meta.get("source") == "rig":
         from .rig_surface import rendered_rig
 
@@ -155,17 +155,3 @@ def _true_surface(
         if found is not None:
             return found
     return TrueSurface(list(posed_in_camera(category, true)), category.body.faces, "labels")
-
-
-def save_surface(path: Path, vertices: Array, faces: Array) -> None:
-    """Write a true surface (T, V, 3), camera space, beside a clip."""
-    np.savez_compressed(path, vertices=vertices.astype(np.float32), faces=faces.astype(np.int32))
-
-
-def load_surface(path: Path) -> TrueSurface:
-    """Read what `save_surface` wrote; ValueError names a damaged file."""
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return TrueSurface(list(stored["vertices"].astype(np.float64)), stored["faces"], "surface")
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: not a readable surface ({error}); make the clip again") from error

@@ -19,7 +19,7 @@ from .scene import Scene, body_length, posed_in_camera
 
 Array = np.ndarray
 
-EVERY = 2  # of a clip's frames, how many apart are those whose surfaces are measured by area
+EVERY = 3  # of a clip's frames, how many apart are those whose surfaces are measured by area
 SURE = 0.5  # confidence above which a cell of the surface map is taken to show the subject
 
 

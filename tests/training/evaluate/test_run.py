@@ -26,9 +26,10 @@ from dasr_blender import cli
 from dasr_blender.core import Category, load_category
 from dasr_blender.predict import PredictError
 from dasr_blender.training import evaluate
+from dasr_blender.training.clip_folder import save_surface
 from dasr_blender.training.evaluate.rendered import spread
 from dasr_blender.training.evaluate.rows import MEAN, OURS, SINGLE, Row, make_rows
-from dasr_blender.training.evaluate.scene import read_scene, save_surface
+from dasr_blender.training.evaluate.scene import read_scene
 from dasr_blender.training.evaluate.table import table
 
 
@@ -169,7 +170,7 @@ def test_a_surface_beside_the_clip_is_the_truth(tiny: Category, clips: Path):
     before = read_scene(folder, tiny)
     assert before is not None and before.surface is not None and before.surface.source == "labels"
     corner = np.array([[0, 0, 2.0], [1, 0, 2], [0, 1, 2]])
-    save_surface(folder / "surface.npz", np.tile(corner, (4, 1, 1)), np.array([[0, 1, 2]]))
+    save_surface(folder, np.tile(corner, (4, 1, 1)), np.array([[0, 1, 2]]))
     try:
         scene = read_scene(folder, tiny)
         assert scene is not None and scene.surface is not None and scene.surface.source == "surface"
@@ -213,3 +214,20 @@ def test_evaluating_loads_no_torch(written: Path):
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120
     )
     assert result.returncode == 0 and "--rigged" in result.stdout, result.stderr
+
+
+def test_a_generated_clip_may_bring_its_surface(tiny: Category, tmp_path: Path):
+    from dasr_blender.training.clip_folder import load_surface
+    from dasr_blender.training.synth.clips import ClipData, write_clip
+
+    motion = random_motion(tiny, 3, 1)
+    frames, masks = render(tiny, motion)
+    surface = np.random.default_rng(0).normal(size=(3, 7, 3)), np.array([[0, 1, 2], [4, 5, 6]])
+    meta: dict[str, object] = {"jpeg_quality": 90}
+    write_clip(ClipData(frames, masks, motion, meta, surface), tmp_path / "with")
+    write_clip(ClipData(frames, masks, motion, meta), tmp_path / "without")
+    found = load_surface(tmp_path / "with")
+    assert (
+        found is not None and np.allclose(found[0], surface[0], atol=1e-6) and (found[1] == surface[1]).all()
+    )
+    assert load_surface(tmp_path / "without") is None
