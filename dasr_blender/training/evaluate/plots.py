@@ -10,7 +10,14 @@ import numpy as np
 
 from .table import COLUMNS
 
-SPREAD = ("root_tracked_deg", "joints_mean_deg", "pa_mpjpe_cm", "cd_share", "iou", "accel_cm")
+SPREAD = {
+    "root_tracked_deg": "root rotation error, °",
+    "joints_mean_deg": "joint rotation error, °",
+    "pa_mpjpe_cm": "joint distance after Procrustes, cm",
+    "cd_share": "area-weighted Chamfer distance, % of length",
+    "iou": "silhouette IoU with the mask",
+    "accel_cm": "jitter: acceleration error, cm a frame²",
+}
 
 
 def _pyplot():
@@ -26,17 +33,17 @@ def plot_spread(part: dict[str, Any], path: Path) -> None:
     """Each score's values over the clips, sorted, a line a predictor."""
     plt = _pyplot()
     figure, axes = plt.subplots(2, 3, figsize=(13, 7), constrained_layout=True)
-    for axis, name in zip(axes.flat, SPREAD, strict=True):
-        head, factor, _, text = COLUMNS[name]
+    for axis, (name, title) in zip(axes.flat, SPREAD.items(), strict=True):
+        factor = 1 if name == "iou" else COLUMNS[name][1]
         for label, clips in part["each"].items():
             values = sorted(factor * row[name] for row in clips.values() if name in row)
             if values:
                 axis.plot(np.linspace(0, 100, len(values)), values, label=label)
-        axis.set(title=f"{head}: {text}", xlabel="% of clips")
-        axis.title.set_fontsize(7)
+        axis.set(title=title, xlabel="% of clips")
+        axis.title.set_fontsize(9)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
-    axes.flat[0].legend(fontsize=8)
+    axes.flat[4].legend(fontsize=8)  # the one panel that every set of clips fills
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
