@@ -172,7 +172,7 @@ def run_job(
     run = _Run(progress, cancel)
     category = load_category(options.category)
     if category.predictor_path is None or not Path(category.predictor_path).is_file():
-        raise DasrError(f"category {category.name} in {category.path} has no predictor.onnx: train one first")
+        raise DasrError(f"category {category.name} in {category.path} has no predictor.onnx: choose another category, or train one")
     if options.names not in category.profiles:
         known = ", ".join(category.profiles)
         raise DasrError(f"category {category.name} has no bone names '{options.names}': choose one of {known}")

@@ -49,6 +49,12 @@ def main(zip_file: str, clip: str, masks: str, out: str) -> None:
     rate = scene.render.fps, scene.frame_start, scene.frame_end
     seen["poll_without_clip"] = bpy.ops.dasr.reconstruct.poll()
     settings = scene.dasr
+    seen["choices"] = [settings.category, settings.names]
+    settings.category = "human"
+    settings.names = "unreal"
+    seen["choices"] += [settings.category, settings.names]
+    settings.category = "quadruped"  # which has no such bone names
+    seen["choices"] += [settings.category, settings.names]
     settings.filepath, settings.category, settings.masks, settings.directory = clip, "quadruped", masks, out
     settings.formats = {"bvh"}
     seen["outcome"] = sorted(bpy.ops.dasr.reconstruct())

@@ -40,6 +40,7 @@ def test_zip_holds_what_the_extension_needs_and_no_more(extension_zip):
         "LICENSE",
         "models/quadruped/category.json",
         "models/quadruped/predictor.onnx",
+        "models/human/body.npz",
         "ui/panels.py",
     } <= set(names)
     assert not [n for n in names if n.startswith(("training/", "tests/")) or "__pycache__" in n]
@@ -88,6 +89,7 @@ def test_installs_reconstructs_and_leaves_nothing_behind(extension_zip, clip, tm
     assert seen["after"] == nothing
 
     assert seen["poll_without_clip"] is False
+    assert seen["choices"] == ["quadruped", "neutral", "human", "unreal", "quadruped", "neutral"]
     assert seen["outcome"] == ["FINISHED"], seen["message"]
     assert seen["objects"] == ["ARMATURE", "CAMERA", "MESH"]
     assert seen["bones"] == len(load_category("quadruped").skeleton)
