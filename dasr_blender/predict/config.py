@@ -44,6 +44,8 @@ class TrackConfig:
     """seconds of smoothing of the joints"""
     surface: float = 6.0
     """cost of a view that the surface map contradicts completely"""
+    surface_view: float = 0.1
+    """probability of the view that the surface map alone tells, as a share of the likeliest view's"""
     surface_alike: float = 0.25
     """as `alike`, for the surface map"""
     surface_points: int = 160
@@ -62,6 +64,8 @@ class TrackConfig:
     """radians of usual error of a predicted root rotation"""
     surface_shift: float = 0.05
     """crop sides, and half of log depth, of usual error of a predicted root translation"""
+    surface_ridge: float = 0.03
+    """how flat the seen side of a body may be before its thickness is not believed"""
     surface_steps: int = 3
     """steps of refining a root pose; 0 leaves it as it is"""
 

@@ -141,6 +141,39 @@ def disagreement(surface: Surface, view: CropView, pose: Array, frames: Array, c
     return (surface.weight * lost).sum(1) / np.maximum(surface.weight.sum(1), 1e-6)
 
 
+def map_view(surface: Surface, config: TrackConfig) -> tuple[Array, Array]:
+    """The root pose that the map alone tells, rotation ``(T, 3, 3)`` and (u, v, w) ``(T, 3)`` relative to the crop.
+
+    A weak-perspective camera: the best affine map from the body's points to the picture, ridged because the seen
+    side of a body is nearly flat, and the nearest scaled rotation to it (Tomasi & Kanade 1992). Reweighted once
+    so that what does not fit counts less. It needs no first guess, and :func:`refine` does the rest.
+    """
+    weight = surface.weight.astype(np.float64) + 1e-9
+    point, seen = surface.point.astype(np.float64), surface.seen.astype(np.float64)
+    for _ in range(3):
+        share = (weight / weight.sum(1, keepdims=True))[..., None]
+        middle, at = (share * point).sum(1), (share * seen).sum(1)
+        body, picture = point - middle[:, None], seen - at[:, None]
+        spread = np.swapaxes(share * body, 1, 2) @ body  # (T, 3, 3)
+        ridge = config.surface_ridge * np.trace(spread, axis1=1, axis2=2)[:, None, None] * np.eye(3)
+        affine = np.swapaxes(
+            np.linalg.solve(spread + ridge + 1e-9 * np.eye(3), np.swapaxes(share * body, 1, 2) @ picture),
+            1,
+            2,
+        )
+        u, size, v = np.linalg.svd(affine, full_matrices=False)
+        flat = u @ v  # (T, 2, 3)
+        drawn = body @ np.swapaxes(flat, 1, 2)
+        scale = (share * drawn * picture).sum((1, 2)) / np.maximum((share * drawn**2).sum((1, 2)), 1e-9)
+        scale = np.maximum(scale, 0.05)
+        square = ((drawn * scale[:, None, None] - picture) ** 2).sum(-1)
+        weight = surface.weight / (1 + square / (2 * config.surface_noise) ** 2) ** 2 + 1e-9
+    rotation = np.concatenate([flat, np.cross(flat[:, 0], flat[:, 1])[:, None]], 1)
+    root = at - scale[:, None] * (flat @ middle[..., None])[..., 0]
+    # one side of the crop at depth z is z·side/focal metres wide: scale = focal / (side z) = exp(−w)
+    return rotation, np.concatenate([root, -np.log(scale)[:, None]], 1)
+
+
 def refine(
     surface: Surface, view: CropView, rotation: Array, place: Array, frames: Array, config: TrackConfig
 ) -> tuple[Array, Array]:

@@ -28,7 +28,7 @@ from .placing import fit_box, fit_silhouette
 from .silhouettes import CropView
 from .smooth import smooth, smooth_rotations
 from .student import Prediction
-from .surface import Surface, disagreement, read_surface, refine
+from .surface import Surface, disagreement, map_view, read_surface, refine
 from .views import Views, gather
 
 Array = np.ndarray
@@ -69,6 +69,9 @@ def track(
     report(0.05, "Comparing hypotheses with the picture")
     surface = read_surface(category, prediction, body, config)
     views = gather(prediction, config).with_reversed(config.reversed_view)
+    if surface is not None and config.surface_view > 0:
+        share = np.log(np.maximum(config.surface_view * surface.strength, 1e-5))
+        views = views.joined(*map_view(surface, config), views.logprob[:, 0] + share)
     views, predicted, agreement, against = compare(views, view, body, vertices, surface, config)
     report(0.5, "Choosing among hypotheses")
     chosen = choose(views.rotation, views.translation, views.logprob, agreement, fps, config, against)

@@ -41,10 +41,14 @@ class Views:
         length = np.linalg.norm(ahead, axis=-1, keepdims=True)
         back = np.where(length > 1e-3, -ahead / np.maximum(length, 1e-3), first[..., 1])
         turned = np.stack([np.cross(back, up), back, up], -1)
+        return self.joined(turned, self.translation[:, 0], self.logprob[:, 0] + np.log(share))
+
+    def joined(self, rotation: Array, translation: Array, logprob: Array) -> Views:
+        """These and one more: rotation ``(T, 3, 3)``, translation ``(T, 3)``, logprob ``(T,)``."""
         return Views(
-            np.concatenate([self.rotation, turned[:, None]], 1),
-            np.concatenate([self.translation, self.translation[:, :1]], 1),
-            np.concatenate([self.logprob, self.logprob[:, :1] + np.log(share)], 1),
+            np.concatenate([self.rotation, rotation[:, None]], 1),
+            np.concatenate([self.translation, translation[:, None]], 1),
+            np.concatenate([self.logprob, logprob[:, None]], 1),
         )
 
 

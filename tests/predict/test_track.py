@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from toy_clips import random_motion, render
+from tracked import angles, case
 
 from dasr_blender.clip.crop import crop_boxes, sample_square
-from dasr_blender.core import Category, Motion, decode_root, encode_root
+from dasr_blender.core import Category, decode_root, encode_root
 from dasr_blender.core.rotation import (
     geodesic,
-    quat_multiply,
     quat_to_matrix,
     rotvec_to_matrix,
     rotvec_to_quat,
@@ -23,83 +23,6 @@ from dasr_blender.predict.path import choose
 from dasr_blender.predict.smooth import smooth, smooth_rotations
 from dasr_blender.predict.track import smooth_root
 from dasr_blender.predict.views import Views, gather
-
-HALF_TURN = rotvec_to_matrix(np.array([0, 0, np.pi]))
-
-
-@dataclass
-class Case:
-    motion: Motion
-    center: np.ndarray
-    side: np.ndarray
-    masks: np.ndarray
-    prediction: Prediction
-
-    def run(self, category: Category, **changes: object) -> Motion:
-        given = {
-            "center": self.center,
-            "side": self.side,
-            "masks": self.masks,
-            "prediction": self.prediction,
-            **changes,
-        }
-        return track(
-            category,
-            given["prediction"],
-            given["center"],
-            given["side"],
-            given["masks"],
-            self.motion.focal_px,
-            self.motion.principal_point,
-            self.motion.image_size,
-            self.motion.fps,
-        )
-
-
-def case(
-    category: Category,
-    frames: int = 16,
-    noise: float = 0.0,
-    wrong: tuple[int, ...] = (),
-    seed: int = 5,
-    shift: float = 0.0,
-) -> Case:
-    """A rendered clip and what a student might say of it: the truth and its half turn, now and then swapped."""
-    motion = random_motion(category, frames, seed)
-    _, masks = render(category, motion)
-    boxes = []
-    for mask in masks:
-        y, x = np.nonzero(mask)
-        boxes.append((x.min(), y.min(), x.max() + 1, y.max() + 1))
-    center, side = crop_boxes(np.array(boxes))
-    crops = np.stack(
-        [sample_square(m, c, float(s), 128) for m, c, s in zip(masks, center, side, strict=True)]
-    )
-    rng = np.random.default_rng(seed)
-    rotation, translation = encode_root(
-        motion.camera_from_root, center, side, motion.focal_px, motion.principal_point
-    )
-    rotation = rotation @ rotvec_to_matrix(rng.normal(0, noise, (frames, 3)))
-    both = np.stack([rotation, rotation @ HALF_TURN], 1)
-    places = np.stack([translation, translation], 1) + shift
-    logprob = np.log(np.tile([0.8, 0.2], (frames, 1)))
-    logprob[list(wrong)] = logprob[list(wrong), ::-1]
-    wobble = rotvec_to_quat(rng.normal(0, noise, (frames, len(category.skeleton), 3)))
-    prediction = Prediction(
-        root_rotation=both,
-        root_translation=places,
-        root_logprob=logprob,
-        joint_rotations=quat_multiply(motion.joint_rotations, wobble),
-        morphology=motion.morphology,
-        appearance=motion.appearance,
-        joint_confidence=np.ones((frames, len(category.skeleton))),
-    )
-    return Case(motion, center, side, crops, prediction)
-
-
-def angles(a: Motion, b: Motion) -> np.ndarray:
-    """Degrees between the roots of two motions."""
-    return np.rad2deg(geodesic(a.camera_from_root[:, :3, :3], b.camera_from_root[:, :3, :3]))
 
 
 def test_the_truth_comes_out_as_a_valid_motion(toy_category: Category) -> None:
