@@ -36,7 +36,8 @@ from .clothes import (
 )
 from .coat import Coat, random_coat
 from .human_rigs import POSTURE, HumanRig, anchor_offset, load_human_rig
-from .motions import INDEX, NAMES, HumanMotion, load_motions, mirrored, rest_correction, to_rest
+from .motion_files import load_motions
+from .motions import INDEX, NAMES, HumanMotion, mirrored, rest_correction, to_rest
 from .poses import draw_pose, pose_motion
 from .rig import load_rig
 from .rigs_human import HUMAN_RIGS, MOTION_RIGS

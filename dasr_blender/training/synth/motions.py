@@ -5,16 +5,13 @@ Everything is told about a plain T-pose: the 22 joints of the human category, ar
 Z up, looking along −Y, left is +X. A body whose own rest pose is another (arms lowered, feet apart) gets a motion
 by `to_rest`, which turns each limb so that it points where the motion says.
 
-Sources: the motion files of `pybullet_data` (`humanoid3d_*.txt`, zlib licence), and the clips of a rigged character
-that `bake` read.
+Recordings come from `motion_files` and from the clips of a rigged character that `bake` read (`rig_motions`).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -179,88 +176,6 @@ def mirrored(motion: HumanMotion) -> HumanMotion:
     )
 
 
-# -- pybullet's motion files ---------------------------------------------------------------------------------
-
-_BODY_FROM_FILE = np.array([[0.0, 0.0, -1.0], [-1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-"""The files' figure stands along +Y, looks along +X and has its right at +Z."""
-_FIELDS = (
-    ("root", 4),
-    ("chest", 4),
-    ("neck", 4),
-    ("thigh.R", 4),
-    ("shin.R", 1),
-    ("foot.R", 4),
-    ("upper_arm.R", 4),
-    ("forearm.R", 1),
-    ("thigh.L", 4),
-    ("shin.L", 1),
-    ("foot.L", 4),
-    ("upper_arm.L", 4),
-    ("forearm.L", 1),
-)
-_COLUMNS = 44  # duration, place, then `_FIELDS`
-
-
-def read_motion_file(path: Path) -> HumanMotion:
-    """One `humanoid3d_*.txt` of pybullet_data. ValueError for a file of another figure."""
-    data = json.loads(path.read_text())
-    table = np.asarray(data["Frames"], float)
-    if table.ndim != 2 or table.shape[1] != _COLUMNS:
-        raise ValueError(f"{path} does not hold the {_COLUMNS} columns of a humanoid motion.")
-    count = len(table)
-    place = table[:, 1:4] @ _BODY_FROM_FILE.T
-    turned: dict[str, np.ndarray] = {}
-    column = 4
-    for name, width in _FIELDS:
-        value = table[:, column : column + width]
-        column += width
-        if width == 4:
-            matrix = quat_to_matrix(value / np.linalg.norm(value, axis=1, keepdims=True))
-        else:
-            matrix = rotvec_to_matrix(value * np.array([[0.0, 0.0, 1.0]]))
-        turned[name] = _BODY_FROM_FILE @ matrix @ _BODY_FROM_FILE.T
-    local = np.tile(np.eye(3), (count, len(NAMES), 1, 1))
-    for name, parts in (("chest", ("spine_1", "spine_2", "chest")), ("neck", ("neck", "head"))):
-        share = slerp(np.array([1.0, 0, 0, 0]), matrix_to_quat(turned[name]), np.array(1 / len(parts)))
-        for part in parts:
-            local[:, INDEX[part]] = quat_to_matrix(share)
-    for name, matrix in turned.items():
-        if name not in ("root", "chest", "neck"):
-            local[:, INDEX[name]] = matrix
-    arms = np.tile(np.eye(3), (len(NAMES), 1, 1))  # there the arms hang at rest
-    for side, sign in (("L", 1), ("R", -1)):
-        lowered = between(np.array([sign, 0.0, 0.0]), np.array([0.0, 0.0, -1.0]))
-        for name in ("upper_arm", "forearm", "hand"):
-            arms[INDEX[f"{name}.{side}"]] = lowered
-    world = np.tile(np.eye(4), (count, 1, 1))
-    world[:, :3, :3], world[:, :3, 3] = turned["root"], place
-    rotations = matrix_to_quat(local_rotations(global_rotations(local) @ arms))
-    name = path.stem.removeprefix("humanoid3d_")
-    loops = data.get("Loop") == "wrap" and path.parent.name != "walker"
-    return HumanMotion(name, make_continuous(rotations), world, 1 / table[0, 0], loops, "pybullet_data")
-
-
-def find_motion_files(folder: Path | None) -> list[Path]:
-    """The motion files under `folder`, or of the installed package pybullet_data.
-
-    FileNotFoundError saying how to get them if there are none.
-    """
-    if folder is None:
-        try:
-            import pybullet_data  # pyright: ignore[reportMissingImports]
-
-            folder = Path(pybullet_data.__file__).parent / "data" / "motions"
-        except ModuleNotFoundError:
-            raise FileNotFoundError(
-                "Human clips need recorded motions: give --motions the folder 'pybullet_data/data/motions' of the "
-                "package pybullet (unzip its wheel, or pip install pybullet)."
-            ) from None
-    files = sorted(folder.rglob("humanoid3d_*.txt")) + sorted(folder.rglob("walker/*.txt"))
-    if not files:
-        raise FileNotFoundError(f"{folder} holds no humanoid3d_*.txt; give --motions the folder that does.")
-    return files
-
-
 # -- a rigged character's clips ------------------------------------------------------------------------------
 
 
@@ -336,11 +251,3 @@ def _spread_spine(rotations: np.ndarray, bone: np.ndarray) -> np.ndarray:
             out[:, i] = quat_multiply(out[:, i], half)
             out[:, j] = half
     return out
-
-
-def load_motions(folder: Path | None, rigs: Sequence[tuple[Rig, RigSpec]] = ()) -> list[HumanMotion]:
-    """All recorded motions: the files under `folder` (or of pybullet_data) and the clips of `rigs`."""
-    found = [read_motion_file(path) for path in find_motion_files(folder)]
-    for rig, spec in rigs:
-        found += list(rig_motions(rig, spec))
-    return found

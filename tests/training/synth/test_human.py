@@ -14,7 +14,7 @@ from stick_figure import stick_figure
 from dasr_blender.core.rotation import quat_to_matrix
 from dasr_blender.core.skeleton import forward_kinematics, skin_transforms
 from dasr_blender.core.skinning import linear_blend
-from dasr_blender.training.synth import human, motions, poses
+from dasr_blender.training.synth import human, motion_files, motions, poses
 from dasr_blender.training.synth.human_rigs import anchor_offset, human_rig
 from dasr_blender.training.synth.motions import INDEX, LIMBS, NAMES, PARENTS, T_POSE, HumanMotion
 from dasr_blender.training.synth.rig import Rig
@@ -56,7 +56,7 @@ def test_mirrored_motion_is_the_mirror_image():
 def motion_file(folder: Path, **turned: tuple[float, ...]) -> Path:
     """A file of two equal frames in which the named joints are turned."""
     frame = [1 / 30, 0.0, 0.9, 0.0]
-    for name, width in motions._FIELDS:
+    for name, width in motion_files._FIELDS:
         frame += list(turned.get(name.replace(".", "_"), (1.0, 0, 0, 0) if width == 4 else (0.0,)))
     path = folder / "humanoid3d_test.txt"
     path.write_text(json.dumps({"Loop": "wrap", "Frames": [frame, frame]}))
@@ -65,7 +65,7 @@ def motion_file(folder: Path, **turned: tuple[float, ...]) -> Path:
 
 def test_a_motion_file_stands_with_hanging_arms_and_folds_as_people_do(tmp_path):
     half = np.sqrt(0.5)
-    motion = motions.read_motion_file(
+    motion = motion_files.read_motion_file(
         motion_file(tmp_path, shin_R=(-np.pi / 2,), forearm_L=(np.pi / 2,), thigh_L=(half, 0, 0, half))
     )
     assert motion.fps == pytest.approx(30) and motion.loops and len(motion) == 2
@@ -87,9 +87,9 @@ def test_a_motion_file_of_another_figure_is_refused(tmp_path):
     path = tmp_path / "humanoid3d_dog.txt"
     path.write_text(json.dumps({"Loop": "wrap", "Frames": [[0.1] * 20]}))
     with pytest.raises(ValueError, match="44 columns"):
-        motions.read_motion_file(path)
+        motion_files.read_motion_file(path)
     with pytest.raises(FileNotFoundError, match="--motions"):
-        motions.find_motion_files(tmp_path / "empty")
+        motion_files.find_motion_files(tmp_path / "empty")
 
 
 def test_poses_are_what_they_are_called():
@@ -198,7 +198,11 @@ def test_the_held_out_split_never_leaks(monkeypatch, tmp_path):
     still = np.tile([1.0, 0, 0, 0], (2, 22, 1))
     recorded = [HumanMotion(f"m{i:02d}", still, np.tile(np.eye(4), (2, 1, 1)), 30.0) for i in range(40)]
     monkeypatch.setattr(human, "load_motions", lambda folder, rigs=(): recorded)
-    monkeypatch.setattr(human, "load_human_rig", lambda folder, name, category: SimpleNamespace(name=name))
+    monkeypatch.setattr(
+        human,
+        "load_human_rig",
+        lambda folder, name, category: SimpleNamespace(rig=SimpleNamespace(name=name)),
+    )
     names = [n for n in HUMAN_RIGS if n != "KayKit_Knight"]
     for name in names:
         (tmp_path / f"{name}.npz").touch()
@@ -206,7 +210,7 @@ def test_the_held_out_split_never_leaks(monkeypatch, tmp_path):
     for split in human.SPLITS:
         config = SynthConfig(rigs=tmp_path, out=tmp_path, category="human", split=split)
         cast = human.human_rigs(config, stick_figure())[0]
-        seen[split] = ({r.name for r in cast.rigs}, {m.name for m in cast.motions})
+        seen[split] = ({r.rig.name for r in cast.rigs}, {m.name for m in cast.motions})
     assert seen["held-out"][0] == {"Suit"} and "Suit" not in seen["train"][0]
     assert seen["unseen-motion"][0] == seen["train"][0] and len(seen["train"][0]) == len(names) - 1
     assert not seen["train"][1] & seen["held-out"][1]
