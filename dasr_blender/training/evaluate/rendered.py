@@ -80,14 +80,12 @@ def scene_errors(row: Row, scene: Scene, answer: Answer) -> dict[str, Array]:
     found, category = answer.motion, row.category
     errors: dict[str, Array] = {}
     if scene.true is not None:
-        errors |= compare(category, found, scene.true)
+        errors |= compare(category, found, scene.true, scene.category)
         if answer.prediction is not None:
             errors |= hypothesis_errors(answer.prediction, scene, answer.own)
             errors |= surface_map_errors(category, answer.prediction, scene)
-        errors["iou_truth"] = scene.once(
-            "iou_truth",
-            lambda: overlap(category, scene.true, scene.masks),  # type: ignore[arg-type]
-        )
+        truth, owner = scene.true, scene.category or category
+        errors["iou_truth"] = scene.once("iou_truth", lambda: overlap(owner, truth, scene.masks))
     elif scene.joints:
         scale = 1.0 if scene.sized else clip_scale(category, found, scene)
         ours, theirs = named_places(category, found, scene.joints)

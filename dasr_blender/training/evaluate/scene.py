@@ -44,10 +44,10 @@ class Scene:
     """One clip.
 
     frames (H, W, 3) uint8 RGB; masks (H, W) uint8 0…255, what the network is given; boxes (T, 4); focal (T,) and
-    principal_point (2,), pixels; true: the labels; surface: the true surface; length: metres from end to end of
-    the subject at rest, by which distances become shares; joints: named true joint places (T, 3), camera space,
-    of a subject without labels; sized: whether the category can know how large the subject is, or distances are to be
-    scored after one scale a clip; meta: what the clip's maker wrote beside it.
+    principal_point (2,), pixels; true: the labels, in terms of category; surface: the true surface; length: metres
+    from end to end of the subject at rest, by which distances become shares; joints: named true joint places (T, 3),
+    camera space, of a subject without labels; sized: whether the category can know how large the subject is, or
+    distances are to be scored after one scale a clip; meta: what the clip's maker wrote beside it.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Scene:
     principal_point: Array
     fps: float
     true: Motion | None = None
+    category: Category | None = None
     surface: TrueSurface | None = None
     length: float = 1.0
     joints: dict[str, Array] = field(default_factory=dict)
@@ -136,6 +137,7 @@ def read_scene(folder: Path, category: Category, rigs: Path | None = None) -> Sc
         principal_point=true.principal_point,
         fps=true.fps,
         true=true,
+        category=category,
         surface=_true_surface(folder, category, true, meta, rigs),
         length=body_length(category, true),
         meta=meta,

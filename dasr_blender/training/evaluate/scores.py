@@ -30,8 +30,10 @@ def joint_places(category: Category, motion: Motion) -> Array:
     return transform(motion.camera_from_root, places)
 
 
-def compare(category: Category, found: Motion, true: Motion) -> dict[str, Array]:
-    """Errors ``(T,)`` of the same frames of the same clip.
+def compare(
+    category: Category, found: Motion, true: Motion, true_category: Category | None = None
+) -> dict[str, Array]:
+    """Errors ``(T,)`` of the same frames of the same clip; true_category: when its body is another than category's.
 
     root_deg: angle between the roots' rotations; translation: distance between the roots as a share of the
     true depth; joints_deg: mean angle over the joints whose truth is known; mpjpe_cm: mean distance of the
@@ -47,8 +49,10 @@ def compare(category: Category, found: Motion, true: Motion) -> dict[str, Array]
     ratio = (depth / found.camera_from_root[:, 2, 3])[:, None, None]
     roots = [m.camera_from_root[:, None, :3, 3] for m in (found, true)]
     std = np.maximum(category.body.morphology_std, 1e-4)
-    shape = np.abs((np.asarray(found.morphology) - true.morphology) / std).mean()
-    places = [joint_places(category, m) for m in (found, true)]
+    shape = np.nan  # proportions of another body mean something else
+    if true_category is None or true_category.morphology == category.morphology:
+        shape = np.abs((np.asarray(found.morphology) - true.morphology) / std).mean()
+    places = [joint_places(category, found), joint_places(true_category or category, true)]
     return {
         "root_deg": np.rad2deg(geodesic(found.camera_from_root[:, :3, :3], true.camera_from_root[:, :3, :3])),
         "translation": np.linalg.norm(roots[0] - roots[1], axis=-1)[:, 0] / depth,

@@ -53,6 +53,7 @@ def scene_of(category: Category, motion: Motion) -> Scene:
         motion.principal_point,
         motion.fps,
         motion,
+        category,
         surface,
         body_length(category, motion),
     )
