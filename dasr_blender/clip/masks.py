@@ -92,7 +92,8 @@ def _read_mask(file: Path, frame: int) -> np.ndarray:
         raise MaskError(f"The mask {file} cannot be read ({error.strerror}): check its permissions") from None
     if image is None:
         raise MaskError(f"The mask {file} (frame {frame}) is damaged or no image: replace it")
-    value = image[..., :3].max(axis=2)
+    blue, green, red = cv2.split(image[..., :3])
+    value = np.maximum(np.maximum(blue, green), red)
     if image.shape[2] == 4 and (image[..., 3] < 255).any():
         visible = image[..., 3] > 127
         if not value.any() or len(np.unique(value[visible])) == 1:  # the shape is in the alpha alone
@@ -100,5 +101,5 @@ def _read_mask(file: Path, frame: int) -> np.ndarray:
         value = np.where(visible, value, 0)
     if file.suffix.lower() in {".jpg", ".jpeg"}:  # its black is not quite black
         return value > int(value.max()) // 2
-    levels = np.count_nonzero(np.bincount(value.ravel(), minlength=256))
+    levels = np.count_nonzero(cv2.calcHist([value], [0], None, [256], [0, 256]))
     return value > (int(value.max()) // 2 if levels > 32 else 0)
