@@ -169,9 +169,10 @@ class ClipStage:
         held = [int(c) for c in run.shard.validation_clips if int(c) in usable][:64]
         passes = 1 if clock.steps else 4
         train = [int(c) for _ in range(passes) for c in order if int(c) in usable]
-        until = None if clock.steps else clock.elapsed + 0.55 * (clock.minutes - clock.elapsed)
-        self.validation = self._cache(held, NO_AUGMENT, clock, None)
-        self.cached = self._cache(train, run.config.augment, clock, until)
+        left = clock.minutes - clock.elapsed
+        early, late = (None, None) if clock.steps else (clock.elapsed + s * left for s in (0.15, 0.55))
+        self.validation = self._cache(held, NO_AUGMENT, clock, early)
+        self.cached = self._cache(train, run.config.augment, clock, late)
         if not self.cached:
             raise ValueError(f"{run.config.shard}: no clip has {length} frames; pack longer clips")
         if run.team.leads:
