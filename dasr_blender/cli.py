@@ -123,12 +123,13 @@ def _canceller(channel: Channel, out: Path) -> Canceller:
 
 
 def _job_options(arguments: argparse.Namespace) -> JobOptions:
-    from .job import JobOptions, clip_stem
+    from .core.files import clip_name
+    from .job import JobOptions
 
     start, end, step = arguments.frames
     return JobOptions(
         clip=arguments.clip,
-        out=str(Path(arguments.out or f"{clip_stem(arguments.clip)}-dasr").absolute()),
+        out=str(Path(arguments.out or f"{clip_name(arguments.clip)}-dasr").absolute()),
         category=arguments.category,
         masks=arguments.masks,
         start=start,

@@ -31,7 +31,7 @@ from .clip import (
 )
 from .core import Cancelled, Category, DasrError, Motion, load_category
 from .core.camera import crop_info, default_focal
-from .core.files import sha256_of
+from .core.files import clip_name, sha256_of
 from .doubts import find_warnings
 from .predict import Prediction, Student, track
 from .workspace import Workspace, fingerprint
@@ -80,7 +80,7 @@ class JobOptions:
     @property
     def stem(self) -> str:
         """Name of the clip without folder and ending, for naming what is written."""
-        return clip_stem(self.clip)
+        return clip_name(self.clip)
 
 
 @dataclass
@@ -117,15 +117,6 @@ class JobResult:
     def motion_seconds(self) -> float:
         """Wall time from the clip to the motion; the overlay is an export."""
         return sum(time for stage, time in self.seconds.items() if stage != "overlay")
-
-
-def clip_stem(clip: str) -> str:
-    """`shots/dog.mp4` → `dog`; `shots/dog/frames` → `dog-frames`; `shots/dog.####.png` → `dog`."""
-    path = Path(clip.rstrip("/\\"))
-    if path.suffix and not path.is_dir():
-        return path.stem.split("%")[0].rstrip("#*._- ") or path.parent.name or "clip"
-    generic = path.name.lower() in {"frames", "images", "rgb", "jpegimages"} and path.parent.name
-    return f"{path.parent.name}-{path.name}" if generic else path.name or "clip"
 
 
 class _Run:
@@ -172,10 +163,14 @@ def run_job(
     run = _Run(progress, cancel)
     category = load_category(options.category)
     if category.predictor_path is None or not Path(category.predictor_path).is_file():
-        raise DasrError(f"category {category.name} in {category.path} has no predictor.onnx: choose another category, or train one")
+        raise DasrError(
+            f"category {category.name} in {category.path} has no predictor.onnx: choose another category, or train one"
+        )
     if options.names not in category.profiles:
         known = ", ".join(category.profiles)
-        raise DasrError(f"category {category.name} has no bone names '{options.names}': choose one of {known}")
+        raise DasrError(
+            f"category {category.name} has no bone names '{options.names}': choose one of {known}"
+        )
     workspace = Workspace(Path(options.out), needed=50_000_000)
     try:
         with run.stage("clip", "Reading the clip") as step:

@@ -14,21 +14,22 @@ import pytest
 from dasr_blender import workspace as workspace_module
 from dasr_blender.core import Category, DasrError, Motion
 from dasr_blender.core.camera import project, transform
+from dasr_blender.core.files import clip_name
 from dasr_blender.core.mesh import vertex_normals
 from dasr_blender.core.rotation import rotvec_to_matrix
 from dasr_blender.demo import DemoOptions, demo_motion, render
 from dasr_blender.doubts import facing_camera, find_warnings, ranges
-from dasr_blender.job import JobOptions, clip_stem
+from dasr_blender.job import JobOptions
 from dasr_blender.overlay import OverlayPainter, contact_sheet, write_video
 from dasr_blender.workspace import Workspace, fingerprint
 
 
-def test_clip_stem() -> None:
-    assert clip_stem("shots/dog.mp4") == "dog"
-    assert clip_stem("shots/dog/frames/") == "dog-frames"
-    assert clip_stem("shots/dog.####.png") == "dog"
-    assert clip_stem("shots/dog_%04d.png") == "dog"
-    assert clip_stem("shots/v1.2/fox.final.mov") == "fox.final"
+def test_clip_name() -> None:
+    assert clip_name("shots/dog.mp4") == "dog"
+    assert clip_name("shots/dog/frames/") == "dog"
+    assert clip_name("shots/dog.####.png") == "dog"
+    assert clip_name("shots/dog_%04d.png") == "dog"
+    assert clip_name("shots/v1.2/fox.final.mov") == "fox.final"
     assert JobOptions("a/b.mp4", "out").stem == "b"
 
 

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..core import Category, DasrError, Motion, MotionError
+from ..core.files import clip_name
 from ..core.rotation import make_continuous, matrix_to_quat
 from .action import ActionPlan, pose_basis
 from .armature import (
@@ -24,8 +24,6 @@ from .armature import (
 from .camera import CameraPlan, blender_camera, find_background, intrinsics
 from .mesh import MeshPlan, ShapeKeyPlan
 from .placement import PLACEMENTS, world_from_camera
-
-GENERIC_NAMES = frozenset(("frames", "images", "jpegimages", "rgb", "color", "img", "input"))
 
 
 class ScenePlanError(DasrError):
@@ -88,7 +86,7 @@ def plan_scene(
         ScenePlanError: an argument is unknown, or motion and category do not fit each other.
     """
     _check(category, motion, placement, names, vertex_colours)
-    name = clip_name(clip_path, motion) if name is None else name.strip() or "clip"
+    name = clip_name(clip_path or motion.source or "clip") if name is None else name.strip() or "clip"
     index = motion.frame_index.astype(np.int64)
     frames = int(start_frame) + index - index[0]
 
@@ -128,15 +126,6 @@ def plan_scene(
         body_length=length,
         warnings=(warning,) if warning else (),
     )
-
-
-def clip_name(clip_path: str | Path | None, motion: Motion) -> str:
-    """A short name for the clip: its file or folder without suffix and counter, at most 40 characters."""
-    path = Path(clip_path if clip_path is not None else motion.source or "clip")
-    stem = path.name if path.is_dir() else re.sub(r"[\W_]*(#+|%0?\d*d|\*)$", "", path.stem)
-    if stem.lower() in GENERIC_NAMES or not stem.strip(" ._-#"):
-        stem = path.absolute().parent.name or "clip"
-    return stem.strip()[:40]
 
 
 def _check(

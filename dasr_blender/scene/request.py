@@ -13,6 +13,7 @@ from typing import Any
 import bpy
 
 from ..core import Motion, load_category
+from ..core.files import clip_name
 from .build import build_scene
 from .export import export_scene, losses
 from .plan import ScenePlanError, plan_scene
@@ -76,13 +77,12 @@ class JobRequest:
         )
         if clip and clip.source == "SEQUENCE":
             path = sequence_pattern(path)
-        stem = Path(path.rstrip("/\\#._ ")).stem.rstrip("#._ ") or Path(path).parent.name
         if settings.directory:
             directory = Path(bpy.path.abspath(settings.directory))
         elif bpy.data.filepath:
-            directory = Path(bpy.data.filepath).parent / f"{stem}-dasr"
+            directory = Path(bpy.data.filepath).parent / f"{clip_name(path)}-dasr"
         else:
-            directory = fallback_directory / f"{stem}-dasr"
+            directory = fallback_directory / f"{clip_name(path)}-dasr"
         first, last = (settings.frame_first, settings.frame_last + 1) if settings.use_range else (None, None)
         return cls(
             clip=path,
