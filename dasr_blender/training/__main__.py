@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "pack": ("pack", "main", "clip folders to one file of crops and targets"),
     "train": ("distill", "main", "the student, from packed clips"),
     "export": ("export", "main", "the student to the category's predictor.onnx"),
+    "export-small": ("export_small", "main", "a smaller file of an exported network"),
     "ablate": ("ablate", "main", "what each part of the student is worth, and DASR's own configuration"),
     "evaluate": ("evaluate", "main", "the scores we publish"),
     "joint-map": (
@@ -27,7 +28,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 
 def usage() -> str:
     """One line a command."""
-    lines = "\n".join(f"  {name:9} {what}" for name, (_, _, what) in COMMANDS.items())
+    lines = "\n".join(f"  {name:12} {what}" for name, (_, _, what) in COMMANDS.items())
     return f"usage: python -m dasr_blender.training COMMAND …\n\ncommands (each has --help):\n{lines}"
 
 

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Smaller files of an exported network: half-precision weights, or 8-bit convolutions.
+
+    python -m dasr_blender.training export-small --predictor PREDICTOR.onnx --out OUT.onnx --kind fp16
+    python -m dasr_blender.training export-small --predictor PREDICTOR.onnx --out OUT.onnx --kind int8 --shard SHARD
+
+``fp16`` stores the weights in 16 bits and computes in 32, as before: half the file, the same time, since
+onnxruntime widens them once when it loads the file. ``int8`` computes the convolutions in 8 bits, with ranges
+measured on crops of a training shard. Whether the scores hold is for `evaluate` to say.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from ..core.files import written_atomically
+
+SMALLEST = 256  # numbers; smaller tensors hold shapes, scales and constants, not weights
+
+
+@dataclass(frozen=True)
+class SmallConfig:
+    """Make a smaller file of an exported network."""
+
+    predictor: Path
+    """predictor.onnx to read."""
+    out: Path
+    """File to write."""
+    kind: Literal["fp16", "int8"] = "fp16"
+    shard: Path | None = None
+    """Packed crops to measure ranges on; only for int8."""
+    frames: int = 192
+    """How many of them."""
+
+
+def half_weights(path: Path, out: Path) -> None:
+    """`path` with its weights in 16 bits, widened by a Cast before use. Values beyond 65504 stay in 32."""
+    model = onnx.load(str(path))
+    graph = model.graph
+    casts, kept = [], []
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or values.size < SMALLEST or np.abs(values).max() > 65504:
+            kept.append(tensor)
+            continue
+        name = f"{tensor.name}__half"
+        kept.append(numpy_helper.from_array(values.astype(np.float16), name))
+        casts.append(helper.make_node("Cast", [name], [tensor.name], to=TensorProto.FLOAT))
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    nodes = [*casts, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    onnx.checker.check_model(model)
+    with written_atomically(out) as temporary:
+        onnx.save(model, str(temporary))
+
+
+def eight_bit(path: Path, out: Path, crops: np.ndarray, crop_info: np.ndarray) -> None:
+    """`path` with its convolutions in 8 bits (static, a scale for every output channel).
+
+    crops ``(N, 4, S, S)`` float32 in 0…1 and crop_info ``(N, 3)``: what the ranges are measured on, in clips of 12.
+    """
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter(range(0, len(crops), 12))
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            at = next(self.left, None)
+            if at is None:
+                return None
+            part = slice(at, at + 12)
+            return {"crops": crops[part], "crop_info": crop_info[part].astype(np.float32)}
+
+    with written_atomically(out) as temporary:
+        ready = temporary.with_suffix(".pre.onnx")
+        try:
+            quant_pre_process(str(path), str(ready), skip_symbolic_shape=True)
+            quantize_static(
+                str(ready),
+                str(temporary),
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=["Conv"],
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+            )
+        finally:
+            ready.unlink(missing_ok=True)
+
+
+def calibration(shard: Path, frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """Crops ``(n, 4, S, S)`` and crop_info ``(n, 3)`` of runs of 12 rows spread over a shard."""
+    from .student.data import Shard
+
+    data = Shard(shard)
+    starts = np.linspace(0, data.rows - 12, max(1, frames // 12)).astype(int)
+    rows = (starts[:, None] + np.arange(12)).ravel()
+    edge = (data.stored - data.crop) // 2
+    inner = slice(edge, edge + data.crop)
+    crops = np.asarray(data.crops[rows][:, :, inner, inner], np.float32) / 255
+    return crops, np.asarray(data.records["crop_info"][rows], np.float32)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`export-small`: a smaller file of an exported network."""
+    import tyro
+
+    config = tyro.cli(SmallConfig, args=argv, prog="export-small")
+    try:
+        if config.kind == "fp16":
+            half_weights(config.predictor, config.out)
+        elif config.shard is None:
+            raise ValueError("int8 needs --shard: ranges are measured on crops")
+        else:
+            eight_bit(config.predictor, config.out, *calibration(config.shard, config.frames))
+    except (OSError, ValueError) as error:
+        print(f"export-small: {error}", file=sys.stderr)
+        return 1
+    before, after = (p.stat().st_size / 1e6 for p in (config.predictor, config.out))
+    print(f"{config.out}: {after:.1f} MB instead of {before:.1f}")
+    return 0
