@@ -50,7 +50,7 @@ class TrackConfig:
     """as `alike`, for the surface map"""
     surface_points: int = 160
     """cells of the surface map that are used"""
-    surface_least: float = 0.3
+    surface_least: float = 0.15
     """confidence below which a cell says nothing"""
     surface_depth: float = 0.8
     """trust in a point, for each joint between its own and the root"""
