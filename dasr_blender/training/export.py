@@ -127,7 +127,7 @@ def parity(student: AnyStudent, path: Path, frames: tuple[int, ...] = (1, 7, 40)
     worst, size, outputs = 0.0, student.config.crop, outputs_of(student)
     for count in frames:
         crops = _blobs(rng, count, size)
-        info = rng.uniform(-0.5, 0.5, (count, 3)).astype(np.float32)
+        info = rng.uniform((-0.5, -0.5, 0.1), (0.5, 0.5, 0.9), (count, 3)).astype(np.float32)
         answers = session.run(list(outputs), {"crops": crops, "crop_info": info})
         with torch.no_grad():
             expected = student.eval()(torch.from_numpy(crops), torch.from_numpy(info))
