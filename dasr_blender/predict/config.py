@@ -42,9 +42,9 @@ class TrackConfig:
     """seconds of smoothing of the root's rotation and place"""
     joint_sigma: float = 0.07
     """seconds of smoothing of the joints"""
-    surface: float = 3.0
-    """cost of a view that the surface map contradicts completely"""
-    surface_view: float = 0.05
+    surface: float = 12.0
+    """cost of a view that a map which is quite sure contradicts completely"""
+    surface_view: float = 0.2
     """probability of the view that the surface map alone tells, as a share of the likeliest view's"""
     surface_alike: float = 0.25
     """as `alike`, for the surface map"""

@@ -44,6 +44,11 @@ class Surface:
         """Trust in the whole map of a frame, ``(T,)`` in 0…1: little where hardly anything was recognised."""
         return np.minimum(self.weight.sum(1) / 20.0, 1.0)
 
+    @property
+    def certainty(self) -> Array:
+        """How sure the map is of what it shows, ``(T,)`` in 0…1: the trust in its points, weighted by itself."""
+        return (self.weight**2).sum(1) / np.maximum(self.weight.sum(1), 1e-6) * self.strength
+
     def at(self, frames: Array) -> Surface:
         """The same of some frames."""
         return Surface(self.point[frames], self.normal[frames], self.seen[frames], self.weight[frames])

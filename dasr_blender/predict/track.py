@@ -70,7 +70,7 @@ def track(
     surface = read_surface(category, prediction, body, config)
     views = gather(prediction, config).with_reversed(config.reversed_view)
     if surface is not None and config.surface_view > 0:
-        share = np.log(np.maximum(config.surface_view * surface.strength, 1e-5))
+        share = np.log(np.maximum(config.surface_view * surface.certainty, 1e-5))
         views = views.joined(*map_view(surface, config), views.logprob[:, 0] + share)
     views, predicted, agreement, against = compare(views, view, body, vertices, surface, config)
     report(0.5, "Choosing among hypotheses")
@@ -125,7 +125,8 @@ def compare(
 
     vertices ``(T, n, 3)``: the coarse body, posed. Returns the moved views, their translations ``(T, N, 3)``
     before they were fitted to the mask, the silhouettes' agreement ``(T, N)`` in 0…1, and the surface map's
-    disagreement ``(T, N)`` in 0…1, zero without a map. Views too unlikely to be looked at get the frame's worst.
+    disagreement ``(T, N)`` in 0…1 times its certainty, zero without a map. Views too unlikely to be looked at get
+    the frame's worst.
     """
     rotation, translation = views.rotation.copy(), views.translation.copy()
     predicted = translation.copy()
@@ -153,7 +154,7 @@ def compare(
     agreement = np.where(np.isnan(agreement), np.where(worst > 1, 0.5, worst), agreement)
     against = np.where(np.isnan(against), np.nanmax(against, axis=1, keepdims=True), against)
     if surface is not None:
-        against = against * surface.strength[:, None]
+        against = against * surface.certainty[:, None]
     return Views(rotation, translation, views.logprob), predicted, agreement, against
 
 
