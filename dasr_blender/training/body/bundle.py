@@ -77,24 +77,22 @@ def profiles() -> dict[str, dict[str, str]]:
     return {"neutral": {n: n[0].upper() + n[1:] for n in NAMES}, "rigify": rigify}
 
 
-def network() -> NetworkSpec:
-    """What the student takes and gives; the pictures are normalised as EfficientNet-Lite's."""
-    j, k = len(NAMES), len(COEFFICIENTS)
-    grey = 127 / 255
+def network(joints: int, morphology: int) -> NetworkSpec:
+    """What the student of a body takes and gives, until an exported one says so itself."""
     return NetworkSpec(
         input_size=128,
-        mean=(grey, grey, grey),
-        std=(128 / 255,) * 3,
+        mean=(0.0,) * 4,
+        std=(1.0,) * 4,
         opset=17,
         inputs={"crops": ("T", 4, 128, 128), "crop_info": ("T", 3)},
         outputs={
             "root_rotation": ("T", 6, 6),
             "root_translation": ("T", 6, 3),
             "root_logprob": ("T", 6),
-            "joint_rotations": ("T", j, 6),
-            "morphology": ("T", k),
+            "joint_rotations": ("T", joints, 6),
+            "morphology": ("T", morphology),
             "appearance": ("T", 8),
-            "joint_confidence": ("T", j),
+            "joint_confidence": ("T", joints),
         },
     )
 
@@ -191,7 +189,7 @@ def quadruped(body: Body) -> Category:
         profiles=profiles(),
         morphology=tuple(Proportion(c.name, c.label, c.minimum, c.maximum) for c in COEFFICIENTS),
         nominal_size=0.6,
-        network=network(),
+        network=network(len(NAMES), len(COEFFICIENTS)),
         training={},
         body=body,
     )

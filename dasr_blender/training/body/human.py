@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core import Body, Category, NetworkSpec, Proportion
-from .bundle import unwrap
+from ...core import Body, Category, Proportion
+from .bundle import network, unwrap
 from .human_appearance import colour_directions, mean_colour
 from .human_landmarks import MIRROR, NAMES, PARENTS, profiles, skeleton, split
 from .human_shape import FLIP, Fields, Surface
@@ -145,28 +145,6 @@ def build_body(source: Path) -> Body:
     )
 
 
-def network() -> NetworkSpec:
-    """What the student takes and gives; the pictures are normalised as EfficientNet-Lite's."""
-    j, k = len(NAMES), len(COEFFICIENTS)
-    grey = 127 / 255
-    return NetworkSpec(
-        input_size=128,
-        mean=(grey, grey, grey),
-        std=(128 / 255,) * 3,
-        opset=17,
-        inputs={"crops": ("T", 4, 128, 128), "crop_info": ("T", 3)},
-        outputs={
-            "root_rotation": ("T", 6, 6),
-            "root_translation": ("T", 6, 3),
-            "root_logprob": ("T", 6),
-            "joint_rotations": ("T", j, 6),
-            "morphology": ("T", k),
-            "appearance": ("T", 8),
-            "joint_confidence": ("T", j),
-        },
-    )
-
-
 def human(body: Body) -> Category:
     """The category around a body."""
     return Category(
@@ -178,7 +156,7 @@ def human(body: Body) -> Category:
         profiles=profiles(),
         morphology=tuple(Proportion(c.name, c.label, c.minimum, c.maximum) for c in COEFFICIENTS),
         nominal_size=TRUNK,
-        network=network(),
+        network=network(len(NAMES), len(COEFFICIENTS)),
         training={},
         body=body,
     )
