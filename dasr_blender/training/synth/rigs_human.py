@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from .rigs import Link, RigSpec
 
 SIDES = ("L", "R")
@@ -69,8 +67,3 @@ HUMAN_RIGS: dict[str, RigSpec] = {
 
 MOTION_RIGS = ("KayKit_Knight",)
 """Rigs whose clips are retargeted; their own bodies are not shown."""
-
-
-def is_human_rig(path: Path | str) -> bool:
-    """Whether a baked rig or glTF file is one of `HUMAN_RIGS`."""
-    return Path(path).stem in HUMAN_RIGS

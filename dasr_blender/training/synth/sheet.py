@@ -31,19 +31,6 @@ def labelled_pixels(motion: Motion, category: Category) -> tuple[np.ndarray, np.
     return out[0], out[1]
 
 
-def label_iou(folder: Path, category: Category) -> np.ndarray:
-    """Overlap (T,) of the labelled body's silhouette with the clip's stored masks."""
-    motion = Motion.load(folder / "motion.npz")
-    _, vertices = labelled_pixels(motion, category)
-    width, height = (int(v) for v in motion.image_size)
-    drawn = silhouette(vertices, category.body.faces, (width, height))
-    masks = (
-        np.stack([cv2.imread(str(p), cv2.IMREAD_GRAYSCALE) for p in sorted((folder / "masks").iterdir())])
-        > 127
-    )
-    return (drawn & masks).sum((1, 2)) / np.maximum((drawn | masks).sum((1, 2)), 1)
-
-
 def draw_labels(
     image: np.ndarray, joints: np.ndarray, vertices: np.ndarray, category: Category, scale: int = 2
 ) -> np.ndarray:
