@@ -39,7 +39,9 @@ LAYOUT: dict[str, tuple[str, tuple[str | int, ...]]] = {
     "category_version": ("U", ()),
     "source": ("U", ()),
     "source_hash": ("U", ()),
+    "world_from_camera": ("f", ("T", 4, 4)),
 }
+OPTIONAL = ("world_from_camera",)  # not in files of earlier versions
 _KINDS = {"f": ("fiu", "numbers"), "i": ("iu", "whole numbers"), "U": ("U", "text")}
 
 
@@ -52,7 +54,9 @@ class Motion:
     joint_rotations ``(T, J, 4)`` wxyz, local to the parent, relative to rest, identity at the root;
     morphology ``(K,)``; appearance ``(A,)``; confidence ``(T,)`` and joint_confidence ``(T, J)`` in 0…1;
     mask_iou ``(T,)`` in 0…1, NaN where there was no mask; category and category_version; source, the
-    clip's file name, and source_hash, its SHA-256.
+    clip's file name, and source_hash, its SHA-256; world_from_camera ``(T, 4, 4)``, the camera's own
+    movement, where the world is the first frame's camera: identity where it stands still or nothing is known
+    of it (also what None and a file without the field stand for).
     """
 
     fps: float
@@ -71,8 +75,11 @@ class Motion:
     category_version: str
     source: str = ""
     source_hash: str = ""
+    world_from_camera: Array = None  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self) -> None:
+        if self.world_from_camera is None:
+            self.world_from_camera = np.tile(np.eye(4), (len(np.atleast_1d(self.frame_index)), 1, 1))
         for name, (kind, shape) in LAYOUT.items():
             if shape:
                 array = np.asarray(getattr(self, name))
@@ -87,6 +94,16 @@ class Motion:
     @property
     def camera(self) -> Pinhole:
         return Pinhole(self.focal_px, self.principal_point, self.image_size)
+
+    @property
+    def world_from_root(self) -> Array:
+        """Root poses ``(T, 4, 4)`` in the world of the first frame's camera, its movement taken out."""
+        return np.asarray(self.world_from_camera, np.float64) @ self.camera_from_root
+
+    @property
+    def camera_moves(self) -> bool:
+        """Whether the camera turned or travelled at all."""
+        return bool(np.abs(self.world_from_camera - self.world_from_camera[:1]).max() > 1e-9)
 
     @property
     def mean_mask_iou(self) -> float | None:
@@ -132,6 +149,8 @@ class Motion:
             with np.load(path, allow_pickle=False) as stored:
                 for name, (kind, layout) in LAYOUT.items():
                     if name not in stored:
+                        if name in OPTIONAL:
+                            continue
                         raise MotionError(f"{path}: field '{name}' is missing; reconstruct the clip again.")
                     array = stored[name]
                     _check_field(name, kind, layout, array, None)
@@ -167,14 +186,14 @@ class Motion:
             raise MotionError("field 'image_size' must be positive.")
         if np.any(self.focal_px <= 0):
             raise MotionError("field 'focal_px' must be positive.")
-        rotation = np.asarray(self.camera_from_root[:, :3, :3], np.float64)
-        drift = np.abs(np.swapaxes(rotation, 1, 2) @ rotation - np.eye(3)).max()
-        if drift > 1e-3 or np.linalg.det(rotation).min() < 0:
-            raise MotionError(
-                "field 'camera_from_root' holds a matrix that is not a rotation and a translation."
-            )
-        if np.abs(self.camera_from_root[:, 3] - [0, 0, 0, 1]).max() > 1e-6:
-            raise MotionError("field 'camera_from_root' must end in the row 0, 0, 0, 1.")
+        for name in ("camera_from_root", "world_from_camera"):
+            pose = np.asarray(getattr(self, name), np.float64)
+            rotation = pose[:, :3, :3]
+            drift = np.abs(np.swapaxes(rotation, 1, 2) @ rotation - np.eye(3)).max()
+            if drift > 1e-3 or np.linalg.det(rotation).min() < 0:
+                raise MotionError(f"field '{name}' holds a matrix that is not a rotation and a translation.")
+            if np.abs(pose[:, 3] - [0, 0, 0, 1]).max() > 1e-6:
+                raise MotionError(f"field '{name}' must end in the row 0, 0, 0, 1.")
         if np.abs(np.linalg.norm(self.joint_rotations, axis=-1) - 1).max(initial=0) > 1e-3:
             raise MotionError("field 'joint_rotations' holds a quaternion that is not of length 1.")
         if np.abs(self.joint_rotations[:, 0, 1:]).max(initial=0) > 1e-3:

@@ -42,6 +42,18 @@ def test_camera_sees_the_root_in_the_picture(motion: Motion) -> None:
     assert np.all(seen > 0) and np.all(seen < motion.image_size)
 
 
+def test_a_file_without_the_cameras_movement_is_of_a_still_one(motion: Motion, tmp_path: Path) -> None:
+    motion.world_from_camera[3, :3, 3] = 1, 2, 3
+    path = motion.save(tmp_path / "m.npz")
+    assert Motion.load(path).camera_moves
+    with np.load(path) as stored:
+        np.savez(path, **{name: stored[name] for name in stored.files if name != "world_from_camera"})
+    again = Motion.load(path)
+    assert not again.camera_moves
+    np.testing.assert_array_equal(again.world_from_camera, np.tile(np.eye(4), (8, 1, 1)))
+    np.testing.assert_array_equal(again.world_from_root, motion.camera_from_root)
+
+
 def scaled(name: str, factor: float) -> Callable[[Motion], None]:
     return lambda m: setattr(m, name, getattr(m, name) * factor)
 
@@ -63,6 +75,9 @@ WRONG: list[tuple[str, Callable[[Motion], None]]] = [
     ("camera_from_root", scaled("camera_from_root", 1.1)),
     ("camera_from_root", element("camera_from_root", (2, 3, 0), 1)),
     ("camera_from_root", lambda m: m.camera_from_root.__imul__(np.array([-1.0, 1, 1, 1])[:, None])),
+    ("world_from_camera", scaled("world_from_camera", 1.1)),
+    ("world_from_camera", element("world_from_camera", (2, 3, 0), 1)),
+    ("world_from_camera", lambda m: setattr(m, "world_from_camera", m.world_from_camera[:-1])),
     ("joint_rotations", scaled("joint_rotations", 0.9)),
     ("joint_rotations", element("joint_rotations", (1, 0), np.array([0, 1.0, 0, 0]))),
     ("joint_rotations", lambda m: setattr(m, "joint_rotations", m.joint_rotations[0])),
@@ -99,7 +114,7 @@ def test_a_wrong_field_in_a_file_is_named(
 def test_no_frames(motion: Motion) -> None:
     empty = replace(motion, **{n: getattr(motion, n)[:0] for n in
                                ("frame_index", "focal_px", "camera_from_root", "joint_rotations", "confidence",
-                                "joint_confidence", "mask_iou")})  # fmt: skip
+                                "joint_confidence", "mask_iou", "world_from_camera")})  # fmt: skip
     with pytest.raises(MotionError, match="at least one frame"):
         empty.validate()
 
