@@ -19,8 +19,10 @@ from .camera import (
     transform,
 )
 from .category import Category, category_search_path, list_categories, load_category, save_category
+from .contacts import ContactConfig, Contacts, find_contacts
 from .errors import Cancelled, CategoryError, DasrError, MotionError
 from .files import sha256_of, written_atomically
+from .ground import Feet, find_feet, find_floor, leg_length
 from .motion import Motion
 from .raster import Raster, rasterize, silhouette
 from .schema import NetworkSpec, Proportion
@@ -39,8 +41,11 @@ __all__ = [
     "Cancelled",
     "Category",
     "CategoryError",
+    "ContactConfig",
+    "Contacts",
     "CropBox",
     "DasrError",
+    "Feet",
     "Motion",
     "MotionError",
     "NetworkSpec",
@@ -55,7 +60,11 @@ __all__ = [
     "default_focal",
     "dual_quaternion",
     "encode_root",
+    "find_contacts",
+    "find_feet",
+    "find_floor",
     "forward_kinematics",
+    "leg_length",
     "linear_blend",
     "list_categories",
     "load_category",

@@ -23,14 +23,18 @@ def empty_blender() -> None:
 
 @pytest.fixture
 def wild(toy_category: Category) -> Motion:
-    """21 frames with an eccentric camera that zooms, and a subject that tumbles and walks off."""
+    """21 frames with an eccentric camera that zooms, turns and travels, and a subject that tumbles and walks off."""
     motion = toy_motion(toy_category, 21, image_size=(320, 200), seed=3)
     time = np.linspace(0, 1, 21)
     pose = motion.camera_from_root.copy()
     pose[:, :3, :3] = rotvec_to_matrix(np.stack([3 * time, 1 - time, 5 * time], axis=1)) @ pose[:, :3, :3]
     pose[:, :3, 3] += np.stack([time, 0.2 * time, 2 * time], axis=1)
+    camera = np.tile(np.eye(4), (21, 1, 1))
+    camera[:, :3, :3] = rotvec_to_matrix(np.stack([0.2 * time, 0.9 * time, -0.1 * time], axis=1))
+    camera[:, :3, 3] = np.stack([0.5 * time, -0.1 * time, 0.3 * time], axis=1)
     return replace(
         motion,
+        world_from_camera=camera,
         camera_from_root=pose,
         focal_px=300 + 50 * time,
         principal_point=np.array([170.0, 92.0]),
