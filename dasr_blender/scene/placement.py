@@ -41,8 +41,8 @@ def as_filmed(motion: Motion, feet: Feet) -> np.ndarray:
     """The world (4, 4) from the motion's own, in which the first camera is level."""
     heights = transform(LEVEL, feet.lowest)[..., 2].min(1)
     level = LEVEL.copy()
-    level[:2, 3] = -(LEVEL[:2, :3] @ motion.world_from_root[0, :3, 3])  # it starts above the world's origin
-    level[2, 3] = -np.median(heights)
+    level[:2, 3] -= LEVEL[:2, :3] @ motion.world_from_root[0, :3, 3]  # it starts above the world's origin
+    level[2, 3] = -float(np.median(heights))
     return level
 
 
@@ -50,7 +50,8 @@ def on_the_ground(motion: Motion, feet: Feet, size: float) -> np.ndarray:
     """The world (4, 4) from the motion's own, with the floor at z = 0, the root of the first frame above the
     origin, and the first camera looking towards +Y. size: the body's nominal size, metres."""
     normal, height = find_floor(motion, feet, size)
-    down, ahead = np.asarray(motion.world_from_camera[0, :3, 1:3], np.float64).T
+    first = np.asarray(motion.world_from_camera[0], np.float64)
+    down, ahead = first[:3, 1], first[:3, 2]
     forward = ahead - float(normal @ ahead) * normal
     if np.linalg.norm(forward) < 1e-3:  # straight from above or below: the picture's up is forward
         forward = float(normal @ down) * normal - down
