@@ -79,7 +79,16 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         help="a point on the subject, or a box round it, in pixels of the clip",
     )
     command.add_argument(
-        "--focal", type=_positive, metavar="PX", help="focal length in pixels (default: 1.2 × longer side)"
+        "--focal",
+        type=_positive,
+        metavar="PX",
+        help="focal length in pixels (default: as the file or a wide pan tells, else 1.2 × longer side)",
+    )
+    command.add_argument(
+        "--camera",
+        choices=("auto", "still", "solve"),
+        default="auto",
+        help="find how it turns and zooms, take it to stand still, or solve it with Blender's motion tracker",
     )
     command.add_argument("--fps", type=_positive, metavar="F", help="frames a second, if the file is wrong")
     command.add_argument(

@@ -96,6 +96,8 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
         raise DasrError(f"Not written: {', '.join(missing)}; see {report_path}")
     if result.provider is not None:
         channel.log(f"the network ran on {result.provider}")
+    if result.filming is not None:
+        channel.log(result.filming.words())
     for warning in result.warnings:
         channel.log(f"note: {warning}")
     channel.progress(1.0, "done", "Done")
@@ -137,6 +139,7 @@ def _job_options(arguments: argparse.Namespace) -> JobOptions:
         step=step,
         subject=_to_subject(arguments.subject),
         focal=arguments.focal,
+        camera=arguments.camera,
         fps=arguments.fps,
         place=arguments.place,
         formats=arguments.formats,

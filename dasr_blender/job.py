@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a clip to a `Motion`: the whole pipeline as one function, with progress and cancel.
 
-    clip → masks → crops → student → track → motion.npz, overlay, report.json
+    clip → masks → camera → crops → student → track → motion.npz, overlay, report.json
 
 No Blender and no torch in here: the extension runs it in a worker process and builds the scene itself, the
 command line goes on to `scene/` in the same process.
@@ -30,9 +30,10 @@ from .clip import (
     masks_from_folder,
 )
 from .core import Cancelled, Category, DasrError, Motion, load_category
-from .core.camera import crop_info, default_focal
+from .core.camera import crop_info
 from .core.files import clip_name, sha256_of
 from .doubts import find_warnings
+from .filming import Filming, how_filmed
 from .predict import Prediction, Student, track
 from .workspace import Workspace, fingerprint
 
@@ -50,7 +51,10 @@ class JobOptions:
         masks: folder with one mask image a frame; None takes the clip's alpha channel, or else makes them.
         start, end, step: frames of the clip to use, as a Python slice.
         subject: which animal, when there are several; pixels of the original picture.
-        focal: focal length in pixels of the original picture; None assumes 1.2 × the longer side.
+        focal: focal length in pixels of the original picture, in the first frame; None takes what the file
+            states, or what a wide pan tells, or else assumes 1.2 × the longer side.
+        camera: "auto" finds how it turns and zooms, "still" says that it does not; "solve" is as "auto" here,
+            and who has Blender then solves it with Blender's tracker (`scene.solve`).
         fps: frames a second, when the file does not know or is wrong.
         place, formats, names: for the scene and its exports; reported, not used by the job.
         overlay: also write `<stem>-overlay.mp4`.
@@ -68,6 +72,7 @@ class JobOptions:
     step: int = 1
     subject: Subject | None = None
     focal: float | None = None
+    camera: str = "auto"
     fps: float | None = None
     place: str = "camera"
     formats: tuple[str, ...] = ()
@@ -93,7 +98,7 @@ class JobResult:
         category: the category it was made with.
         seconds: wall time of each stage; stages taken over from an earlier run are in `reused`.
         warnings: sentences for the user.
-        focal_source: "given" or "assumed".
+        filming: how the camera moved, its focal length and where that comes from.
         mask_source: where the masks came from.
         interpolated: (T,) bool, frames whose mask was filled in from their neighbours.
         provider: what the network ran on, for people; None when its answers were taken from an earlier run.
@@ -108,7 +113,7 @@ class JobResult:
     seconds: dict[str, float] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    focal_source: str = "assumed"
+    filming: Filming | None = None
     mask_source: str = ""
     interpolated: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     provider: str | None = None
@@ -123,7 +128,15 @@ class _Run:
     """Progress, cancel and the clock of one run."""
 
     # Share of the whole that each stage takes, measured on 90 frames of 854×480 with automatic masks.
-    SHARES = {"clip": 0.05, "masks": 0.55, "crops": 0.05, "student": 0.12, "track": 0.13, "overlay": 0.10}
+    SHARES = {
+        "clip": 0.05,
+        "masks": 0.50,
+        "camera": 0.05,
+        "crops": 0.05,
+        "student": 0.12,
+        "track": 0.13,
+        "overlay": 0.10,
+    }
 
     def __init__(self, progress: Progress | None, cancel: Callable[[], bool] | None) -> None:
         self._progress, self._cancel = progress, cancel
@@ -189,7 +202,8 @@ def run_job(
             clip.sha256, clip.frame_index.tolist(), clip.size, _mask_inputs(options), code_hash()
         )
         masks = _masks(options, clip, workspace, key, run)
-        motion, student = _predict(options, category, clip, masks, workspace, key, run)
+        filming = _filming(options, clip, masks, workspace, key, run)
+        motion, student = _predict(options, category, clip, masks, filming, workspace, key, run)
         motion_path = workspace.out / "motion.npz"
         with workspace.guarding(motion_path):
             motion.save(motion_path)
@@ -201,7 +215,7 @@ def run_job(
             workspace,
             seconds=run.seconds,
             reused=run.reused,
-            focal_source="assumed" if options.focal is None else "given",
+            filming=filming,
             mask_source=masks.source,
             interpolated=np.asarray(masks.interpolated, bool),
             provider=None if student is None else student.opened.label,
@@ -209,6 +223,7 @@ def run_job(
         result.warnings = (
             clip.warnings
             + masks.warnings
+            + filming.egomotion.warnings
             + ([] if student is None else list(student.opened.notes))
             + find_warnings(motion, category, result.interpolated, masks.boxes, clip.size)
         )
@@ -266,20 +281,34 @@ def _masks(options: JobOptions, clip: Clip, workspace: Workspace, key: str, run:
         return masks
 
 
+def _filming(
+    options: JobOptions, clip: Clip, masks: Masks, workspace: Workspace, key: str, run: _Run
+) -> Filming:
+    with run.stage("camera", "Following the background") as step:
+        key = fingerprint(key, options.focal)
+        stage = workspace.stage("camera", key)
+        filming, reused = how_filmed(options, clip, masks, stage, workspace, step, run.check)
+        if reused:
+            run.reused.append("camera")
+        workspace.forget_other("camera", key)
+        return filming
+
+
 def _predict(
     options: JobOptions,
     category: Category,
     clip: Clip,
     masks: Masks,
+    filming: Filming,
     workspace: Workspace,
     key: str,
     run: _Run,
 ) -> tuple[Motion, Student | None]:
     """The motion, and the network if it had to be run."""
-    focal = (options.focal or default_focal(clip.original_size)) * clip.scale  # pixels of the working size
+    focal = filming.focal_px
     principal = 0.5 * np.asarray(clip.size, np.float64)
     center, side = crop_boxes(masks.boxes)
-    key = fingerprint(key, category.hashes, focal)
+    key = fingerprint(key, category.hashes, focal.tolist())
     stage = workspace.stage("prediction", key)
     prediction, student = _load_prediction(stage), None
     size = category.network.input_size
@@ -309,6 +338,7 @@ def _predict(
             clip.fps,
             progress=step,
         )
+        motion.world_from_camera = filming.egomotion.world_from_camera
     motion = _in_original_pixels(motion, clip)
     motion.validate(category)
     return motion, student

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import __version__
+from .core import find_contacts
 
 if TYPE_CHECKING:
     from .job import JobResult
@@ -70,7 +71,12 @@ def make_report(
         "frames_per_second": round(frames / max(result.motion_seconds, 1e-9), 2),
         "reused_stages": result.reused,
         "provider": result.provider,
-        "focal": {"pixels": round(float(np.mean(motion.focal_px)), 2), "source": result.focal_source},
+        "focal": {
+            "pixels": round(float(np.mean(motion.focal_px)), 2),
+            "source": None if result.filming is None else result.filming.source,
+        },
+        "camera": None if result.filming is None else result.filming.summary(),
+        "contacts": _contacts(result),
         "masks": {
             "source": result.mask_source,
             "interpolated_frames": [int(f) for f in motion.frame_index[result.interpolated]],
@@ -85,6 +91,16 @@ def make_report(
         "mean_mask_iou": None if motion.mean_mask_iou is None else round(motion.mean_mask_iou, 4),
         "warnings": list(result.warnings),
         "files": {kind: str(path) for kind, path in files.items()},
+    }
+
+
+def _contacts(result: JobResult) -> dict[str, Any]:
+    """Which feet there are, for how much of the clip each stands, and every touch-down in frames of the clip."""
+    found = find_contacts(result.category, result.motion)
+    return {
+        "feet": list(found.feet),
+        "standing": [round(float(share), 4) for share in found.standing.mean(axis=0)],
+        "touch_downs": [[int(result.motion.frame_index[t]), foot] for t, foot in found.touch_downs()],
     }
 
 

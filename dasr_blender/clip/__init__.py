@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from .crop import crop_boxes, extract_crops, sample_square
+from .egomotion import Egomotion, find_egomotion, standing_still
+from .focal import stated_focal
 from .masks import (
     AutomaticConfig,
     MaskError,
@@ -21,14 +23,18 @@ __all__ = [
     "Cancelled",
     "Clip",
     "ClipError",
+    "Egomotion",
     "MaskError",
     "Masks",
     "Subject",
     "automatic_masks",
     "crop_boxes",
     "extract_crops",
+    "find_egomotion",
     "load_clip",
     "masks_from_alpha",
     "masks_from_folder",
     "sample_square",
+    "standing_still",
+    "stated_focal",
 ]

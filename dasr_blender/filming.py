@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How the clip was filmed: the job's stage that finds the camera's movement and its focal length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .clip import Clip, Egomotion, Masks, find_egomotion, standing_still, stated_focal
+from .core.camera import default_focal
+from .core.files import written_atomically
+
+if TYPE_CHECKING:
+    from .job import JobOptions
+    from .workspace import Workspace
+
+CHOICES = ("auto", "still", "solve")
+SOURCES = {
+    "given": "as given",
+    "file": "from the file",
+    "pan": "from the pan",
+    "assumed": "assumed",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Filming:
+    """egomotion: how the camera moved.  focal: of the first frame, pixels of the working size.
+    source: where that comes from, one of `SOURCES`.  scale: working pixels per original pixel."""
+
+    egomotion: Egomotion
+    focal: float
+    source: str
+    scale: float
+
+    @property
+    def focal_px(self) -> np.ndarray:
+        """Focal length of each frame ``(T,)``, pixels of the working size."""
+        return self.focal * self.egomotion.focal_scale
+
+    def words(self) -> str:
+        """One line for people."""
+        ego = self.egomotion
+        if ego.still:
+            moves = "stands still"
+        else:
+            moves = f"turns by up to {np.degrees(ego.angle):.1f}°"
+            if ego.zooms:
+                moves += f" and zooms {ego.focal_scale.min():.2f}× to {ego.focal_scale.max():.2f}×"
+        return f"the camera {moves}; focal length {self.focal / self.scale:.0f} pixels, {SOURCES[self.source]}"
+
+    def summary(self) -> dict[str, Any]:
+        """For the report; pixels of the original picture."""
+        ego = self.egomotion
+        residual = float(np.median(ego.residual_px[1:])) if len(ego.residual_px) > 1 else 0.0
+        return {
+            "still": ego.still,
+            "zooms": ego.zooms,
+            "degrees": round(float(np.degrees(ego.angle)), 3),
+            "zoom": [round(float(ego.focal_scale.min()), 4), round(float(ego.focal_scale.max()), 4)],
+            "residual_px": round(residual / self.scale, 3),
+        }
+
+
+def how_filmed(
+    options: JobOptions,
+    clip: Clip,
+    masks: Masks,
+    stage: Path,
+    workspace: Workspace,
+    progress: Callable[[float, str], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> tuple[Filming, bool]:
+    """The camera of a clip, and whether it was taken from an earlier run's file `stage`.
+
+    The focal length is the user's; else what the file states; else what a wide pan tells; else assumed.
+    """
+    stated = None if options.focal else stated_focal(options.clip, clip.original_size)
+    known = options.focal or stated
+    source = "given" if options.focal else "file" if stated else "assumed"
+    focal = (known or default_focal(clip.original_size)) * clip.scale
+    if options.camera == "still":
+        return Filming(standing_still(len(clip)), focal, source, clip.scale), False
+    egomotion = _load(stage)
+    reused = egomotion is not None
+    if egomotion is None:
+        egomotion = find_egomotion(clip, masks, focal, known is None, progress=progress, cancel=cancel)
+        with workspace.guarding(stage):
+            _save(stage, egomotion)
+    if egomotion.focal is not None:
+        focal, source = egomotion.focal, "pan"
+    return Filming(egomotion, focal, source, clip.scale), reused
+
+
+def _save(path: Path, egomotion: Egomotion) -> None:
+    values = {f.name: getattr(egomotion, f.name) for f in fields(egomotion)}
+    values["focal"] = np.nan if egomotion.focal is None else egomotion.focal
+    values["warnings"] = np.array(egomotion.warnings, dtype=np.str_)
+    with written_atomically(path) as temporary, open(temporary, "wb") as stream:
+        np.savez(stream, **values)
+
+
+def _load(path: Path) -> Egomotion | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            values: dict[str, Any] = {f.name: stored[f.name] for f in fields(Egomotion)}
+    except (OSError, ValueError, KeyError, EOFError):
+        path.unlink(missing_ok=True)
+        return None
+    for name in ("still", "zooms"):
+        values[name] = bool(values[name])
+    values["focal"] = float(values["focal"]) if np.isfinite(values["focal"]) else None
+    values["warnings"] = [str(w) for w in values["warnings"]]
+    return Egomotion(**values)
