@@ -51,7 +51,9 @@ class Filming:
             moves = f"turns by up to {np.degrees(ego.angle):.1f}°"
             if ego.zooms:
                 moves += f" and zooms {ego.focal_scale.min():.2f}× to {ego.focal_scale.max():.2f}×"
-        return f"the camera {moves}; focal length {self.focal / self.scale:.0f} pixels, {SOURCES[self.source]}"
+        return (
+            f"the camera {moves}; focal length {self.focal / self.scale:.0f} pixels, {SOURCES[self.source]}"
+        )
 
     def summary(self) -> dict[str, Any]:
         """For the report; pixels of the original picture."""

@@ -316,7 +316,11 @@ def test_a_killed_run_is_resumed(home: Path, tmp_path: Path) -> None:
     (tmp_path / ".dasr" / ".masks-0.aaaa.part.npz").write_bytes(b"half")
     done = reconstruct(home, home / "clip/walk.mp4", tmp_path, "--masks", home / "clip/masks")
     assert done.returncode == 0, done.stderr
-    assert json.loads((tmp_path / "report.json").read_text())["reused_stages"] == ["masks", "student"]
+    assert json.loads((tmp_path / "report.json").read_text())["reused_stages"] == [
+        "masks",
+        "camera",
+        "student",
+    ]
     assert left_behind(tmp_path) == ["motion.npz", "report.json", "walk-overlay.mp4"]
 
 

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The job's stage that finds the camera: whose focal length is taken, what is kept for a second run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from filmed import Film, film
+
+from dasr_blender import filming as module
+from dasr_blender.clip import Egomotion, standing_still
+from dasr_blender.core import Category
+from dasr_blender.filming import Filming, how_filmed
+from dasr_blender.job import JobOptions
+from dasr_blender.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def pan(toy_category: Category) -> Film:
+    return film(toy_category, "pan", frames=8, size=(240, 136))
+
+
+def filmed(pan: Film, folder: Path, **options: object) -> tuple[Filming, bool]:
+    asked = JobOptions(clip="film.mp4", out=str(folder), **options)  # type: ignore[arg-type]
+    workspace = Workspace(folder)
+    return how_filmed(asked, pan.clip, pan.subject, workspace.stage("camera", "k"), workspace)
+
+
+def wide(focal: float | None):
+    """An egomotion with what a wide pan told; what it was asked for is kept."""
+
+    def find(clip, masks, given: float, calibrate: bool, **_: object) -> Egomotion:
+        still = standing_still(len(clip))
+        find.asked = (given, calibrate)
+        return Egomotion(**{**vars(still), "still": False, "focal": focal if calibrate else None})
+
+    return find
+
+
+def test_whose_focal_length(pan: Film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assumed = 1.2 * 240
+    for number, (given, stated, told, expected) in enumerate(
+        [
+            (300.0, 500.0, 400.0, (300.0, "given")),
+            (None, 500.0, 400.0, (500.0, "file")),
+            (None, None, 400.0, (400.0, "pan")),
+            (None, None, None, (assumed, "assumed")),
+        ]
+    ):
+        find = wide(told)
+        monkeypatch.setattr(module, "find_egomotion", find)
+        monkeypatch.setattr(module, "stated_focal", lambda source, size, value=stated: value)
+        found, reused = filmed(pan, tmp_path / str(number), focal=given)
+        assert (found.focal, found.source) == expected and not reused
+        assert find.asked == (given or stated or assumed, given is None and stated is None)
+        assert f"{expected[0]:.0f} pixels, {module.SOURCES[expected[1]]}" in found.words()
+
+
+def test_a_second_run_takes_it_over(pan: Film, tmp_path: Path) -> None:
+    first, reused = filmed(pan, tmp_path)
+    assert not reused and not first.egomotion.still and first.source == "assumed"
+    second, reused = filmed(pan, tmp_path)
+    assert reused
+    for name, value in vars(first.egomotion).items():
+        np.testing.assert_array_equal(getattr(second.egomotion, name), value, err_msg=name)
+        assert type(getattr(second.egomotion, name)) is type(value), name
+    (tmp_path / ".dasr" / "camera-k.npz").write_bytes(b"cut off")
+    third, reused = filmed(pan, tmp_path)
+    assert not reused
+    np.testing.assert_array_equal(third.egomotion.rotation, first.egomotion.rotation)
+
+
+def test_a_camera_that_is_said_to_stand_still(pan: Film, tmp_path: Path) -> None:
+    found, _ = filmed(pan, tmp_path, camera="still")
+    assert found.egomotion.still and "stands still" in found.words()
+    np.testing.assert_array_equal(found.focal_px, np.full(8, 1.2 * 240))
+
+
+def test_words_and_summary(pan: Film) -> None:
+    turn = pan.motion.world_from_camera[:, :3, :3]
+    zoom = np.linspace(1, 1.5, 8)
+    egomotion = Egomotion(turn, zoom, False, True, np.full(8, 50), np.r_[0, np.full(7, 0.4)])
+    found = Filming(egomotion, 300.0, "pan", 0.5)
+    assert f"turns by up to {np.degrees(egomotion.angle):.1f}° and zooms 1.00× to 1.50×" in found.words()
+    assert "600 pixels, from the pan" in found.words()
+    np.testing.assert_allclose(found.focal_px, 300 * zoom)
+    summary = json.loads(json.dumps(found.summary()))
+    assert summary["zooms"] and not summary["still"] and summary["zoom"] == [1.0, 1.5]
+    assert summary["residual_px"] == 0.8 and summary["degrees"] > 1
