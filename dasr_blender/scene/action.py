@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import bpy
 import numpy as np
 
+from ..core import Contacts
 from ..core.rotation import make_continuous, matrix_to_quat, quat_to_matrix
 from . import compat
 from .armature import ArmaturePlan
@@ -20,6 +21,7 @@ class ActionPlan:
 
     root_location: (T, 3) of the root bone, in its own rest axes.  bone_rotations: (T, J, 4) wxyz pose
     rotations.  confidence: (T,).  interpolation: "LINEAR" where every frame has a key, else "BEZIER".
+    contacts: which foot stands when.
     """
 
     name: str
@@ -28,6 +30,12 @@ class ActionPlan:
     bone_rotations: np.ndarray
     confidence: np.ndarray
     interpolation: str
+    contacts: Contacts
+
+
+def contact_property(foot: str) -> str:
+    """Name of the armature's property that is 1 while the foot stands."""
+    return f"contact_{foot}"
 
 
 # From joints to pose bones.
@@ -78,7 +86,10 @@ def write_action(
     armature: bpy.types.Object,
     camera: bpy.types.Object,
 ) -> bpy.types.Action:
-    """Make the Action and assign its slots. A camera or lens that does not change gets a single key."""
+    """Make the Action and assign its slots. A camera or lens that does not change gets a single key.
+
+    Contacts are curves that step between 0 and 1, and a pose marker at every touch-down.
+    """
     action, slots, bags = compat.new_action(
         plan.name, {armature.name: "OBJECT", camera.name: "OBJECT", f"{camera.name} lens": "CAMERA"}
     )
@@ -90,6 +101,13 @@ def write_action(
         values = plan.bone_rotations[:, j]
         _write_keys(bags[rig_slot], f"{path}.rotation_quaternion", bone.name, plan.frames, values, plan)
     _write_keys(bags[rig_slot], '["confidence"]', "Confidence", plan.frames, plan.confidence[:, None], plan)
+    for foot, standing in zip(plan.contacts.feet, plan.contacts.standing.T, strict=True):
+        path = f'["{bpy.utils.escape_identifier(contact_property(foot))}"]'
+        _write_keys(
+            bags[rig_slot], path, "Contacts", plan.frames, standing[:, None].astype(float), plan, "CONSTANT"
+        )
+    for t, foot in plan.contacts.touch_downs():
+        action.pose_markers.new(f"{foot} down").frame = int(plan.frames[t])
     for path, values in (("location", camera_plan.location), ("rotation_quaternion", camera_plan.rotation)):
         _write_keys(bags[camera_slot], path, "Camera", plan.frames[: len(values)], values, plan)
     lens = camera_plan.lens_mm[:, None]
@@ -104,9 +122,15 @@ def write_action(
 
 
 def _write_keys(
-    bag: object, path: str, group: str, frames: np.ndarray, values: np.ndarray, plan: ActionPlan
+    bag: object,
+    path: str,
+    group: str,
+    frames: np.ndarray,
+    values: np.ndarray,
+    plan: ActionPlan,
+    interpolation: str = "",
 ) -> None:
-    """One curve for each column of `values` (T, n)."""
+    """One curve for each column of `values` (T, n), interpolated as the plan says or as given."""
     member = bag.groups.get(group) or bag.groups.new(group)
     for index, column in enumerate(values.T):
         curve = bag.fcurves.new(path, index=index)
@@ -115,7 +139,7 @@ def _write_keys(
         points.add(len(frames))
         points.foreach_set("co", np.stack([frames, column], axis=1).astype(np.float32).ravel())
         for field, item in (
-            ("interpolation", plan.interpolation),
+            ("interpolation", interpolation or plan.interpolation),
             ("handle_left_type", "AUTO_CLAMPED"),
             ("handle_right_type", "AUTO_CLAMPED"),
         ):

@@ -40,11 +40,13 @@ class BonePlan:
 
 @dataclass(frozen=True)
 class ArmaturePlan:
-    """The armature in the clip's proportions; `properties` are facts kept on the object."""
+    """The armature in the clip's proportions; `properties` are facts kept on the object, and `switches` the
+    names of those that the motion turns on and off: 0 or 1, with what they mean."""
 
     name: str
     bones: tuple[BonePlan, ...]
     properties: dict[str, str | float]
+    switches: dict[str, str]
 
 
 def main_child(skeleton: Skeleton, joint: int) -> int | None:
@@ -144,6 +146,9 @@ def write_armature(
         )
     for key, value in plan.properties.items():
         armature[key] = value
+    for key, meaning in plan.switches.items():
+        armature[key] = 0.0
+        armature.id_properties_ui(key).update(min=0.0, max=1.0, description=meaning)
     armature["confidence"] = 1.0
     armature.id_properties_ui("confidence").update(
         min=0.0, max=1.0, description="Confidence in the whole pose at this frame"

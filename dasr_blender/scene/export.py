@@ -106,6 +106,7 @@ def _write_glb(built: BuiltScene, path: Path) -> None:
         export_rest_position_armature=True,
         export_vertex_color="MATERIAL",
         export_draco_mesh_compression_enable=False,
+        export_extras=True,
     )
     with _prepared(built, at_zero=True, shaped=True):
         bpy.ops.export_scene.gltf(**options)
@@ -128,6 +129,7 @@ def _write_fbx(built: BuiltScene, path: Path) -> None:
         mesh_smooth_type="FACE",
         colors_type="SRGB",
         path_mode="COPY",
+        use_custom_props=True,
     )
     with _prepared(built, at_zero=True, shaped=True):
         bpy.ops.export_scene.fbx(**options)
@@ -151,6 +153,7 @@ def _write_usd(built: BuiltScene, path: Path) -> None:
         convert_world_material=False,
         evaluation_mode="VIEWPORT",
         root_prim_path="/root",
+        export_custom_properties=True,
     )
     with _prepared(built, shaped=True):
         bpy.ops.wm.usd_export(**options)

@@ -3,15 +3,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..core import Category, DasrError, Motion, MotionError
+from ..core import Category, Contacts, DasrError, Motion, MotionError, find_contacts, find_feet
 from ..core.files import clip_name
 from ..core.rotation import make_continuous, matrix_to_quat
-from .action import ActionPlan, pose_basis
+from .action import ActionPlan, contact_property, pose_basis
 from .armature import (
     MIN_LENGTH,
     ArmaturePlan,
@@ -95,9 +96,11 @@ def plan_scene(
     length = float(np.ptp(vertices, axis=0).max())
     at_rest = np.eye(4)
     at_rest[:3, 3] = offset
-    world = world_from_camera(placement, category, motion, at_rest)
+    feet = find_feet(category, motion)
+    world = world_from_camera(placement, category, motion, at_rest, feet)
+    contacts = find_contacts(category, motion, feet)
 
-    armature = _plan_armature(category, motion, vertices, joints, offset, names, f"{name} rig")
+    armature = _plan_armature(category, motion, contacts, vertices, joints, offset, names, f"{name} rig")
     axes = np.stack([bone.rotation for bone in armature.bones])
     location, rotations = pose_basis(world @ motion.camera_from_root, motion.joint_rotations, axes, offset)
     action = ActionPlan(
@@ -107,6 +110,7 @@ def plan_scene(
         bone_rotations=rotations,
         confidence=np.clip(np.nan_to_num(motion.confidence), 0, 1),
         interpolation="BEZIER" if np.any(np.diff(frames) > 1) else "LINEAR",
+        contacts=contacts,
     )
     camera, warning = _plan_camera(motion, world, frames, clip_path, length, name)
     return ScenePlan(
@@ -154,6 +158,7 @@ def _check(
 def _plan_armature(
     category: Category,
     motion: Motion,
+    contacts: Contacts,
     vertices: np.ndarray,
     joints: np.ndarray,
     offset: np.ndarray,
@@ -187,8 +192,25 @@ def _plan_armature(
         "dasr_category_version": category.version,
         "dasr_source": motion.source,
         "mask_iou": motion.mean_mask_iou or 0.0,
+        "dasr_contacts": json.dumps(stances(contacts, motion)),
     }
-    return ArmaturePlan(name=name, bones=tuple(bones), properties=properties)
+    switches = {contact_property(foot): f"1 while {foot} stands" for foot in contacts.feet}
+    return ArmaturePlan(name=name, bones=tuple(bones), properties=properties, switches=switches)
+
+
+def stances(contacts: Contacts, motion: Motion) -> dict[str, list[list[float]]]:
+    """Foot → when it stands, as [from, to] in seconds after the first frame.
+
+    For file formats that cannot animate a property: text they can all hold.
+    """
+    times = (motion.frame_index - motion.frame_index[0]) / motion.fps
+    found = {}
+    for foot, standing in zip(contacts.feet, contacts.standing.T, strict=True):
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], standing, [False]]).astype(np.int8)))
+        found[foot] = [
+            [round(float(times[a]), 4), round(float(times[b - 1]), 4)] for a, b in edges.reshape(-1, 2)
+        ]
+    return found
 
 
 def _plan_mesh(

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import bpy
@@ -10,7 +11,8 @@ import pytest
 from helpers import camera_from_world, camera_vertices, scene_camera_from_root, world_vertices
 from toy import toy_motion
 
-from dasr_blender.core import project, transform
+from dasr_blender.core import find_contacts, project, transform
+from dasr_blender.demo import DemoOptions, demo_motion
 from dasr_blender.scene import PLACEMENTS, ScenePlanError, build_scene, compat, plan_scene
 
 
@@ -106,6 +108,33 @@ def test_one_action_with_three_slots(toy_category, wild):
     for i in frames_of(built):
         assert built.camera.data.lens == pytest.approx(lens[i], rel=1e-5)
         assert built.armature["confidence"] == pytest.approx(wild.confidence[i], abs=1e-6)
+
+
+def test_contacts_are_curves_and_markers(toy_category):
+    motion = demo_motion(toy_category, DemoOptions(frames=40))
+    found = find_contacts(toy_category, motion)
+    built = build_scene(plan_scene(toy_category, motion, clip_path=None, start_frame=11))
+    assert len(found.touch_downs()) > 3 and found.standing.any(0).all() and not found.standing.all(0).any()
+    for i in frames_of(built):
+        shown = [built.armature[f"contact_{foot}"] for foot in found.feet]
+        np.testing.assert_array_equal(shown, found.standing[i])
+    built.scene.frame_set(11 + found.touch_downs()[0][0] - 1, subframe=0.9)
+    assert built.armature[f"contact_{found.touch_downs()[0][1]}"] == 0  # it steps, and does not fade
+    markers = sorted((m.frame, m.name) for m in built.action.pose_markers)
+    assert markers == sorted((11 + t, f"{foot} down") for t, foot in found.touch_downs())
+    stances = json.loads(built.armature["dasr_contacts"])
+    assert set(stances) == set(found.feet)
+    for foot, standing in zip(found.feet, found.standing.T, strict=True):
+        frames = np.concatenate([np.arange(round(a * 24), round(b * 24) + 1) for a, b in stances[foot]])
+        np.testing.assert_array_equal(frames, np.flatnonzero(standing))
+
+
+def test_a_camera_that_turns_turns_in_the_camera_placement(toy_category, wild):
+    built = build_scene(plan_scene(toy_category, wild, clip_path=None, placement="camera"))
+    first = camera_from_world(built.camera)
+    for i in frames_of(built):
+        moved = np.linalg.inv(camera_from_world(built.camera))
+        np.testing.assert_allclose(first @ moved, wild.world_from_camera[i], atol=1e-4)
 
 
 def test_constant_focal_length_is_not_keyed(toy_category, motion):

@@ -13,6 +13,7 @@ import pytest
 from helpers import camera_from_world, world_vertices
 from toy import toy_motion
 
+from dasr_blender.core.rotation import rotvec_to_matrix
 from dasr_blender.scene import FORMATS, ScenePlanError, build_scene, compat, export_scene, losses, plan_scene
 
 START, FRAMES = 5, 21  # exports must not depend on where the scene starts
@@ -31,6 +32,7 @@ class Original:
     vertices: np.ndarray
     joints: np.ndarray
     cameras: np.ndarray
+    contacts: dict[str, list]
 
 
 def sample(mesh, rig, camera, frames, names=None):
@@ -68,6 +70,8 @@ def snapshot(built):
 def original(request, toy_category, tmp_path):
     motion = toy_motion(toy_category, FRAMES)
     motion.morphology[:] = np.linspace(-0.5, 0.7, len(motion.morphology))
+    turn = np.linspace(0, 1, FRAMES)[:, None] * [0.1, 0.3, 0.05]
+    motion.world_from_camera[:, :3, :3] = rotvec_to_matrix(turn)
     plan = plan_scene(
         toy_category, motion, clip_path=None, placement=request.param, name="toy", start_frame=START
     )
@@ -76,12 +80,14 @@ def original(request, toy_category, tmp_path):
     vertices, joints, cameras, names = sample(built.mesh, built.armature, built.camera, frames)
     bpy.context.scene.frame_set(9)
     before = snapshot(built)
+    contacts = json.loads(built.armature["dasr_contacts"])
+    assert any(contacts.values())
     files = export_scene(built, tmp_path / "out", FORMATS, "toy")
     assert snapshot(built) == before
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(f"toy.{f}" for f in FORMATS)
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.context.scene.render.fps = 25
-    return Original(tmp_path / "out", files, plan.body_length, names, vertices, joints, cameras)
+    return Original(tmp_path / "out", files, plan.body_length, names, vertices, joints, cameras, contacts)
 
 
 def imported():
@@ -130,6 +136,7 @@ def test_glb(original):
     assert min(a["min"][0] for a in times) == 0
     assert max(a["max"][0] for a in times) == pytest.approx((FRAMES - 1) / 25, abs=1e-6)
     assert gltf["meshes"][0]["extras"]["targetNames"][0] == "leg_length"
+    assert json.loads(rig["dasr_contacts"]) == original.contacts
 
 
 def test_fbx(original):
@@ -143,6 +150,7 @@ def test_fbx(original):
     assert len(bpy.data.scenes[0].objects) == 3
     keys = [c for c in compat.action_curves(rig.animation_data.action) if "head" in c.data_path]
     assert keys[0].range()[0] == 1
+    assert json.loads(rig["dasr_contacts"]) == original.contacts
 
 
 def test_usd(original):
@@ -156,6 +164,8 @@ def test_usd(original):
     assert np.abs(joints - original.joints).max() < 0.001 * original.length
     assert worst_vertex(original.vertices, vertices) < 0.001 * original.length
     np.testing.assert_allclose(cameras, original.cameras, atol=1e-4)
+    kept = [str(v) for o in (rig, rig.data, rig.parent) if o for k, v in o.items() if "dasr_contacts" in k]
+    assert [json.loads(text) for text in kept[:1]] == [original.contacts]
 
 
 def test_bvh(original):
