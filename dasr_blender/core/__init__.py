@@ -35,6 +35,7 @@ from .skeleton import (
     skin_transforms,
 )
 from .skinning import dual_quaternion, linear_blend
+from .travel import filmed_by
 
 __all__ = [
     "Body",
@@ -60,6 +61,7 @@ __all__ = [
     "default_focal",
     "dual_quaternion",
     "encode_root",
+    "filmed_by",
     "find_contacts",
     "find_feet",
     "find_floor",

@@ -115,7 +115,7 @@ def _images(path: Path) -> list[Path]:
     )
 
 
-def _movie_clip(background: Background) -> bpy.types.MovieClip | None:
+def movie_clip(background: Background) -> bpy.types.MovieClip | None:
     """The movie clip with the wanted timing, None when Blender cannot read the file.
 
     A clip the user already set up otherwise is left as it is.
@@ -159,7 +159,7 @@ def write_camera(
 
 
 def _write_background(plan: CameraPlan, data: bpy.types.Camera, scene_aspect: float) -> str:
-    clip = _movie_clip(plan.background)
+    clip = movie_clip(plan.background)
     if clip is None:
         return f"Blender cannot read {plan.background.path}, so the camera has no background."
     data.show_background_images = True

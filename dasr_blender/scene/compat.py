@@ -79,22 +79,29 @@ def enable_addon(module: str) -> bool:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[io.StringIO]:
-    """Keep the exporters' chatter off stdout, where a worker speaks JSON: Python's prints and C's alike."""
+def quiet(errors: bool = False) -> Iterator[io.StringIO]:
+    """Keep the exporters' chatter off stdout, where a worker speaks JSON: Python's prints and C's alike.
+
+    errors: also what C writes on stderr.
+    """
     sys.stdout.flush()
     text = io.StringIO()
+    saved: dict[int, int] = {}
     try:
-        saved = os.dup(1)
+        for stream in (1, 2) if errors else (1,):
+            saved[stream] = os.dup(stream)
     except OSError:  # no console at all, as in a windowed Blender on Windows
         with contextlib.redirect_stdout(text):
             yield text
         return
     sink = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(sink, 1)
+        for stream in saved:
+            os.dup2(sink, stream)
         with contextlib.redirect_stdout(text):
             yield text
     finally:
-        os.dup2(saved, 1)
-        os.close(saved)
+        for stream, copy in saved.items():
+            os.dup2(copy, stream)
+            os.close(copy)
         os.close(sink)
