@@ -65,6 +65,11 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
             f"Writing {', '.join(arguments.formats)} needs bpy, which is not installed: "
             "pip install 'dasr-blender[blender]', or ask for --formats none"
         )
+    if arguments.camera == "solve" and importlib.util.find_spec("bpy") is None:
+        raise DasrError(
+            "--camera solve needs bpy, which is not installed: pip install 'dasr-blender[blender]', "
+            "or use --camera auto"
+        )
     # Heavy imports stay out of --help and of wrong command lines.
     from .job import run_job
     from .report import make_report, write_report
@@ -75,6 +80,8 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
         result = run_job(
             options, lambda f, stage, text: channel.progress(share * f, stage, text), canceller.asked
         )
+        if options.camera == "solve":
+            _solve_camera(result, channel, canceller, share)
         files = {"motion": result.motion_path}
         if result.overlay_path is not None:
             files["overlay"] = result.overlay_path
@@ -110,6 +117,8 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
             "frames": frames,
             "mean_mask_iou": report["mean_mask_iou"],
             "provider": result.provider,
+            "masks": None if result.masks_path is None else str(result.masks_path),
+            "camera": None if result.filming is None else result.filming.words(),
             "warnings": list(result.warnings),
         },
         [f"{kind:8s} {path}" for kind, path in files.items()],
@@ -171,6 +180,35 @@ def _export(result: JobResult, channel: Channel, canceller: Canceller) -> tuple[
         names=options.names,
         progress=step,
     )
+
+
+def _solve_camera(result: JobResult, channel: Channel, canceller: Canceller, share: float) -> None:
+    """Replace the camera's movement by what Blender's tracker finds; where it fails, say so and keep it."""
+    from dataclasses import replace
+
+    from .clip import Masks, background
+    from .scene.solve import CameraSolveError, solve_camera, with_solved
+
+    def step(_: float, text: str) -> None:
+        canceller.check()
+        channel.progress(share, "camera", text)
+
+    masks = Masks.load(result.masks_path) if result.masks_path is not None else None
+    if masks is None or result.filming is None:
+        raise DasrError(f"The masks of {result.options.clip} are gone: reconstruct it again")
+    begin = time.perf_counter()
+    try:
+        solved = solve_camera(
+            result.motion, result.options.clip, lambda i: background(masks, i) > 0, step
+        )
+    except CameraSolveError as error:
+        result.warnings.append(str(error))
+        return
+    finally:
+        result.seconds["solve"] = round(time.perf_counter() - begin, 3)
+    result.motion, words = with_solved(result.category, result.motion, solved)
+    result.filming = replace(result.filming, solved=words)
+    result.motion.save(result.motion_path)
 
 
 def categories(arguments: argparse.Namespace, channel: Channel) -> int:

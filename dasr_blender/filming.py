@@ -30,12 +30,14 @@ SOURCES = {
 @dataclass(frozen=True, eq=False)
 class Filming:
     """egomotion: how the camera moved.  focal: of the first frame, pixels of the working size.
-    source: where that comes from, one of `SOURCES`.  scale: working pixels per original pixel."""
+    source: where that comes from, one of `SOURCES`.  scale: working pixels per original pixel.
+    solved: what Blender's tracker did instead, in words."""
 
     egomotion: Egomotion
     focal: float
     source: str
     scale: float
+    solved: str = ""
 
     @property
     def focal_px(self) -> np.ndarray:
@@ -45,7 +47,9 @@ class Filming:
     def words(self) -> str:
         """One line for people."""
         ego = self.egomotion
-        if ego.still:
+        if self.solved:
+            moves = f"is {self.solved}"
+        elif ego.still:
             moves = "stands still"
         else:
             moves = f"turns by up to {np.degrees(ego.angle):.1f}°"
@@ -60,6 +64,7 @@ class Filming:
         ego = self.egomotion
         residual = float(np.median(ego.residual_px[1:])) if len(ego.residual_px) > 1 else 0.0
         return {
+            "solved": self.solved or None,
             "still": ego.still,
             "zooms": ego.zooms,
             "degrees": round(float(np.degrees(ego.angle)), 3),

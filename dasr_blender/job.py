@@ -119,6 +119,12 @@ class JobResult:
     provider: str | None = None
 
     @property
+    def masks_path(self) -> Path | None:
+        """Where the masks it was made with are kept."""
+        kept = sorted(self.workspace.hidden.glob("masks-*.npz"), key=lambda path: path.stat().st_mtime)
+        return kept[-1] if kept else None
+
+    @property
     def motion_seconds(self) -> float:
         """Wall time from the clip to the motion; the overlay is an export."""
         return sum(time for stage, time in self.seconds.items() if stage != "overlay")

@@ -16,6 +16,7 @@ from .masks import (
     masks_from_folder,
 )
 from .readers import ClipError
+from .tracks import background
 from .video import Cancelled, Clip, load_clip
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Masks",
     "Subject",
     "automatic_masks",
+    "background",
     "crop_boxes",
     "extract_crops",
     "find_egomotion",

@@ -65,6 +65,21 @@ class Link:
         return rotvec_to_matrix(vector), self.turn.scale if zoom else 1.0
 
 
+def background(masks: Masks, i: int, size: tuple[int, int] | None = None, margin: float = 0.02) -> Array:
+    """Where the subject of frame i is certainly not, ``(h, w)`` uint8 of 0 and 255.
+
+    size: (width, height) of the result, the masks' own by default.  margin: share of its longer side by which
+    the subject's mask is widened.
+    """
+    size = size or masks.size
+    mask = (masks.mask(i) > 0.5).astype(np.uint8)
+    if size != masks.size:
+        mask = cv2.resize(mask, size, interpolation=cv2.INTER_AREA)
+    radius = max(1, round(margin * max(size)))
+    kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+    return np.where(cv2.dilate(mask, kernel) > 0, 0, 255).astype(np.uint8)
+
+
 class Comparer:
     """Grey frames at the compared size, and where the subject's widened mask is not."""
 
@@ -74,8 +89,6 @@ class Comparer:
         self.size = (max(1, round(clip.size[0] * self.scale)), max(1, round(clip.size[1] * self.scale)))
         self.middle = 0.5 * np.array(self.size)
         self.focal = 1.2 * max(self.size)  # good enough to explain tracks by, if not to reconstruct with
-        radius = max(1, round(config.margin * max(self.size)))
-        self._kernel = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
 
     def grey(self, i: int) -> Array:
         """Frame i, (h, w) uint8."""
@@ -84,10 +97,7 @@ class Comparer:
 
     def background(self, i: int) -> Array:
         """Where the subject is certainly not, (h, w) uint8 of 0 and 255."""
-        mask = cv2.resize(
-            (self.masks.mask(i) > 0.5).astype(np.uint8), self.size, interpolation=cv2.INTER_AREA
-        )
-        return np.where(cv2.dilate(mask, self._kernel) > 0, 0, 255).astype(np.uint8)
+        return background(self.masks, i, self.size, self.config.margin)
 
     def corners(self, grey: Array, background: Array) -> Array:
         """Corners (N, 2) float32 of the background, image coordinates, spread over the picture."""

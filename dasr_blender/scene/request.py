@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import bpy
+import numpy as np
 
-from ..core import Motion, load_category
+from ..core import Category, Motion, load_category
 from ..core.files import clip_name
 from .build import build_scene
 from .export import export_scene, losses
 from .plan import ScenePlanError, plan_scene
+from .solve import Background, CameraSolveError, find_solved, read_solved, solve_camera, solved_focal, with_solved
 
 
 def sequence_pattern(first_frame: str) -> str:
@@ -31,7 +33,10 @@ def sequence_pattern(first_frame: str) -> str:
 
 @dataclass(frozen=True)
 class JobRequest:
-    """One reconstruction as the panel asks for it. Paths are absolute."""
+    """One reconstruction as the panel asks for it. Paths are absolute.
+
+    camera: "auto", "still" or "solve".  solved_clip: name of the movie clip whose solve is taken.
+    """
 
     clip: str
     category: str
@@ -49,6 +54,8 @@ class JobRequest:
     category_folders: tuple[Path, ...] = field(default=())
     provider: str = "auto"
     threads: int = 0
+    camera: str = "auto"
+    solved_clip: str = ""
 
     @classmethod
     def from_settings(
@@ -83,6 +90,7 @@ class JobRequest:
             directory = Path(bpy.data.filepath).parent / f"{clip_name(path)}-dasr"
         else:
             directory = fallback_directory / f"{clip_name(path)}-dasr"
+        solved = find_solved(path) if settings.camera == "auto" else None
         first, last = (settings.frame_first, settings.frame_last + 1) if settings.use_range else (None, None)
         return cls(
             clip=path,
@@ -94,7 +102,9 @@ class JobRequest:
             masks=bpy.path.abspath(settings.masks) if settings.masks else "",
             frames=(first, last, settings.frame_step),
             subject=(settings.subject_x, settings.subject_y) if settings.use_subject else None,
-            focal_px=settings.focal_px,
+            focal_px=settings.focal_px or (solved_focal(solved) if solved else 0.0),
+            camera=settings.camera,
+            solved_clip=solved.name if solved else "",
             overlay=settings.overlay,
             start_frame=clip.frame_start if clip else start_frame,
             set_scene_range=settings.set_scene_range,
@@ -124,6 +134,8 @@ class JobRequest:
             line += ["--subject", "{},{}".format(*self.subject)]
         if self.focal_px > 0:
             line += ["--focal", str(self.focal_px)]
+        if self.camera == "still":  # the worker has no Blender to solve with: that comes after it
+            line += ["--camera", "still"]
         if self.provider != "auto":
             line += ["--provider", self.provider]
         if self.threads > 0:
@@ -147,13 +159,40 @@ class Summary:
     warnings: tuple[str, ...] = ()
 
 
-def finish_job(request: JobRequest, result: Mapping[str, Any], scene: bpy.types.Scene) -> Summary:
+def _filmed(
+    request: JobRequest, category: Category, motion: Motion, background: Background | None
+) -> tuple[Motion, str, list[str]]:
+    """The motion with the camera that Blender's tracker solved, where one is asked for; words, and warnings."""
+    try:
+        if request.solved_clip:
+            clip = bpy.data.movieclips.get(request.solved_clip)
+            if clip is None:
+                raise CameraSolveError(f"The movie clip {request.solved_clip} with its solve is gone.")
+            solved = read_solved(clip, motion)
+        elif request.camera == "solve":
+            everywhere = np.ones((1, 1), bool)
+            solved = solve_camera(motion, request.clip, background or (lambda _: everywhere))
+        else:
+            return motion, "", []
+    except CameraSolveError as error:
+        return motion, "", [str(error)]
+    motion, words = with_solved(category, motion, solved)
+    return motion, f"the camera is {words}", []
+
+
+def finish_job(
+    request: JobRequest,
+    result: Mapping[str, Any],
+    scene: bpy.types.Scene,
+    background: Background | None = None,
+) -> Summary:
     """Build the scene, and the exports asked for, from what the worker found.
 
     Args:
         request: what was asked.
         result: the worker's `result` message.
         scene: the scene to build in.
+        background: where the subject is not, for Blender's tracker; None where nothing is known of it.
 
     Raises:
         DasrError: the motion or category cannot be read, or an export failed. The scene is planned
@@ -164,6 +203,9 @@ def finish_job(request: JobRequest, result: Mapping[str, Any], scene: bpy.types.
         raise ScenePlanError(f"the worker left no motion file at {motion_path}: run Reconstruct again")
     motion = Motion.load(motion_path)
     category = load_category(request.category, request.category_folders)
+    motion, camera, notes = _filmed(request, category, motion, background)
+    if camera:
+        motion.save(motion_path)
     plan = plan_scene(
         category,
         motion,
@@ -180,7 +222,9 @@ def finish_job(request: JobRequest, result: Mapping[str, Any], scene: bpy.types.
         text += f", silhouettes agree to {100 * motion.mean_mask_iou:.0f} %"
     if result.get("provider"):
         text += f", network on {result['provider']}"
+    if camera := camera or result.get("camera"):
+        text += f"; {camera}"
     if files:
         text += f"; {', '.join(sorted(files))} written to {request.directory}"
-    warnings = [str(warning) for warning in result.get("warnings", ())]
+    warnings = [str(warning) for warning in result.get("warnings", ())] + notes
     return Summary(text, (*warnings, *built.warnings, *losses(plan, request.formats)))

@@ -16,7 +16,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ..core import DasrError, Motion
+from ..core import Category, DasrError, Motion, filmed_by
 from ..core.rotation import matrix_to_quat, quat_to_matrix, slerp
 from . import compat
 from .camera import CV_FROM_BLENDER, SENSOR_MM, find_background, movie_clip
@@ -47,6 +47,14 @@ class SolvedCamera:
 def clip_frames(clip: bpy.types.MovieClip, frame_index: np.ndarray) -> np.ndarray:
     """Blender's clip frame of each frame of the file (T,), which count from 0: a clip's first one is 1."""
     return np.asarray(frame_index) + 1 - clip.frame_offset
+
+
+def with_solved(category: Category, motion: Motion, solved: SolvedCamera) -> tuple[Motion, str]:
+    """The motion as filmed by a solved camera, and what was solved, in words."""
+    motion, unit = filmed_by(category, motion, solved.world_from_camera)
+    path = np.linalg.norm(np.diff(motion.world_from_camera[:, :3, 3], axis=0), axis=1).sum()
+    travels = f", travels {path:.2f} m" if unit else ""
+    return motion, f"solved by Blender's tracker (mean error {solved.error:.1f} pixels{travels})"
 
 
 def find_solved(path: str | Path, motion: Motion | None = None) -> bpy.types.MovieClip | None:

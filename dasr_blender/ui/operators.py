@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import bpy
 
@@ -37,6 +40,17 @@ def _request(context) -> JobRequest:
         provider=provider,
         threads=threads,
     )
+
+
+def _background(result: Mapping[str, Any]):
+    """Where the subject is not, by frame, from the masks a job left; None without them."""
+    from ..clip import MaskError, Masks, background  # OpenCV, which only a solve needs in this process
+
+    try:
+        masks = Masks.load(str(result.get("masks")))
+    except MaskError:
+        return None
+    return lambda i: background(masks, i) > 0
 
 
 class DASR_OT_reconstruct(bpy.types.Operator):
@@ -134,7 +148,8 @@ class DASR_OT_reconstruct(bpy.types.Operator):
         try:
             if worker.error or worker.result is None:
                 raise DasrError(worker.error or "the worker gave no result")
-            summary = finish_job(self._request, worker.result, context.scene)
+            background = _background(worker.result) if self._request.camera == "solve" else None
+            summary = finish_job(self._request, worker.result, context.scene, background)
         except DasrError as error:
             status.message = str(error)
             self.report({"ERROR"}, str(error))
@@ -152,6 +167,46 @@ class DASR_OT_reconstruct(bpy.types.Operator):
             self._timer = None
         context.window_manager.dasr.running = False
         _redraw(context)
+
+
+class DASR_OT_solve_camera(bpy.types.Operator):
+    """Solve the camera of the last reconstruction with Blender's motion tracker, and build the scene again with it"""
+
+    bl_idname = "dasr.solve_camera"
+    bl_label = "Solve Camera"
+    bl_options = {"UNDO"}
+
+    @classmethod
+    def poll(cls, context) -> bool:
+        settings = context.scene.dasr
+        if context.window_manager.dasr.running:
+            cls.poll_message_set("A reconstruction is running")
+            return False
+        chosen = settings.movie_clip if settings.source == "MOVIECLIP" else settings.filepath
+        if not chosen or not (_request(context).directory / "motion.npz").is_file():
+            cls.poll_message_set("Reconstruct the clip first: the tracker has to know where the subject is")
+            return False
+        return True
+
+    def execute(self, context):
+        request = replace(_request(context), camera="solve", solved_clip="")
+        kept = sorted((request.directory / ".dasr").glob("masks-*.npz"), key=lambda path: path.stat().st_mtime)
+        result = {"motion": request.directory / "motion.npz", "masks": kept[-1] if kept else None}
+        status = context.window_manager.dasr
+        context.window.cursor_set("WAIT")
+        try:
+            summary = finish_job(request, result, context.scene, _background(result))
+        except DasrError as error:
+            status.message = str(error)
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
+        finally:
+            context.window.cursor_set("DEFAULT")
+        status.message = " ".join((summary.text, *summary.warnings))
+        for warning in summary.warnings:
+            self.report({"WARNING"}, warning)
+        self.report({"INFO"}, summary.text)
+        return {"FINISHED"}
 
 
 class DASR_OT_cancel(bpy.types.Operator):
@@ -177,4 +232,4 @@ def _redraw(context) -> None:
                 area.tag_redraw()
 
 
-CLASSES = (DASR_OT_reconstruct, DASR_OT_cancel)
+CLASSES = (DASR_OT_reconstruct, DASR_OT_solve_camera, DASR_OT_cancel)

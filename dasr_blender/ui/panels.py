@@ -57,7 +57,10 @@ def _draw_clip(panel: bpy.types.Panel, context) -> None:
         column = layout.column(align=True)
         column.prop(settings, "subject_x")
         column.prop(settings, "subject_y")
+    layout.separator()
     layout.prop(settings, "focal_px")
+    layout.prop(settings, "camera")
+    layout.operator("dasr.solve_camera", icon="CON_CAMERASOLVER")
 
 
 def _draw_output(panel: bpy.types.Panel, context) -> None:
@@ -76,7 +79,7 @@ class _Main:
 
 
 class _Clip:
-    bl_label = "Clip and Masks"
+    bl_label = "Clip, Masks and Camera"
     bl_options = {"DEFAULT_CLOSED"}
     draw = _draw_clip
 

@@ -74,18 +74,32 @@ class DasrSettings(bpy.types.PropertyGroup):
     subject_y: IntProperty(name="Y", description="A pixel on the subject, from the top of the picture", min=0)
     focal_px: FloatProperty(
         name="Focal Length",
-        description="Focal length in pixels of the clip; 0 lets DASR assume one",
+        description="Focal length in pixels of the clip; 0 takes it from the file, a solve or a wide pan, or assumes one",
         min=0.0,
         default=0.0,
         precision=0,
+    )
+    camera: EnumProperty(
+        name="Camera",
+        description="How the camera's own movement is found",
+        default="auto",
+        items=[
+            (
+                "auto",
+                "Automatic",
+                "Turning and zooming, from the background; or the clip's own solve, if it has one in this file",
+            ),
+            ("still", "Still", "The camera stood still"),
+            ("solve", "Blender's Tracker", "Solve it with Blender's motion tracker, for a camera that travels"),
+        ],
     )
     placement: EnumProperty(
         name="Placement",
         default="camera",
         items=[
-            ("camera", "Camera Still", "The camera stands still and the subject moves"),
+            ("camera", "As Filmed", "On the first frame's camera, which is level and turns as it was turned"),
             ("root", "Subject Still", "The subject's root stands still and the camera moves around it"),
-            ("ground", "On the Ground", "Upright, with the feet on the floor, and a still camera"),
+            ("ground", "On the Ground", "Upright, with the feet on the floor, walking through the scene"),
         ],
     )
     names: EnumProperty(name="Bone Names", description="Which names the rig's bones get", items=_profiles)
