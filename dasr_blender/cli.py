@@ -198,9 +198,7 @@ def _solve_camera(result: JobResult, channel: Channel, canceller: Canceller, sha
         raise DasrError(f"The masks of {result.options.clip} are gone: reconstruct it again")
     begin = time.perf_counter()
     try:
-        solved = solve_camera(
-            result.motion, result.options.clip, lambda i: background(masks, i) > 0, step
-        )
+        solved = solve_camera(result.motion, result.options.clip, lambda i: background(masks, i) > 0, step)
     except CameraSolveError as error:
         result.warnings.append(str(error))
         return

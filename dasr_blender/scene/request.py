@@ -18,7 +18,15 @@ from ..core.files import clip_name
 from .build import build_scene
 from .export import export_scene, losses
 from .plan import ScenePlanError, plan_scene
-from .solve import Background, CameraSolveError, find_solved, read_solved, solve_camera, solved_focal, with_solved
+from .solve import (
+    Background,
+    CameraSolveError,
+    find_solved,
+    read_solved,
+    solve_camera,
+    solved_focal,
+    with_solved,
+)
 
 
 def sequence_pattern(first_frame: str) -> str:

@@ -190,7 +190,8 @@ class DASR_OT_solve_camera(bpy.types.Operator):
 
     def execute(self, context):
         request = replace(_request(context), camera="solve", solved_clip="")
-        kept = sorted((request.directory / ".dasr").glob("masks-*.npz"), key=lambda path: path.stat().st_mtime)
+        hidden = request.directory / ".dasr"
+        kept = sorted(hidden.glob("masks-*.npz"), key=lambda path: path.stat().st_mtime)
         result = {"motion": request.directory / "motion.npz", "masks": kept[-1] if kept else None}
         status = context.window_manager.dasr
         context.window.cursor_set("WAIT")

@@ -74,7 +74,7 @@ class DasrSettings(bpy.types.PropertyGroup):
     subject_y: IntProperty(name="Y", description="A pixel on the subject, from the top of the picture", min=0)
     focal_px: FloatProperty(
         name="Focal Length",
-        description="Focal length in pixels of the clip; 0 takes it from the file, a solve or a wide pan, or assumes one",
+        description="In pixels of the clip; 0 takes it from the file, a solve or a wide pan, or else assumes one",
         min=0.0,
         default=0.0,
         precision=0,
@@ -90,7 +90,7 @@ class DasrSettings(bpy.types.PropertyGroup):
                 "Turning and zooming, from the background; or the clip's own solve, if it has one in this file",
             ),
             ("still", "Still", "The camera stood still"),
-            ("solve", "Blender's Tracker", "Solve it with Blender's motion tracker, for a camera that travels"),
+            ("solve", "Blender's Tracker", "Solve it with Blender's motion tracker, as for one that travels"),
         ],
     )
     placement: EnumProperty(
