@@ -119,6 +119,7 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
             "provider": result.provider,
             "masks": None if result.masks_path is None else str(result.masks_path),
             "camera": None if result.filming is None else result.filming.words(),
+            "camera_warnings": [] if result.filming is None else result.filming.egomotion.warnings,
             "warnings": list(result.warnings),
         },
         [f"{kind:8s} {path}" for kind, path in files.items()],
@@ -204,6 +205,7 @@ def _solve_camera(result: JobResult, channel: Channel, canceller: Canceller, sha
         return
     finally:
         result.seconds["solve"] = round(time.perf_counter() - begin, 3)
+    result.warnings = [w for w in result.warnings if w not in result.filming.egomotion.warnings]
     result.motion, words = with_solved(result.category, result.motion, solved)
     result.filming = replace(result.filming, solved=words)
     result.motion.save(result.motion_path)

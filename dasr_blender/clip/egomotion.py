@@ -102,7 +102,7 @@ def find_egomotion(
             count,
             [
                 f"Too little of the background can be followed ({lost} of {count} frames: plain, blurred, or hidden "
-                "by the subject), so the camera is taken to stand still: give --camera solve, or still to say so"
+                "by the subject), so the camera is taken to stand still: if it moved, solve it with Blender's tracker"
             ],
         )
     if _stands(links):
@@ -167,7 +167,7 @@ def solve_turns(
     if solution.cost > TRAVELS:
         warnings.append(
             f"The camera seems to travel, not only to turn (its turning leaves {solution.cost / comparer.scale:.1f} "
-            "pixels unexplained), so paths in the world are rough: try --camera solve"
+            "pixels unexplained), so paths in the world are rough: solve it with Blender's tracker"
         )
     return Egomotion(
         solution.rotation,

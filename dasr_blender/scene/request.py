@@ -230,9 +230,10 @@ def finish_job(
         text += f", silhouettes agree to {100 * motion.mean_mask_iou:.0f} %"
     if result.get("provider"):
         text += f", network on {result['provider']}"
-    if camera := camera or result.get("camera"):
-        text += f"; {camera}"
+    if found := camera or result.get("camera"):
+        text += f"; {found}"
     if files:
         text += f"; {', '.join(sorted(files))} written to {request.directory}"
-    warnings = [str(warning) for warning in result.get("warnings", ())] + notes
+    settled = result.get("camera_warnings", ()) if camera else ()
+    warnings = [str(warning) for warning in result.get("warnings", ()) if warning not in settled] + notes
     return Summary(text, (*warnings, *built.warnings, *losses(plan, request.formats)))
