@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A camera solved by other means, put into a motion: how long its unit is, the subject's feet say."""
+"""A camera solved by other means, put into a motion: how long its unit is, the subject says.
+
+A solve has no scale; what the camera sees of the subject has one (the body's own). The two meet where the subject
+stands: a foot on the floor is as far away as the floor's solved points round it. Without such points, the unit is
+the one with which low feet stand still, which believes the gait to be right.
+"""
 
 from __future__ import annotations
 
@@ -7,55 +12,111 @@ from dataclasses import replace
 
 import numpy as np
 
+from .camera import transform
 from .category import Category
-from .ground import find_feet, leg_length, mean_up
+from .ground import Feet, find_feet, leg_length, mean_up
 from .motion import Motion
 
 Array = np.ndarray
 
-STEP = 0.02  # leg lengths a frame that a standing foot may seem to move, its own noise
+LAG = 0.2  # seconds over which a foot is watched: shorter than a stance, longer than its trembling
+STEP = 0.06  # leg lengths that a standing foot may seem to move in that time
 ALONG_RAY = 0.35  # share of movement towards and from the camera that is believed
 LONGEST = 40.0  # leg lengths: no camera is thought to travel farther over a clip
+NEAR = 0.2  # of the picture's width: floor points this near to a foot tell how far away it is
+FEWEST = 5  # of them
 
 
-def filmed_by(category: Category, motion: Motion, world_from_camera: Array) -> tuple[Motion, float]:
+def filmed_by(
+    category: Category, motion: Motion, world_from_camera: Array, points: Array | None = None
+) -> tuple[Motion, float]:
     """The motion with its camera's movement replaced, and metres a unit of the solve; 0 where it only turns.
 
-    world_from_camera ``(T, 4, 4)``: OpenCV's axes, the world is the first frame's camera, lengths in any unit.
-    What the camera sees stays as it is, so only the feet tell the unit: with the right one those that are low
-    stand still. Found by searching the one number, robustly, since a third of all feet swings at any time.
+    What the camera sees stays as it is.
+
+    Args:
+        world_from_camera: ``(T, 4, 4)``, OpenCV's axes, in any world and any unit.
+        points: ``(N, 3)`` of the background in the same world and unit.
     """
     poses = np.array(world_from_camera, np.float64)
+    if points is not None:
+        points = transform(np.linalg.inv(poses[0]), np.asarray(points, np.float64).reshape(-1, 3))
     poses = np.linalg.inv(poses[0]) @ poses
     turning = poses.copy()
     turning[:, :3, 3] = 0
     only_turned = replace(motion, world_from_camera=turning)
-    path = poses[:, :3, 3]
-    longest = float(np.linalg.norm(path, axis=1).max())
+    longest = float(np.linalg.norm(poses[:, :3, 3], axis=1).max())
     if longest < 1e-9 or len(poses) < 3:
         return only_turned, 0.0
-    leg = leg_length(category, motion.morphology)
     feet = find_feet(category, only_turned)
-    up = mean_up(only_turned)
-    above = feet.lowest @ up
-    low = np.clip(1 - (above - above.min(axis=1, keepdims=True)) / (0.15 * leg), 0.0, 1.0)
-    low = np.minimum(low[1:], low[:-1])  # (T - 1, F)
-    move, shift = np.diff(feet.sole, axis=0), np.diff(path, axis=0)[:, None]
-    ray = feet.sole[1:] / np.linalg.norm(feet.sole[1:], axis=-1, keepdims=True)
+    above = feet.lowest @ mean_up(only_turned)
+    above = (above - above.min(axis=1, keepdims=True)) / leg_length(category, motion.morphology)
+    unit = None if points is None else _unit_of_floor(motion, poses, points, feet, above)
+    if unit is None:
+        unit = _unit_of_gait(category, motion, poses, feet, above)
+    poses[:, :3, 3] *= unit
+    return replace(motion, world_from_camera=poses), unit
+
+
+def _unit_of_floor(motion: Motion, poses: Array, points: Array, feet: Feet, above: Array) -> float | None:
+    """Metres a unit from the solved points round the lowest foot of each frame; None where there are too few.
+
+    The inverse depth of a plane is linear in the picture, so it is fitted there, at the foot.
+    """
+    found = []
+    for t, camera_from_world in enumerate(np.linalg.inv(poses)):
+        foot = (
+            camera_from_world[:3, :3] @ feet.lowest[t, int(above[t].argmin())]
+        )  # only turned: about the origin
+        if foot[2] <= 0:
+            continue
+        seen = transform(camera_from_world, points)
+        seen = seen[seen[:, 2] > 1e-6]
+        place = seen[:, :2] / seen[:, 2:] - foot[:2] / foot[2]
+        apart = np.linalg.norm(place, axis=1) * motion.focal_px[t] / motion.image_size[0]
+        near = apart < NEAR
+        if near.sum() < FEWEST:
+            continue
+        design = np.column_stack([np.ones(near.sum()), place[near]])
+        depth, weight = 1 / seen[near, 2], np.exp(-((2 * apart[near] / NEAR) ** 2))
+        inverse = float(np.median(depth))
+        for _ in range(6):  # bushes and stones in front of the floor weigh little
+            matrix = design.T @ (weight[:, None] * design)
+            matrix[1:, 1:] += 1e-4 * np.eye(2) * matrix[0, 0]  # a few points in a row tell no slope
+            fitted = np.linalg.solve(matrix, design.T @ (weight * depth))
+            inverse = float(fitted[0])
+            gap = (depth - design @ fitted) / max(0.05 * abs(inverse), 1e-12)
+            weight = np.exp(-((2 * apart[near] / NEAR) ** 2)) / (1 + gap**2)
+        if inverse > 0:
+            found.append(foot[2] * inverse)
+    return float(np.median(found)) if len(found) >= max(3, len(poses) // 8) else None
+
+
+def _unit_of_gait(category: Category, motion: Motion, poses: Array, feet: Feet, above: Array) -> float:
+    """Metres a unit with which low feet stand still: a search for one number, robust because a third of all feet
+    swings at any time."""
+    path, leg = poses[:, :3, 3], leg_length(category, motion.morphology)
+    step = float(np.median(np.diff(motion.frame_index))) / motion.fps
+    lag = int(np.clip(round(LAG / step), 1, len(poses) - 1))
+    low = np.clip(1 - above / 0.15, 0.0, 1.0)
+    low = np.stack([low[k : len(low) - lag + k] for k in range(lag + 1)]).min(
+        axis=0
+    )  # (T - lag, F): throughout
+    move = feet.sole[lag:] - feet.sole[:-lag]
+    shift = np.broadcast_to((path[lag:] - path[:-lag])[:, None], move.shape)
+    ray = feet.sole[lag:] / np.linalg.norm(feet.sole[lag:], axis=-1, keepdims=True)
 
     def seen(vector: Array) -> Array:
         return vector - (1 - ALONG_RAY) * np.sum(vector * ray, axis=-1, keepdims=True) * ray
 
-    move, shift = seen(move), seen(np.broadcast_to(shift, move.shape))
+    move, shift = seen(move), seen(shift)
 
     def cost(unit: float) -> float:
         distance = np.sum((move + unit * shift) ** 2, axis=-1) / (STEP * leg) ** 2
         return float((low * np.log1p(distance)).sum())
 
-    most = LONGEST * leg / longest
+    most = LONGEST * leg / float(np.linalg.norm(path, axis=1).max())
     units = np.concatenate([[0.0], np.geomspace(most / 4000, most, 160)])
     best = int(np.argmin([cost(unit) for unit in units]))
     fine = np.linspace(units[max(best - 1, 0)], units[min(best + 1, len(units) - 1)], 41)
-    unit = float(fine[np.argmin([cost(value) for value in fine])])
-    poses[:, :3, 3] *= unit
-    return replace(motion, world_from_camera=poses), unit
+    return float(fine[np.argmin([cost(value) for value in fine])])

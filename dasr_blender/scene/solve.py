@@ -16,7 +16,7 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ..core import Category, DasrError, Motion, filmed_by
+from ..core import Category, DasrError, Motion, filmed_by, transform
 from ..core.rotation import matrix_to_quat, quat_to_matrix, slerp
 from . import compat
 from .camera import CV_FROM_BLENDER, SENSOR_MM, find_background, movie_clip
@@ -35,10 +35,12 @@ class CameraSolveError(DasrError):
 @dataclass(frozen=True, eq=False)
 class SolvedCamera:
     """world_from_camera ``(T, 4, 4)``: OpenCV's axes, the world is the first frame's camera, lengths in the
-    solver's own unit.  error: mean reprojection error, pixels of the clip.  focal_px: of the solve, pixels of
-    the clip.  travels: whether it was allowed to move, and not only to turn."""
+    solver's own unit.  points ``(N, 3)``: of the background, in that world.  error: mean reprojection error,
+    pixels of the clip.  focal_px: of the solve, pixels of the clip.  travels: whether it was allowed to move,
+    and not only to turn."""
 
     world_from_camera: np.ndarray
+    points: np.ndarray
     error: float
     focal_px: float
     travels: bool
@@ -51,7 +53,7 @@ def clip_frames(clip: bpy.types.MovieClip, frame_index: np.ndarray) -> np.ndarra
 
 def with_solved(category: Category, motion: Motion, solved: SolvedCamera) -> tuple[Motion, str]:
     """The motion as filmed by a solved camera, and what was solved, in words."""
-    motion, unit = filmed_by(category, motion, solved.world_from_camera)
+    motion, unit = filmed_by(category, motion, solved.world_from_camera, solved.points)
     path = np.linalg.norm(np.diff(motion.world_from_camera[:, :3, 3], axis=0), axis=1).sum()
     travels = f", travels {path:.2f} m" if unit else ""
     return motion, f"solved by Blender's tracker (mean error {solved.error:.1f} pixels{travels})"
@@ -83,7 +85,8 @@ def read_solved(clip: bpy.types.MovieClip, motion: Motion) -> SolvedCamera:
 
     Raises CameraSolveError when there is none, or it does not reach over these frames.
     """
-    reconstruction = _camera_object(clip).reconstruction
+    camera = _camera_object(clip)
+    reconstruction = camera.reconstruction
     found = {int(c.frame): np.array(c.matrix, np.float64) for c in reconstruction.cameras}
     wanted = clip_frames(clip, motion.frame_index)
     known = sorted(found)
@@ -98,9 +101,13 @@ def read_solved(clip: bpy.types.MovieClip, motion: Motion) -> SolvedCamera:
             "over the whole clip and solve again."
         )
     poses = _between(np.array(known), np.stack([found[f] for f in known]), wanted)
-    poses = CV_FROM_BLENDER @ np.linalg.inv(poses[0]) @ poses @ CV_FROM_BLENDER
-    travelled = float(np.linalg.norm(poses[:, :3, 3], axis=1).max())
-    return SolvedCamera(poses, float(reconstruction.average_error), solved_focal(clip), travelled > 1e-6)
+    first = CV_FROM_BLENDER @ np.linalg.inv(poses[0])
+    poses = first @ poses @ CV_FROM_BLENDER
+    travels = float(np.linalg.norm(poses[:, :3, 3], axis=1).max()) > 1e-6
+    solid = [track for track in camera.tracks if track.has_bundle and track.weight > 0] if travels else []
+    points = np.array([track.bundle for track in solid], np.float64).reshape(-1, 3)
+    points = transform(first, points)
+    return SolvedCamera(poses, points, float(reconstruction.average_error), solved_focal(clip), travels)
 
 
 def _between(frames: np.ndarray, poses: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from filmed import acted
 
-from dasr_blender.core import Category, Motion, filmed_by
+from dasr_blender.core import Category, Motion, filmed_by, find_feet
+from dasr_blender.core.ground import mean_up
 from dasr_blender.core.rotation import rotvec_to_matrix
 
 
@@ -38,6 +39,49 @@ def test_the_feet_tell_the_unit(toy_category: Category, truth: Motion, unit: flo
     assert gap.max() < 0.2 * blind_gap.max()
     np.testing.assert_array_equal(found.camera_from_root, truth.camera_from_root)
     np.testing.assert_array_equal(blind.world_from_camera, np.tile(np.eye(4), (60, 1, 1)))  # left as it was
+
+
+def floor_points(category: Category, truth: Motion, unit: float, seed: int = 0) -> np.ndarray:
+    """What a solver has of the floor, and of stones and bushes on it, in the first camera's world."""
+    rng = np.random.default_rng(seed)
+    first = camera_over_floor(category, truth)
+    floor = np.column_stack([rng.uniform(-4, 4, 400), rng.uniform(1, 12, 400), np.zeros(400)])
+    floor[::4, 2] = rng.uniform(0.2, 1.0, 100)
+    return (floor @ first[:3, :3].T + first[:3, 3] + rng.normal(0, 0.01, (400, 3))) / unit
+
+
+def camera_over_floor(category: Category, truth: Motion) -> np.ndarray:
+    """camera_from_world of the first frame, with the floor at z = 0: from the truth's own lowest feet."""
+    lowest = find_feet(category, truth).lowest
+    feet = lowest[np.arange(len(lowest)), (lowest @ mean_up(truth)).argmin(1)]
+    normal = -np.linalg.svd(feet - feet.mean(0))[2][2]
+    normal *= -np.sign(normal @ feet.mean(0))
+    forward = np.array([0, 0, 1.0]) - normal[2] * normal
+    forward /= np.linalg.norm(forward)
+    pose = np.eye(4)
+    pose[:3, :3] = np.column_stack([np.cross(forward, normal), forward, normal])
+    pose[:3, 3] = (normal @ feet.mean(0)) * normal
+    return pose
+
+
+@pytest.mark.parametrize("unit", [0.03, 1.0, 40.0])
+def test_the_floor_tells_the_unit_whatever_the_gait(
+    toy_category: Category, truth: Motion, unit: float
+) -> None:
+    """Legs that do not swing at all, as a poor reconstruction has them, would say that the camera stood still."""
+    points = floor_points(toy_category, truth, unit)
+    stiff = replace(truth, world_from_camera=None, joint_rotations=truth.joint_rotations * [1.0, 0, 0, 0])
+    stiff.joint_rotations[..., 0] = 1
+    solved = truth.world_from_camera.copy()
+    solved[:, :3, 3] /= unit
+    _, by_gait = filmed_by(toy_category, stiff, solved)
+    found, metres = filmed_by(toy_category, stiff, solved, points)
+    assert metres == pytest.approx(unit, rel=0.07) and abs(by_gait / unit - 1) > 0.3
+    gap = np.linalg.norm(found.world_from_root[:, :3, 3] - truth.world_from_root[:, :3, 3], axis=1)
+    assert gap.max() < 0.06 * length(truth.world_from_root[:, :3, 3])
+    # points far from the feet say nothing, and the gait has to do
+    away = points[np.abs(points[:, 0] * unit) > 3.5] + [30 / unit, 0, 0]
+    assert filmed_by(toy_category, stiff, solved, away)[1] == by_gait
 
 
 def test_a_camera_that_only_turns_has_no_unit(toy_category: Category, truth: Motion) -> None:
