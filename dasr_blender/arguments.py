@@ -95,7 +95,8 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         "--place",
         choices=("camera", "root", "ground"),
         default="camera",
-        help="keep the camera still, or the subject's root, or put it on the ground (default: camera)",
+        help="put it before the first frame's camera, keep the subject's root still, or put it on the ground "
+        "(default: camera)",
     )
     command.add_argument(
         "--formats",

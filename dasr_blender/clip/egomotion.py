@@ -247,7 +247,8 @@ def _again(
     edges: list[Edge] = []
     for n, late in enumerate(keys):
         done = 0
-        for m, early in enumerate(keys[: max(n - 1, 0)]):
+        for m in range(0, n - 1, 1 + n // 200):  # a long clip's earlier key frames are sampled
+            early = keys[m]
             rotation = solution.rotation[late.frame].T @ solution.rotation[early.frame]
             scale = solution.scale[late.frame] / solution.scale[early.frame]
             if done == most or not 0.8 < scale < 1.25 or len(early.points) < comparer.config.fewest:
@@ -258,7 +259,9 @@ def _again(
             if inside.mean() < 0.5:
                 continue
             start = comparer.uncentred(guess[inside])
-            there, sure = comparer.follow(early.grey, late.grey, early.points[inside], start, late.background)
+            there, sure = comparer.follow(
+                early.grey, late.grey, early.points[inside], start, comparer.background(late.frame)
+            )
             done += 1
             if sure.sum() < 2 * comparer.config.fewest:
                 continue

@@ -150,12 +150,11 @@ class Comparer:
 
 @dataclass(eq=False)
 class Key:
-    """A key frame: its number, grey picture, where its background is, its corners (N, 2) in image coordinates;
-    and how the frame compared last was turned from it."""
+    """A key frame: its number, grey picture, its corners (N, 2) in image coordinates; and how the frame compared
+    last was turned from it."""
 
     frame: int
     grey: Array
-    background: Array
     points: Array
     rotation: Array
     scale: float = 1.0
@@ -173,7 +172,7 @@ def follow_background(
     keys: list[Key] = []
 
     def start(frame: int, grey: Array, background: Array) -> Key:
-        keys.append(Key(frame, grey, background, comparer.corners(grey, background), np.eye(3)))
+        keys.append(Key(frame, grey, comparer.corners(grey, background), np.eye(3)))
         return keys[-1]
 
     grey, background = comparer.grey(0), comparer.background(0)
