@@ -18,6 +18,12 @@ PROVIDERS = {
     "coreml": "CoreML",
     "cpu": "CPU",
 }
+# as in predict.fit_config: how hard the result is bent onto the picture
+QUALITIES = {
+    "draft": ("Draft", "The network's answer as it is, tracked and smoothed"),
+    "standard": ("Standard", "Bent onto the masks in a few steps"),
+    "best": ("Best", "Bent until nothing changes"),
+}
 # Commands of the training part, which is asked with everything that follows their names.
 TRAINING = {
     "evaluate": "score a category's predictor on rendered clips, real clips and rigged models",
@@ -117,6 +123,13 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         action=argparse.BooleanOptionalAction,
         default=True,
         help="write a video of the body over the clip",
+    )
+    command.add_argument(
+        "--quality",
+        choices=tuple(QUALITIES),
+        default="standard",
+        help="how hard the body is bent onto the picture: not at all, in a few steps, or until nothing changes "
+        "(default: standard)",
     )
     command.add_argument(
         "--provider",

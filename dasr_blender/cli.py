@@ -157,6 +157,7 @@ def _job_options(arguments: argparse.Namespace) -> JobOptions:
         overlay=arguments.overlay,
         provider=arguments.provider,
         threads=arguments.threads,
+        quality=arguments.quality,
     )
 
 

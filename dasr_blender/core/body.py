@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 
 import numpy as np
 
+from .mesh import vertex_normals
 from .skinning import strongest_joint
 
 Array = np.ndarray
@@ -57,15 +59,29 @@ class Body:
         for name, (dtype, _) in LAYOUT.items():
             setattr(self, name, np.asarray(getattr(self, name), dtype=dtype))
 
-    def shaped(self, beta: Array | None = None) -> tuple[Array, Array]:
-        """Rest vertices ``(V, 3)`` and joints ``(J, 3)``, float64, at the morphology `beta` ``(K,)``."""
-        if beta is None:
-            return self.vertices.astype(np.float64), self.joints.astype(np.float64)
-        beta = np.asarray(beta, dtype=np.float64)
-        return (
-            self.vertices + np.tensordot(beta, self.morphology_vertices, axes=1),
-            self.joints + np.tensordot(beta, self.morphology_joints, axes=1),
-        )
+    def shaped(self, beta: Array | None = None, relief: Array | None = None) -> tuple[Array, Array]:
+        """Rest vertices ``(V, 3)`` and joints ``(J, 3)``, float64, at the morphology `beta` ``(K,)``.
+
+        relief: how far every vertex is raised along the mean body's normals beside that, ``(V,)`` metres; None or
+        nothing ``(0,)`` for not at all.
+        """
+        vertices, joints = self.vertices.astype(np.float64), self.joints.astype(np.float64)
+        if beta is not None:
+            beta = np.asarray(beta, dtype=np.float64)
+            vertices = vertices + np.tensordot(beta, self.morphology_vertices, axes=1)
+            joints = joints + np.tensordot(beta, self.morphology_joints, axes=1)
+        if relief is not None and len(relief):
+            vertices = vertices + self.raised(relief)
+        return vertices, joints
+
+    def raised(self, relief: Array) -> Array:
+        """The offsets ``(V, 3)`` of a relief ``(V,)``, metres."""
+        return np.asarray(relief, np.float64)[:, None] * self.normals
+
+    @cached_property
+    def normals(self) -> Array:
+        """Unit normals of the mean body at rest, ``(V, 3)`` float64."""
+        return vertex_normals(self.vertices.astype(np.float64), self.faces)
 
     @property
     def owner(self) -> Array:

@@ -77,11 +77,12 @@ class Category:
         pose: a motion, or the morphology ``(K,)`` (None for the mean) and `rotations` ``(T, J, 4)``.
         dual: dual-quaternion instead of linear-blend skinning.
         """
+        relief = None
         if isinstance(pose, Motion):
-            pose, rotations = pose.morphology, pose.joint_rotations
+            pose, rotations, relief = pose.morphology, pose.joint_rotations, pose.relief
         if rotations is None:
             raise TypeError("a morphology needs the joint rotations beside it")
-        vertices, joints = self.body.shaped(pose)
+        vertices, joints = self.body.shaped(pose, relief)
         transforms = skin_transforms(self.skeleton, joints, rotations)
         skin = dual_quaternion if dual else linear_blend
         return skin(vertices, self.body.skin_index, self.body.skin_weight, transforms)

@@ -71,7 +71,7 @@ def find_feet(category: Category, motion: Motion) -> Feet:
     """Where the feet are. A category without limbs stands on its whole body, as one foot of the root."""
     body = category.body
     found = foot_joints(category)
-    vertices, joints = body.shaped(motion.morphology)
+    vertices, joints = body.shaped(motion.morphology, motion.relief)
     transforms = skin_transforms(category.skeleton, joints, motion.joint_rotations)
     world_from_root, up = motion.world_from_root, mean_up(motion)
     lowest, sole = [], []

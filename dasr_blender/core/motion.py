@@ -40,8 +40,9 @@ LAYOUT: dict[str, tuple[str, tuple[str | int, ...]]] = {
     "source": ("U", ()),
     "source_hash": ("U", ()),
     "world_from_camera": ("f", ("T", 4, 4)),
+    "relief": ("f", ("R",)),
 }
-OPTIONAL = ("world_from_camera",)  # not in files of earlier versions
+OPTIONAL = ("world_from_camera", "relief")  # not in files of earlier versions
 _KINDS = {"f": ("fiu", "numbers"), "i": ("iu", "whole numbers"), "U": ("U", "text")}
 
 
@@ -56,7 +57,8 @@ class Motion:
     mask_iou ``(T,)`` in 0…1, NaN where there was no mask; category and category_version; source, the
     clip's file name, and source_hash, its SHA-256; world_from_camera ``(T, 4, 4)``, the camera's own
     movement, where the world is the first frame's camera: identity where it stands still or nothing is known
-    of it (also what None and a file without the field stand for).
+    of it (also what None and a file without the field stand for); relief, the clip's own shape beside its
+    proportions: how far each vertex of the rest body is raised along its normal, ``(V,)`` metres, or nothing ``(0,)``.
     """
 
     fps: float
@@ -76,10 +78,13 @@ class Motion:
     source: str = ""
     source_hash: str = ""
     world_from_camera: Array = None  # pyright: ignore[reportAssignmentType]
+    relief: Array = None  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self) -> None:
         if self.world_from_camera is None:
             self.world_from_camera = np.tile(np.eye(4), (len(np.atleast_1d(self.frame_index)), 1, 1))
+        if self.relief is None:
+            self.relief = np.zeros(0)
         for name, (kind, shape) in LAYOUT.items():
             if shape:
                 array = np.asarray(getattr(self, name))
@@ -220,6 +225,11 @@ class Motion:
                     f"field '{name}' has {have} entries, but category '{category.name}' {category.version} "
                     f"has {want}; reconstruct the clip again with this version."
                 )
+        if len(self.relief) not in (0, len(category.body.vertices)):
+            raise MotionError(
+                f"field 'relief' has {len(self.relief)} entries, but the body of '{category.name}' has "
+                f"{len(category.body.vertices)} vertices; reconstruct the clip again."
+            )
 
 
 def _check_field(

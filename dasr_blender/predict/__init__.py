@@ -1,11 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From crops to a motion: the student network, and the choice of one smooth path through its answers."""
+"""From crops to a motion: the student network, one smooth path through its answers, and the fit to the picture."""
 
 from __future__ import annotations
 
 from .config import TrackConfig
 from .errors import PredictError
+from .fit import Fitted, fit
+from .fit_config import QUALITIES, FitConfig
 from .student import Prediction, Student
 from .track import track
 
-__all__ = ["PredictError", "Prediction", "Student", "TrackConfig", "track"]
+__all__ = [
+    "QUALITIES",
+    "FitConfig",
+    "Fitted",
+    "PredictError",
+    "Prediction",
+    "Student",
+    "TrackConfig",
+    "fit",
+    "track",
+]

@@ -63,7 +63,7 @@ def track(
     center, side, pp = (np.asarray(a, np.float64) for a in (center, side, principal_point))
     view = CropView.of(center, side, focal, pp, np.asarray(masks), np.asarray(image_size), config.size)
     report = progress or (lambda share, text: None)
-    body = _coarse(category, config.vertices)
+    body = coarse_of(category, config.vertices)
     vertices = body.posed(category, prediction.morphology, prediction.joint_rotations)
 
     report(0.05, "Comparing hypotheses with the picture")
@@ -174,7 +174,7 @@ def smooth_root(pose: Array, sigma: float, weights: Array | None = None) -> Arra
 _kept: dict[tuple[int, int], tuple[Category, CoarseBody]] = {}
 
 
-def _coarse(category: Category, count: int) -> CoarseBody:
+def coarse_of(category: Category, count: int) -> CoarseBody:
     """The category's coarse body, made once."""
     key = id(category), count
     if key not in _kept:

@@ -26,6 +26,8 @@ from .camera import CameraPlan, blender_camera, find_background, intrinsics
 from .mesh import MeshPlan, ShapeKeyPlan
 from .placement import PLACEMENTS, world_from_camera
 
+RELIEF_KEY = "relief"
+
 
 class ScenePlanError(DasrError):
     """The scene cannot be made as asked."""
@@ -91,7 +93,7 @@ def plan_scene(
     index = motion.frame_index.astype(np.int64)
     frames = int(start_frame) + index - index[0]
 
-    vertices, joints = category.body.shaped(motion.morphology)
+    vertices, joints = category.body.shaped(motion.morphology, motion.relief)
     offset = np.array([0.0, 0.0, -vertices[:, 2].min()])  # the armature rests with its feet on z = 0
     length = float(np.ptp(vertices, axis=0).max())
     at_rest = np.eye(4)
@@ -227,6 +229,8 @@ def _plan_mesh(
         value = float(motion.morphology[k])
         low, high = min(proportion.minimum, value), max(proportion.maximum, value)
         keys.append(ShapeKeyPlan(proportion.name, body.morphology_vertices[k], value, low, high))
+    if len(motion.relief):  # the clip's own shape: 0 takes it away
+        keys.append(ShapeKeyPlan(RELIEF_KEY, body.raised(motion.relief), 1.0, 0.0, 1.0))
     colours = body.colours(motion.appearance) if vertex_colours is None else np.asarray(vertex_colours)
     return MeshPlan(
         name=name,

@@ -64,6 +64,7 @@ class JobRequest:
     threads: int = 0
     camera: str = "auto"
     solved_clip: str = ""
+    quality: str = "standard"
 
     @classmethod
     def from_settings(
@@ -119,6 +120,7 @@ class JobRequest:
             category_folders=tuple(category_folders),
             provider=provider,
             threads=threads,
+            quality=settings.quality,
         )
 
     def arguments(self) -> list[str]:
@@ -144,6 +146,8 @@ class JobRequest:
             line += ["--focal", str(self.focal_px)]
         if self.camera == "still":  # the worker has no Blender to solve with: that comes after it
             line += ["--camera", "still"]
+        if self.quality != "standard":
+            line += ["--quality", self.quality]
         if self.provider != "auto":
             line += ["--provider", self.provider]
         if self.threads > 0:

@@ -18,6 +18,7 @@ def _draw(panel: bpy.types.Panel, context) -> None:
     column.prop(settings, "source", expand=True)
     column.prop(settings, "movie_clip" if settings.source == "MOVIECLIP" else "filepath")
     column.prop(settings, "category")
+    column.prop(settings, "quality")
     column.separator()
     column.prop(settings, "placement")
     column.prop(settings, "names")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
 
+from ..arguments import QUALITIES
 from ..choices import Choice, category_choices, profile_choices
 from .preferences import category_folders
 
@@ -78,6 +79,12 @@ class DasrSettings(bpy.types.PropertyGroup):
         min=0.0,
         default=0.0,
         precision=0,
+    )
+    quality: EnumProperty(
+        name="Quality",
+        description="How hard the body is bent onto the picture",
+        default="standard",
+        items=[(name, *words) for name, words in QUALITIES.items()],
     )
     camera: EnumProperty(
         name="Camera",

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from surface_truth import GRID, with_map
 from toy_clips import UPRIGHT
 from tracked import HALF_TURN, Case, angles, case
 
@@ -15,7 +16,6 @@ from dasr_blender.core import (
     encode_root,
     load_category,
     project,
-    rasterize,
     silhouette,
     transform,
 )
@@ -26,23 +26,6 @@ from dasr_blender.predict.coarse import coarse_body
 from dasr_blender.predict.silhouettes import CropView
 from dasr_blender.predict.student import _joined_maps
 from dasr_blender.predict.surface import Surface, disagreement, map_view, read_surface, refine
-
-GRID = 32
-
-
-def true_map(category: Category, given: Case) -> tuple[np.ndarray, np.ndarray]:
-    """The surface map (T, 32, 32, 3) and confidence (T, 32, 32) that a perfect network would answer."""
-    motion = given.motion
-    seen = transform(motion.camera_from_root, category.posed_vertices(motion))
-    box = CropBox(given.center, given.side)
-    pixels = box.crop_pixels(project(seen, motion.focal_px, motion.principal_point), GRID)
-    raster = rasterize(np.concatenate([pixels, seen[..., 2:]], -1), category.body.faces, (GRID, GRID))
-    return raster.interpolate(category.body.vertices), raster.mask.astype(np.float32)
-
-
-def with_map(category: Category, given: Case, **changes: object) -> Prediction:
-    surface, confidence = true_map(category, given)
-    return replace(given.prediction, surface_map=surface, surface_confidence=confidence, **changes)
 
 
 @pytest.fixture

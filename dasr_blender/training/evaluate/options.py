@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class EvaluateConfig:
     """Look at this many rendered clips, evenly spread; 0 for all."""
     baselines: bool = True
     """Also score the mean pose at the true root and the network on single frames."""
+    quality: Literal["draft", "standard", "best"] = "standard"
+    """Of the fit that is scored beside the feed-forward predictor; draft leaves that row out."""
     frames: int = 0
     """Look at no more than this many frames of a real clip or AMA sequence; 0 for all."""
     cameras: tuple[int, ...] = ()

@@ -97,6 +97,7 @@ def real_scene(real: RealClip, clip: Clip, masks: Masks) -> Scene:
         focal=np.full(len(clip), focal),
         principal_point=0.5 * np.asarray(clip.size, np.float64),
         fps=clip.fps,
+        interpolated=np.asarray(masks.interpolated, bool),
     )
 
 

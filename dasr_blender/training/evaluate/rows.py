@@ -9,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from ...clip.flow import flow
 from ...core.camera import decode_root
 from ...core.category import Category, load_category
 from ...core.motion import Motion
-from ...predict import Prediction, Student, track
+from ...predict import Prediction, Student, fit, track
 from .scene import Scene
 
 Array = np.ndarray
 
 OURS, SINGLE, MEAN = "predictor", "single frames", "mean pose, true root"
+FIT = "predictor and fit"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +66,14 @@ class MeanPose(Row):
 
 @dataclass(frozen=True, eq=False)
 class Tracked(Row):
-    """The whole pipeline: network over the clip, then tracking."""
+    """Feed-forward: network over the clip, then tracking."""
 
     student: Student | None = None
 
     def answer(self, scene: Scene) -> Answer | None:
+        return scene.once(f"answer of {self.label}", lambda: self._answer(scene))
+
+    def _answer(self, scene: Scene) -> Answer:
         student = self.student or Student(self.category)
         crops = scene.crops(self.category.network.input_size)
         prediction = student.run(crops, scene.crop_info)
@@ -84,6 +89,32 @@ class Tracked(Row):
             scene.fps,
         )
         return Answer(motion, prediction, own_hypotheses(student, prediction))
+
+
+@dataclass(frozen=True, eq=False)
+class FittedToClip(Row):
+    """The whole pipeline: a feed-forward row's motion, bent onto the clip."""
+
+    tracked: Tracked | None = None
+    quality: str = "standard"
+
+    def answer(self, scene: Scene) -> Answer | None:
+        tracked = self.tracked or Tracked(OURS, self.category)
+        answer = tracked.answer(scene)
+        if answer is None or answer.prediction is None:
+            return None
+        found = fit(
+            self.category,
+            answer.motion,
+            answer.prediction,
+            scene.crops(self.category.network.input_size),
+            scene.center,
+            scene.side,
+            flow=flow,
+            interpolated=scene.interpolated,
+            quality=self.quality,
+        )
+        return Answer(found.motion)
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,12 +176,15 @@ def _joined(parts: Sequence[Prediction]) -> Prediction:
     return Prediction(**values)
 
 
-def make_rows(category: Category, others: Sequence[str] = (), baselines: bool = True) -> list[Row]:
-    """The category's predictor, its baselines, and `others`, each NAME[@SEED]=PATH of a bundle or an .onnx file.
+def make_rows(
+    category: Category, others: Sequence[str] = (), baselines: bool = True, quality: str = "draft"
+) -> list[Row]:
+    """The category's predictor, with the fit of `quality` unless that is draft, its baselines, and `others`.
 
-    An .onnx file speaks for the category's body and must answer as its own network does; a category that has no
-    network yet is scored by the others alone, the first of which then is the one shown single frames.
-    Raises ValueError for what cannot be read as NAME=PATH or has another skeleton, and what loading raises.
+    Each of the others is NAME[@SEED]=PATH of a bundle or an .onnx file. An .onnx file speaks for the category's body
+    and must answer as its own network does; a category that has no network yet is scored by the others alone, the
+    first of which then is the one shown single frames. Raises ValueError for what cannot be read as NAME=PATH or has
+    another skeleton, and what loading raises.
     """
     rows: list[Row] = []
     if category.predictor_path is not None or not others:
@@ -166,10 +200,13 @@ def make_rows(category: Category, others: Sequence[str] = (), baselines: bool = 
                 f"{path}: has other joints than category '{category.name}'; it cannot be compared"
             )
         rows.append(Tracked(name, other, seed, student=Student(other)))
+    first = rows[0]
+    assert isinstance(first, Tracked)
+    if quality != "draft":
+        rows.insert(1, FittedToClip(FIT, first.category, tracked=first, quality=quality))
     if baselines:
-        first = rows[0]
-        assert isinstance(first, Tracked)
-        rows[1:1] = [
+        at = 2 if quality != "draft" else 1
+        rows[at:at] = [
             SingleFrames(SINGLE, first.category, student=first.student),
             MeanPose(MEAN, category),
         ]

@@ -18,7 +18,7 @@ from ...core.files import written_atomically
 from ..clip_folder import clip_folders
 from .options import EvaluateConfig
 from .rendered import score, sum_up
-from .rows import OURS, Row, make_rows
+from .rows import FIT, OURS, Row, make_rows
 from .scene import read_scene
 from .table import table
 
@@ -33,7 +33,7 @@ def evaluate(config: EvaluateConfig, category: Category, progress: Progress | No
     asked = config.dataset is not None or config.real or config.rigged is not None or config.ama
     if not asked:
         raise ValueError("Nothing to score: give --dataset, --real, --rigged or --ama")
-    rows = make_rows(category, config.rows, config.baselines)
+    rows = make_rows(category, config.rows, config.baselines, config.quality)
     result: dict[str, Any] = {
         "category": category.name,
         "version": category.version,
@@ -101,6 +101,11 @@ def publish(category: Category, result: dict[str, Any]) -> None:
         scores["real"] = {
             clip["name"]: {"masks": clip["masks"], **clip["rows"][OURS]} for clip in result["real"]
         }
+        fitted = {clip["name"]: clip["rows"][FIT] for clip in result["real"] if FIT in clip["rows"]}
+        if fitted:
+            scores["real_fitted"] = fitted
+    if FIT in result["rendered"]["rows"]:
+        scores["fitted"] = result["rendered"]["rows"][FIT]
     save_category(replace(category, training={**category.training, "scores": scores}), category.path)
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from ..clip_folder import load_surface, mask_boxes, read_clip_folder
 from .protocol import Surface
 
 Array = np.ndarray
+Result = TypeVar("Result")
 
 
 @dataclass(eq=False)
@@ -47,7 +48,8 @@ class Scene:
     principal_point (2,), pixels; true: the labels, in terms of category; surface: the true surface; length: metres
     from end to end of the subject at rest, by which distances become shares; joints: named true joint places (T, 3),
     camera space, of a subject without labels; sized: whether the category can know how large the subject is, or
-    distances are to be scored after one scale a clip; meta: what the clip's maker wrote beside it.
+    distances are to be scored after one scale a clip; meta: what the clip's maker wrote beside it; interpolated (T,)
+    bool: frames whose mask was only filled in.
     """
 
     name: str
@@ -64,12 +66,13 @@ class Scene:
     joints: dict[str, Array] = field(default_factory=dict)
     sized: bool = True
     meta: dict[str, Any] = field(default_factory=dict)
+    interpolated: Array | None = None
 
     def __post_init__(self) -> None:
         self.center, self.side = crop_boxes(self.boxes)
-        self._known: dict[str, Array] = {}
+        self._known: dict[str, Any] = {}
 
-    def once(self, name: str, make: Callable[[], Array]) -> Array:
+    def once(self, name: str, make: Callable[[], Result]) -> Result:
         """What `make` gives, made for the first row that asks and kept for the others."""
         if name not in self._known:
             self._known[name] = make()

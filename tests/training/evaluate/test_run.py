@@ -28,7 +28,7 @@ from dasr_blender.predict import PredictError
 from dasr_blender.training import evaluate
 from dasr_blender.training.clip_folder import save_surface
 from dasr_blender.training.evaluate.rendered import spread
-from dasr_blender.training.evaluate.rows import MEAN, OURS, SINGLE, Row, make_rows
+from dasr_blender.training.evaluate.rows import FIT, MEAN, OURS, SINGLE, Row, make_rows
 from dasr_blender.training.evaluate.scene import read_scene
 from dasr_blender.training.evaluate.table import table
 
@@ -78,7 +78,9 @@ def written(tiny: Category, clips: Path, tmp_path_factory: pytest.TempPathFactor
 def test_the_run_writes_scores_table_plots_and_pictures(written: Path):
     result = evaluate.read(written / "scores.json")
     rows = result["rendered"]["rows"]
-    assert set(rows) == {OURS, SINGLE, MEAN, "wide@0", "wide@1", "bundle"}
+    assert set(rows) == {OURS, FIT, SINGLE, MEAN, "wide@0", "wide@1", "bundle"}
+    # an untrained network, so only the picture can tell what the fit is for
+    assert rows[FIT]["all"]["iou"] > rows[OURS]["all"]["iou"]
     assert set(rows[OURS]) == {"all", "held-out", "train"} and result["mean"] == rows[OURS]["all"]
     assert rows["bundle"]["all"] == rows[OURS]["all"]  # the same network, read from its folder
     for name in (
@@ -113,7 +115,7 @@ def test_the_table_has_a_line_a_row_and_split_and_says_what_its_columns_are(writ
 def test_real_clips_have_overlap_keypoints_and_jitter(written: Path):
     (clip,) = evaluate.read(written / "scores.json")["real"]
     assert clip["name"] == "toy" and clip["masks"] == "true" and set(clip["rows"]) == {
-        OURS, SINGLE, "wide@0", "wide@1", "bundle",
+        OURS, FIT, SINGLE, "wide@0", "wide@1", "bundle",
     }  # fmt: skip
     scores = clip["rows"][OURS]
     assert (

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the picture and the network say about a window of frames, laid out for the fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from .contour import Outlines, read_outlines
+from .fit_body import BodyModel, Start
+from .fit_config import FitConfig
+from .student import Prediction
+
+Array = np.ndarray
+# pictures (S, S, 3) uint8 of a frame and the next → displacement in pixels (S, S, 2)
+FlowMaker = Callable[[Array, Array], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """A window of T frames.
+
+    start: what the unknowns are counted from.  outlines: of the masks.  trust ``(T,)``: in the frame's mask, 0…1.
+    prior ``(T, n)``: usual error of each unknown.  surface_vertex, surface_target, surface_weight ``(T, N[, 2])``:
+    coarse vertices and where the surface map shows them.  flow ``(T, S, S, 2)`` float32 pixels of the crops, None
+    without; the last frame's is unused.  foot ``(T, F)``: the vertex that each foot stands on; standing ``(T, F)``:
+    how surely it stands in this frame and the next.  world ``(T, 4, 4)``: world from camera.
+    """
+
+    start: Start
+    outlines: Outlines
+    trust: Array
+    prior: Array
+    surface_vertex: Array
+    surface_target: Array
+    surface_weight: Array
+    flow: Array | None
+    foot: Array
+    standing: Array
+    world: Array
+
+    def __len__(self) -> int:
+        return len(self.trust)
+
+    def part(self, frames: slice) -> Evidence:
+        """Some of the frames."""
+        values = []
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if value is not None:
+                value = value.part(frames) if hasattr(value, "part") else value[frames]
+            values.append(value)
+        return Evidence(*values)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipData:
+    """The whole clip as the fit is given it; see `fit.fit` for shapes."""
+
+    start: Start
+    crops: Array
+    image_size: Array
+    prediction: Prediction
+    trust: Array
+    foot: Array
+    standing: Array
+    world: Array
+    flow: FlowMaker | None
+
+    def window(self, model: BodyModel, frames: Array, start: Start, config: FitConfig) -> Evidence:
+        """Evidence of some frames ``(n,)``; frames that do not follow each other have neither flow nor steps."""
+        crops = self.crops[frames]
+        outlines = read_outlines(crops[:, 3], start.center, start.side, self.image_size, config.edges)
+        vertex, target, weight = surface_points(model, self.prediction, frames, config)
+        next_to = np.append(np.diff(frames) == 1, False)
+        flow = None
+        if self.flow is not None and config.flow_evidence > 0:
+            flow = np.zeros((len(frames), *crops.shape[2:], 2), np.float32)
+            pictures = np.ascontiguousarray(crops[:, :3].transpose(0, 2, 3, 1))
+            for t in np.flatnonzero(next_to):
+                flow[t] = self.flow(pictures[t], pictures[t + 1])
+        standing = self.standing[frames] * next_to[:, None]
+        return Evidence(
+            start, outlines, self.trust[frames], prior_errors(model, self.prediction, frames, config),
+            vertex, target, weight, flow, self.foot[frames], standing, self.world[frames],
+        )  # fmt: skip
+
+
+def surface_points(
+    model: BodyModel, prediction: Prediction, frames: Array, config: FitConfig
+) -> tuple[Array, Array, Array]:
+    """The surest cells of the surface map: nearest coarse vertex ``(n, N)``, place ``(n, N, 2)``, weight ``(n, N)``."""
+    if prediction.surface_map is None or prediction.surface_confidence is None:
+        count = len(frames)
+        return (
+            np.zeros((count, 1), np.int64),
+            np.zeros((count, 1, 2), np.float32),
+            np.zeros((count, 1), np.float32),
+        )
+    confidence = np.asarray(prediction.surface_confidence[frames], np.float32)
+    count, high, wide = confidence.shape
+    confidence = confidence.reshape(count, -1)
+    number = min(config.surface_points, high * wide)
+    shuffle = (
+        np.random.default_rng(0).random(high * wide, np.float32) * 0.5 + 0.75
+    )  # from all over the subject
+    cell = np.argpartition(-confidence * shuffle, number - 1, axis=1)[:, :number]
+    weight = np.take_along_axis(confidence, cell, 1)
+    rest = np.asarray(prediction.surface_map[frames], np.float32).reshape(count, -1, 3)
+    rest = np.take_along_axis(rest, cell[..., None], 1)
+    body = model.category.body.vertices[model.coarse.vertex]
+    square = 0.5 * (body**2).sum(1)
+    vertex = np.stack([(square - points @ body.T).argmin(1) for points in rest])
+    off = np.linalg.norm(rest - body[vertex], axis=-1)
+    weight = np.where((weight > config.surface_least) & (off < 0.15), weight, 0.0)
+    target = np.stack([(cell % wide + 0.5) / wide - 0.5, (cell // wide + 0.5) / high - 0.5], -1)
+    return vertex, target.astype(np.float32), weight.astype(np.float32)
+
+
+def prior_errors(model: BodyModel, prediction: Prediction, frames: Array, config: FitConfig) -> Array:
+    """Usual error ``(n, 6 + 3 (J − 1))`` of the tracked pose: the joints' as the network itself expects it."""
+    out = np.empty((len(frames), model.size))
+    out[:, :3], out[:, 3:5], out[:, 5] = config.root_turn, config.root_shift, config.root_depth
+    expected = -np.log(np.clip(prediction.joint_confidence[frames, 1:], 1e-3, 0.999))
+    expected = expected / max(float(np.median(expected)), 1e-3)
+    out[:, 6:] = np.repeat(config.joint_turn * np.clip(expected, 0.3, 2.0), 3, axis=1)
+    return out
+
+
+def frame_trust(masks: Array, boxes_side: Array, interpolated: Array | None) -> Array:
+    """Trust in every frame's mask, ``(T,)`` in 0…1, from the crops' masks ``(T, S, S)`` uint8.
+
+    Little where a mask was only filled in; less where its area jumps against the frames around it, which a
+    subject's does not: something is in front of it, or the mask has run into the background.
+    """
+    area = (masks > 127).mean((1, 2)) * np.asarray(boxes_side, np.float64) ** 2
+    trust = np.ones(len(masks))
+    if len(masks) >= 5:
+        reach = 4
+        padded = np.pad(np.log(np.maximum(area, 1e-9)), reach, mode="edge")
+        around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1), axis=1)
+        jump = np.abs(padded[reach:-reach] - around)
+        trust *= 1 / (1 + (jump / 0.15) ** 2)
+    if interpolated is not None:
+        trust = np.where(interpolated, 0.03, trust)
+    empty = ~(masks > 127).any((1, 2))
+    return np.where(empty, 0.0, trust)
+
+
+def follow(evidence: Evidence, seen: Array, count: int) -> tuple[Array, Array]:
+    """Where flow takes points seen at ``(T, N, 2)``: places in the next frame's crop, and trust ``(T, N)``.
+
+    Trusted where the point is on the subject and lands on it. count: the crops' size.
+    """
+    assert evidence.flow is not None
+    at = (seen + 0.5) * count
+    x, y = np.moveaxis(np.clip(np.floor(at), 0, count - 1).astype(np.int64), -1, 0)
+    frame = np.arange(len(seen))[:, None]
+    landed = at + evidence.flow[frame, y, x]
+    x2, y2 = np.moveaxis(np.clip(np.floor(landed), 0, count - 1).astype(np.int64), -1, 0)
+    after = np.minimum(frame + 1, len(seen) - 1)
+    distance = evidence.outlines.distance
+    deep = -0.5 / count
+    trust = (distance[frame, y, x] < deep) & (distance[after, y2, x2] < deep)
+    trust &= (np.abs(evidence.flow[frame, y, x]) < count / 4).all(-1)
+    return (landed / count - 0.5).astype(np.float32), trust.astype(np.float32)
+
+
+def visible_vertices(camera: Array, seen: Array, number: int, cells: int = 36) -> tuple[Array, Array]:
+    """The first `number` vertices that nothing hides: ``(T, N)``, and whether there were as many ``(T, N)``.
+
+    camera ``(T, V, 3)``, seen ``(T, V, 2)``. A vertex is hidden by a nearer one in its cell of a grid.
+    """
+    count, vertices = camera.shape[:2]
+    cell = np.clip(np.floor((seen + 0.5) * cells), 0, cells - 1).astype(np.int64)
+    index = (np.arange(count)[:, None] * cells + cell[..., 1]) * cells + cell[..., 0]
+    depth = camera[..., 2]
+    nearest = np.full(count * cells * cells, np.inf, np.float32)
+    order = np.argsort(-depth, axis=1)
+    rows = np.arange(count)[:, None]
+    nearest[index[rows, order]] = depth[rows, order]  # the last written, the nearest, stays
+    shown = (depth <= nearest[index] + 0.03) & (np.abs(seen) < 0.5).all(-1)
+    chosen = np.argsort(~shown, axis=1, kind="stable")[:, :number]
+    return chosen, shown[rows, chosen]
+
+
+__all__ = [
+    "ClipData",
+    "Evidence",
+    "FlowMaker",
+    "follow",
+    "frame_trust",
+    "prior_errors",
+    "surface_points",
+    "visible_vertices",
+]

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The tracked motion bent onto this clip: its masks, its surface map, its flow.
+
+Damped least squares (Levenberg–Marquardt) over all frames of a window at once, with analytic derivatives through
+kinematics, proportions and skinning. What belongs to what — which rim to which outline — is settled anew before
+every step, as in iterative closest points; then everything is a smooth least-squares problem whose normal equations
+form a chain of frames (`blocks`), so that time and memory are linear in the clip's length. Long clips are solved in
+windows that overlap, after their proportions were solved from frames spread over the clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..core.camera import encode_root
+from ..core.category import Category
+from ..core.contacts import find_contacts
+from ..core.motion import Motion
+from ..core.rotation import make_continuous, matrix_to_quat, quat_to_matrix
+from ..core.skeleton import clamp_rotations
+from .errors import PredictError
+from .evidence import ClipData, FlowMaker, frame_trust
+from .fit_body import BodyModel, Start, pose
+from .fit_config import DEFAULT_FIT, QUALITIES, FitConfig
+from .fit_relief import relief
+from .fit_solve import Solved, Window
+from .silhouettes import CropView
+from .student import Prediction
+from .track import coarse_of
+
+Array = np.ndarray
+Report = Callable[[float, str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """The motion after the fit, what it cost, and how it came about.
+
+    loss ``(T,)``: cost of each frame.  steps: of each window.  parts: cost of each residual, before and after.
+    focal_found: the focal length is the fit's own.
+    """
+
+    motion: Motion
+    loss: Array
+    steps: list[int] = field(default_factory=list)
+    parts: list[dict[str, float]] = field(default_factory=list)
+    focal_found: bool = False
+
+
+def fit(
+    category: Category,
+    motion: Motion,
+    prediction: Prediction,
+    crops: Array,
+    center: Array,
+    side: Array,
+    *,
+    flow: FlowMaker | None = None,
+    interpolated: Array | None = None,
+    focal_known: bool = True,
+    quality: str = "standard",
+    config: FitConfig = DEFAULT_FIT,
+    progress: Report | None = None,
+) -> Fitted:
+    """Bend a tracked motion onto its clip.
+
+    motion: what `track` found, in the pixels of center and side.  prediction: what it was found from.  crops
+    ``(T, 4, S, S)`` uint8: masked colours, then the mask.  center ``(T, 2)``, side ``(T,)``: the crops, pixels.
+    flow: makes the displacement from one picture to the next, `clip.flow.flow`; None does without.  interpolated
+    ``(T,)`` bool: frames whose mask was only filled in.  focal_known: leave the focal length as it is.
+    quality: one of `QUALITIES`; draft changes nothing.
+    Raises PredictError when the arrays do not belong to one clip or there is no such quality.
+    """
+    count = len(motion)
+    if quality not in QUALITIES:
+        raise PredictError(f"There is no quality '{quality}': choose one of {', '.join(QUALITIES)}.")
+    if not len(prediction) == len(crops) == len(center) == len(side) == count:
+        raise PredictError(
+            f"The motion has {count} frames but there are {len(prediction)} predicted, {len(crops)} crops and "
+            f"{len(side)} boxes; cut the crops anew."
+        )
+    if quality == "draft":
+        return Fitted(motion, np.zeros(count))
+    solver = _Solver(
+        category, motion, prediction, crops, np.asarray(center, np.float64), np.asarray(side, np.float64),
+        flow, interpolated, focal_known, quality, config, progress or (lambda share, text: None),
+    )  # fmt: skip
+    return solver.run()
+
+
+class _Solver:
+    """A clip's fit."""
+
+    def __init__(
+        self, category: Category, motion: Motion, prediction: Prediction, crops: Array, center: Array, side: Array,
+        flow: FlowMaker | None, interpolated: Array | None, focal_known: bool, quality: str, config: FitConfig,
+        report: Report,
+    ) -> None:  # fmt: skip
+        self.category, self.motion, self.config, self.report = category, motion, config, report
+        bumps = relief(category, config.relief, config.relief_height * category.nominal_size)
+        self.model = BodyModel(category, coarse_of(category, config.vertices), bumps)
+        focal = np.asarray(motion.focal_px, np.float64)
+        _, place = encode_root(motion.camera_from_root, center, side, focal, motion.principal_point)
+        self.start = Start(
+            np.asarray(motion.camera_from_root[:, :3, :3], np.float64), place,
+            np.asarray(motion.joint_rotations, np.float64),
+            np.concatenate([np.asarray(motion.morphology, np.float64), np.zeros(len(bumps))]),
+            center, side, focal, np.asarray(motion.principal_point, np.float64),
+        )  # fmt: skip
+        foot, standing = self._feet()
+        trust = frame_trust(crops[:, 3], side, interpolated)
+        self.data = ClipData(
+            self.start, crops, np.asarray(motion.image_size), prediction, trust, foot, standing,
+            np.asarray(motion.world_from_camera, np.float64), flow,
+        )  # fmt: skip
+        self.crops, self.center, self.side = crops, center, side
+        self.steps = config.steps[0 if quality == "standard" else 1]
+        self.settle = config.settle * (1.0 if quality == "standard" else 0.1)
+        error = np.full(self.model.shared, config.morphology)
+        error[self.model.proportions :] = 1.0
+        error[-1] = 0.0 if focal_known else config.focal
+        self.shared_error = error
+
+    def _feet(self) -> tuple[Array, Array]:
+        """The coarse vertex that each foot stands on ``(T, F)``, and how surely it stands ``(T, F)``."""
+        contacts = find_contacts(self.category, self.motion)
+        owner = self.category.body.owner[self.model.coarse.vertex]
+        low = self.model.rest[:, 2]
+        feet, kept = [], []
+        for f, joint in enumerate(contacts.joints):
+            own = np.flatnonzero(owner == joint)
+            if len(own):
+                feet.append(int(own[np.argmin(low[own])]))
+                kept.append(f)
+        standing = contacts.standing[:, kept]
+        both = np.zeros(standing.shape)
+        chance = contacts.probability[:, kept]
+        both[:-1] = (standing[:-1] & standing[1:]) * np.minimum(chance[:-1], chance[1:])
+        return np.tile(np.array(feet, np.int64), (len(self.motion), 1)), both
+
+    def run(self) -> Fitted:
+        count, config = len(self.motion), self.config
+        fitted = Fitted(self.motion, np.zeros(count))
+        if count <= config.window:
+            window = self._window(np.arange(count), self.start, self.shared_error)
+            solved = self._solve(window, np.zeros((count, self.model.size)), 0.05, 0.9, fitted)
+            frames, shared, losses = solved.frames, solved.shared, solved.loss
+            spread = np.sqrt(np.maximum(solved.chain.variances()[0], 0))
+        else:
+            shared = self._proportions(fitted)
+            frames, losses, spread = self._in_windows(shared, fitted)
+        self.report(0.93, "Drawing the result")
+        motion = self._motion(frames, shared, spread)
+        self.report(1.0, "Fitted")
+        return replace(fitted, motion=motion, loss=losses, focal_found=bool(self.shared_error[-1] > 0))
+
+    def _window(
+        self, chosen: Array, start: Start, shared_error: Array, tie: Array | None = None,
+        tie_weight: Array | None = None,
+    ) -> Window:  # fmt: skip
+        evidence = self.data.window(self.model, chosen, start, self.config)
+        known = self.model.proportions
+        bounds = np.tile([-1.5, 3.0], (self.model.shared, 1))
+        off = self.category.morphology_range - self.start.morphology[:known, None]
+        bounds[:known] = off / self.model.std[:known, None]
+        bounds = np.stack([np.minimum(bounds[:, 0], 0), np.maximum(bounds[:, 1], 0)], 1)
+        linked = np.append(np.diff(chosen) == 1, False)
+        return Window(
+            self.model, evidence, self.config, shared_error, bounds, self.motion.fps, linked, tie, tie_weight
+        )
+
+    def _solve(
+        self,
+        window: Window,
+        frames: Array,
+        begin: float,
+        end: float,
+        fitted: Fitted,
+        shared: Array | None = None,
+    ) -> Solved:
+        def check(share: float) -> None:
+            self.report(begin + (end - begin) * share, "Fitting the body to the picture")
+
+        check(0.0)
+        first = np.zeros(self.model.shared) if shared is None else shared
+        solved = window.solve(frames, first, self.steps, self.settle, check)
+        fitted.steps.append(solved.steps)
+        fitted.parts.append(solved.parts)
+        return solved
+
+    def _proportions(self, fitted: Fitted) -> Array:
+        """The shared unknowns ``(K + 1,)`` from frames spread over a long clip, in pairs that follow each other."""
+        count = len(self.motion)
+        first = np.unique(np.linspace(0, count - 2, self.config.proportions // 2).astype(np.int64))
+        chosen = np.unique(np.concatenate([first, first + 1]))
+        window = self._window(chosen, self.start.part(chosen), self.shared_error)
+        return self._solve(window, np.zeros((len(chosen), self.model.size)), 0.02, 0.1, fitted).shared
+
+    def _in_windows(self, shared: Array, fitted: Fitted) -> tuple[Array, Array, Array]:
+        """Windows one after another; each begins where the one before has been, and is faded into it."""
+        count, config = len(self.motion), self.config
+        frames = np.zeros((count, self.model.size))
+        losses, spread = np.zeros(count), np.zeros(frames.shape)
+        known = np.zeros(self.model.shared)
+        step = config.window - config.overlap
+        begins = list(range(0, max(count - config.overlap, 1), step))
+        for n, begin in enumerate(begins):
+            end = min(begin + config.window, count)
+            chosen = np.arange(begin, end)
+            tie, weight = frames[begin:end].copy(), np.zeros(end - begin)
+            shared_frames = min(config.overlap, end - begin) if n else 0
+            fade = np.linspace(1, 0, shared_frames + 2)[1:-1]
+            weight[:shared_frames] = fade
+            first = frames[begin:end].copy()
+            if (
+                shared_frames
+            ):  # what the last common frame was corrected by is the best guess for those after it
+                first[shared_frames:] = (
+                    first[shared_frames - 1]
+                    * np.exp(-np.arange(1, len(first) - shared_frames + 1) / 4.0)[:, None]
+                )
+            window = self._window(chosen, self.start.part(slice(begin, end)), known, tie, weight)
+            share = 0.1 + 0.8 * np.array([n, n + 1]) / len(begins)
+            solved = self._solve(window, first, share[0], share[1], fitted, shared)
+            new = np.ones(end - begin)
+            new[:shared_frames] = 1 - fade
+            frames[begin:end] += new[:, None] * (solved.frames - frames[begin:end])
+            losses[begin:end] = solved.loss
+            variance = np.sqrt(np.maximum(solved.chain.variances()[0], 0))
+            spread[begin:end] += new[:, None] * (variance - spread[begin:end])
+        return frames, losses, spread
+
+    def _motion(self, frames: Array, shared: Array, spread: Array) -> Motion:
+        count, motion, config = len(frames), self.motion, self.config
+        pose_matrix, rotations = np.empty((count, 4, 4)), np.empty(motion.joint_rotations.shape)
+        focal = self.start.focal * np.exp(shared[-1])
+        for a in range(0, count, 256):
+            part = slice(a, min(a + 256, count))
+            posed = pose(self.model, self.start.part(part), frames[part], shared)
+            pose_matrix[part] = np.eye(4)
+            pose_matrix[part, :3, :3], pose_matrix[part, :3, 3] = posed.rotation, posed.root
+            rotations[part] = posed.locals
+        pose_matrix[:, :3, :3] = _orthonormal(pose_matrix[:, :3, :3])
+        rotations = make_continuous(clamp_rotations(self.category.skeleton, rotations))
+        rotations[:, 0] = [1, 0, 0, 0]
+        proportions = self.model.proportions
+        shape = self.start.morphology + self.model.std * shared[:-1]
+        morphology, raised = shape[:proportions], shape[proportions:] @ self.model.relief
+        low, high = self.category.morphology_range.T
+        given = self.start.morphology[:proportions]
+        morphology = np.clip(morphology, np.minimum(low, given), np.maximum(high, given))
+        fitted = replace(
+            motion,
+            camera_from_root=pose_matrix,
+            joint_rotations=rotations,
+            morphology=morphology,
+            relief=raised if raised.any() else np.zeros(0),
+            focal_px=focal,
+        )
+        iou = self._overlap(fitted)
+        error = np.sqrt((spread[:, 6:].reshape(count, -1, 3) ** 2).sum(-1)) * config.spread
+        sure = np.exp(-error / 0.5)
+        confidence = motion.joint_confidence.astype(np.float64).copy()
+        confidence[:, 1:] = np.clip(sure, 0, 1)
+        before = np.maximum(np.nan_to_num(motion.mask_iou, nan=0.0), 1e-3)
+        overall = motion.confidence / before * np.nan_to_num(iou, nan=0.0)
+        return replace(fitted, joint_confidence=confidence, confidence=np.clip(overall, 0, 1), mask_iou=iou)
+
+    def _overlap(self, motion: Motion) -> Array:
+        """Agreement of the whole body's silhouette with the mask, ``(T,)``, NaN without one."""
+        out = np.empty(len(motion))
+        for a in range(0, len(motion), 64):
+            part = slice(a, min(a + 64, len(motion)))
+            view = CropView.of(
+                self.center[part], self.side[part], motion.focal_px[part], self.start.pp, self.crops[part, 3],
+                np.asarray(motion.image_size), 64,
+            )  # fmt: skip
+            vertices = self.category.posed_vertices(
+                replace(motion, joint_rotations=motion.joint_rotations[part])
+            )
+            index = np.arange(len(vertices))
+            drawn = view.drawn(motion.camera_from_root[part], vertices, self.category.body.faces, index)
+            out[part] = view.overlap(drawn, index)
+        return out
+
+
+def _orthonormal(rotation: Array) -> Array:
+    """Rotation matrices ``(T, 3, 3)`` cleaned of rounding."""
+    return quat_to_matrix(matrix_to_quat(rotation))

@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The body as the fit bends it: where its points are drawn, and how they move with every unknown.
+
+Unknowns of a frame (n = 6 + 3 (J − 1)): a turn of the root about the camera's axes, its place (u, v, w) relative to
+the crop (`core.camera.decode_root`), and a turn of every other joint about its parent's axes; turns are rotation
+vectors by which the given rotations are left-multiplied. Shared unknowns, K + 1: proportions in standard deviations
+from the given ones and the heights of the relief (`relief`), then the logarithm of the focal length over the given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..core.camera import decode_root
+from ..core.category import Category
+from ..core.rotation import quat_multiply, quat_to_matrix, rotvec_to_matrix, rotvec_to_quat
+from ..core.skinning import dense_weights
+from .coarse import CoarseBody
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What the unknowns are counted from, and the crops.
+
+    rotation ``(T, 3, 3)`` camera from root; place ``(T, 3)``; joints ``(T, J, 4)``; morphology ``(K,)``, with zeros
+    for the relief;
+    center ``(T, 2)``, side ``(T,)``, focal ``(T,)``, pp ``(2,)``: pixels.
+    """
+
+    rotation: Array
+    place: Array
+    joints: Array
+    morphology: Array
+    center: Array
+    side: Array
+    focal: Array
+    pp: Array
+
+    def __len__(self) -> int:
+        return len(self.side)
+
+    def part(self, frames: slice | Array) -> Start:
+        """Some of the frames."""
+        per_frame = (self.rotation, self.place, self.joints, self.center, self.side, self.focal)
+        rotation, place, joints, center, side, focal = (a[frames] for a in per_frame)
+        return Start(rotation, place, joints, self.morphology, center, side, focal, self.pp)
+
+
+def left_jacobian(vector: Array) -> Array:
+    """How exp turns when its rotation vector ``(..., 3)`` changes: exp(v + dv) ≈ exp(J dv) exp(v), ``(..., 3, 3)``.
+
+    I + (1 − cos a)/a² [v] + (a − sin a)/a³ [v]²; Chirikjian, "Stochastic Models, Information Theory, and Lie
+    Groups", vol. 2, 2011.
+    """
+    angle = np.linalg.norm(vector, axis=-1)[..., None, None]
+    small = angle < 1e-3
+    safe = np.where(small, 1.0, angle)
+    one = np.where(small, 0.5 - angle**2 / 24, (1 - np.cos(safe)) / safe**2)
+    two = np.where(small, 1 / 6 - angle**2 / 120, (safe - np.sin(safe)) / safe**3)
+    cross = skew(vector)
+    return np.eye(3) + one * cross + two * (cross @ cross)
+
+
+def skew(vector: Array) -> Array:
+    """The matrix ``(..., 3, 3)`` of the cross product with ``(..., 3)``."""
+    x, y, z = np.moveaxis(np.asarray(vector, np.float64), -1, 0)
+    zero = np.zeros_like(x)
+    return np.stack(
+        [np.stack([zero, -z, y], -1), np.stack([z, zero, -x], -1), np.stack([-y, x, zero], -1)], -2
+    )
+
+
+class BodyModel:
+    """A category's coarse body, laid out for the fit.
+
+    relief ``(S, V)`` metres: shapes that the surface may be raised by along its normals beside the proportions.
+    """
+
+    def __init__(self, category: Category, coarse: CoarseBody, relief: Array | None = None) -> None:
+        body, skeleton = category.body, category.skeleton
+        self.category, self.coarse = category, coarse
+        self.parents = skeleton.parents
+        self.joints = len(skeleton)
+        self.relief = np.zeros((0, len(body.vertices))) if relief is None else np.asarray(relief, np.float64)
+        self.proportions = len(body.morphology_std)
+        std = np.maximum(np.asarray(body.morphology_std, np.float64), 1e-4)
+        self.std = np.concatenate([std, np.ones(len(self.relief))])
+        self.shared = len(self.std) + 1
+        self.size = 6 + 3 * (self.joints - 1)
+        self.faces = coarse.faces
+        self.rest = (body.vertices[coarse.vertex] + coarse.swell).astype(np.float32)  # (V, 3)
+        index, weight = body.skin_index[coarse.vertex], body.skin_weight[coarse.vertex]
+        self.weights = dense_weights(index, weight, self.joints).astype(np.float32)  # (V, J)
+        # bases in units of the unknowns
+        raised = self.relief[:, coarse.vertex, None] * body.normals[coarse.vertex]
+        grown = body.morphology_vertices[:, coarse.vertex] * std[:, None, None]
+        self.basis = np.concatenate([grown, raised]).astype(np.float32)
+        self.basis_of = np.ascontiguousarray(self.basis.transpose(1, 2, 0))  # (V, 3, K)
+        still = np.zeros((len(self.relief), self.joints, 3))
+        self.joint_basis = np.concatenate([body.morphology_joints * std[:, None, None], still])  # (K, J, 3)
+        below = np.zeros((self.joints, self.joints), np.float32)  # [j, k]: k is j or above it
+        for j in range(self.joints):
+            k = j
+            while k >= 0:
+                below[j, k] = 1
+                k = self.parents[k]
+        self.below = below
+        self.carried = self.weights @ below  # (V, J): weight of all that hangs on each joint
+        self.edges, self.edge_faces = _edges(self.faces)
+
+    def shaped(self, morphology: Array) -> tuple[Array, Array]:
+        """Coarse rest vertices ``(V, 3)`` float32 and joints ``(J, 3)`` at proportions ``(K,)``."""
+        share = np.asarray(morphology, np.float64) / self.std
+        vertices = self.rest + np.tensordot(share.astype(np.float32), self.basis, axes=1)
+        return vertices, self.category.body.joints + np.tensordot(share, self.joint_basis, axes=1)
+
+
+def _edges(faces: Array) -> tuple[Array, Array]:
+    """Edges between two faces ``(E, 2)`` and those faces ``(E, 2)``."""
+    ends = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
+    owner = np.repeat(np.arange(len(faces)), 3)
+    order = np.lexsort((ends[:, 1], ends[:, 0]))
+    ends, owner = ends[order], owner[order]
+    pair = np.flatnonzero((ends[1:] == ends[:-1]).all(1))
+    # in a mesh that is no manifold an edge may be met more than twice: the first two stand for it
+    pair = pair[np.concatenate([[True], np.diff(pair) > 1])] if len(pair) else pair
+    return ends[pair], np.stack([owner[pair], owner[pair + 1]], 1)
+
+
+@dataclass(eq=False)
+class Posed:
+    """The body at given unknowns.
+
+    rotation ``(T, 3, 3)``, root ``(T, 3)``: camera from root.  turned ``(T, J, 3, 3)`` and placed ``(T, J, 3)``:
+    joints in body space.  axes ``(T, J, 3, 3)``: body-space turn of each joint per unit of its unknown.
+    camera ``(T, V, 3)`` float32: vertices in camera space.  seen ``(T, V, 2)`` float32: in crop sides from the
+    crop's centre.  focal ``(T,)`` pixels.  locals ``(T, J, 4)``: the joints' rotations.
+    """
+
+    model: BodyModel
+    start: Start
+    rotation: Array
+    root: Array
+    place: Array
+    locals: Array
+    turned: Array
+    placed: Array
+    axes: Array
+    vertices: Array
+    transforms: Array
+    camera: Array
+    seen: Array
+    focal: Array
+
+
+def pose(model: BodyModel, start: Start, frames: Array, shared: Array) -> Posed:
+    """The body at the frames' unknowns ``(T, n)`` and the shared ones ``(K + 1,)``."""
+    count, joints = len(frames), model.joints
+    turn = np.zeros((count, joints, 3))
+    turn[:, 0] = frames[:, :3]
+    turn[:, 1:] = frames[:, 6:].reshape(count, joints - 1, 3)
+    rotation = rotvec_to_matrix(turn[:, 0]) @ start.rotation
+    place = start.place + frames[:, 3:6]
+    focal = start.focal * np.exp(shared[-1])
+    root = decode_root(
+        np.broadcast_to(np.eye(3), (count, 3, 3)), place, start.center, start.side, focal, start.pp
+    )
+    root = root[:, :3, 3]
+    rotations = quat_multiply(rotvec_to_quat(turn), start.joints)
+    rotations[:, 0] = [1, 0, 0, 0]
+    vertices, rest = model.shaped(start.morphology + model.std * shared[:-1])
+    local = quat_to_matrix(rotations)
+    turned, placed = np.empty((count, joints, 3, 3)), np.empty((count, joints, 3))
+    turned[:, 0], placed[:, 0] = np.eye(3), rest[0]
+    axes = left_jacobian(turn)
+    axes[:, 0] = np.swapaxes(rotation, 1, 2) @ axes[:, 0]
+    for j in range(1, joints):
+        p = model.parents[j]
+        turned[:, j] = turned[:, p] @ local[:, j]
+        placed[:, j] = placed[:, p] + turned[:, p] @ (rest[j] - rest[p])
+        axes[:, j] = turned[:, p] @ axes[:, j]
+    transforms = np.concatenate([turned, (placed - (turned @ rest[..., None])[..., 0])[..., None]], -1)
+    transforms = transforms.astype(np.float32)  # (T, J, 3, 4)
+    homogeneous = np.concatenate([vertices, np.ones((len(vertices), 1), np.float32)], 1)
+    weighted = (model.weights[:, :, None] * homogeneous[:, None, :]).reshape(len(vertices), joints * 4)
+    stacked = transforms.transpose(0, 2, 1, 3).reshape(count * 3, joints * 4)
+    body = (stacked @ weighted.T).reshape(count, 3, len(vertices)).transpose(0, 2, 1)
+    camera = body @ np.swapaxes(rotation, 1, 2).astype(np.float32) + root[:, None].astype(np.float32)
+    seen = in_crop(camera, start, focal)
+    return Posed(
+        model,
+        start,
+        rotation,
+        root,
+        place,
+        rotations,
+        turned,
+        placed,
+        axes,
+        homogeneous,
+        transforms,
+        camera,
+        seen,
+        focal,
+    )
+
+
+def in_crop(camera: Array, start: Start, focal: Array) -> Array:
+    """Camera-space points ``(T, N, 3)`` as ``(T, N, 2)`` float32, crop sides from the crop's centre."""
+    depth = np.maximum(camera[..., 2:], 1e-2)
+    gain = (focal / start.side).astype(np.float32)[:, None, None]
+    middle = ((start.center - start.pp) / start.side[:, None]).astype(np.float32)[:, None]
+    return camera[..., :2] / depth * gain - middle
+
+
+@dataclass(eq=False)
+class Points:
+    """Points of the surface with all that their motion is made of.
+
+    camera ``(T, N, 3)``; lever ``(T, N, 3, J)``: what each joint carries of the point, from the joint, body space;
+    shape ``(T, N, 3, K)``: body-space motion per unit of each proportion.  All float32.
+    """
+
+    camera: Array
+    lever: Array
+    shape: Array
+
+    def mixed(self, slots: Array, share: Array) -> Points:
+        """Points between two others: slots ``(T, M, 2)`` of these, share ``(T, M)`` of the second."""
+        rows = np.arange(len(slots))[:, None]
+        second = share[..., None].astype(np.float32)
+
+        def mix(values: Array) -> Array:
+            part = second.reshape(second.shape + (1,) * (values.ndim - 3))
+            first = values[rows, slots[..., 0]]
+            return first + part * (values[rows, slots[..., 1]] - first)
+
+        return Points(mix(self.camera), mix(self.lever), mix(self.shape))
+
+    def at(self, slots: Array) -> Points:
+        """Some of the points, slots ``(T, M)``."""
+        rows = np.arange(len(slots))[:, None]
+        return Points(self.camera[rows, slots], self.lever[rows, slots], self.shape[rows, slots])
+
+
+def points(posed: Posed, vertex: Array) -> Points:
+    """The coarse vertices `vertex` ``(T, N)`` of every frame."""
+    model = posed.model
+    count, number = vertex.shape
+    joints, kinds = model.joints, model.shared - 1
+    rows = np.arange(count)[:, None]
+    weight = model.weights[vertex]  # (T, N, J)
+    # every joint's idea of where the point is: (T, N, 4) @ (T, 4, 3 J)
+    ideas = posed.vertices[vertex] @ posed.transforms.transpose(0, 3, 2, 1).reshape(count, 4, 3 * joints)
+    ideas = ideas.reshape(count, number, 3, joints) * weight[:, :, None]
+    lever = (ideas.reshape(count * number * 3, joints) @ model.below).reshape(count, number, 3, joints)
+    lever -= model.carried[vertex][:, :, None] * posed.placed.transpose(0, 2, 1).astype(np.float32)[:, None]
+    # proportions: the skin's turn of the vertex's own basis, and what the joints' places add
+    flat = posed.turned.astype(np.float32).reshape(count, joints, 9)
+    blend = (weight @ flat).reshape(count, number, 3, 3)
+    shape = blend @ model.basis_of[vertex]
+    shape += (weight @ _joint_motion(posed)).reshape(count, number, 3, kinds)
+    return Points(posed.camera[rows, vertex], lever, shape)
+
+
+def _joint_motion(posed: Posed) -> Array:
+    """Per unit of each proportion, the motion of a joint's frame less its turned rest place, ``(T, J, 3 K)``."""
+    model = posed.model
+    basis = model.joint_basis.transpose(1, 2, 0)  # (J, 3, K)
+    placed = np.zeros((len(posed.root), model.joints, 3, basis.shape[2]))
+    for j in range(1, model.joints):
+        p = model.parents[j]
+        placed[:, j] = placed[:, p] + posed.turned[:, p] @ (basis[j] - basis[p])
+    placed -= posed.turned @ basis
+    return placed.reshape(len(placed), model.joints, -1).astype(np.float32)
+
+
+def rows(posed: Posed, found: Points, direction: Array, picture: Array | None) -> tuple[Array, Array]:
+    """Derivatives of ``direction · point`` in camera space: ``(T, N, n)`` and ``(T, N, K + 1)``, float32.
+
+    direction: ``(T, N, 3)``. picture: ``(T, N, 2)`` where the direction is that of a picture coordinate (see
+    :func:`picture_direction`), the weights of x and y in it; None for a direction in space.
+    """
+    model, start = posed.model, posed.start
+    count, number = direction.shape[:2]
+    joints = model.joints
+    body = direction @ posed.rotation.astype(np.float32)  # camera to body: mᵀ R
+    lx, ly, lz = (found.lever[:, :, k] for k in range(3))  # (T, N, J)
+    mx, my, mz = (body[..., k, None] for k in range(3))
+    cross = (ly * mz - lz * my, lz * mx - lx * mz, lx * my - ly * mx)
+    axes = posed.axes.astype(np.float32)  # (T, J, 3, 3)
+    turns = np.empty((count, number, joints, 3), np.float32)
+    for b in range(3):
+        ax = axes[:, None, :, :, b]  # (T, 1, J, 3)
+        turns[..., b] = cross[0] * ax[..., 0] + cross[1] * ax[..., 1] + cross[2] * ax[..., 2]
+    own = np.empty((count, number, model.size), np.float32)
+    own[..., :3] = turns[:, :, 0]
+    depth = posed.root[:, 2].astype(np.float32)
+    gain = (depth * start.side / posed.focal).astype(np.float32)[:, None]
+    own[..., 3], own[..., 4] = direction[..., 0] * gain, direction[..., 1] * gain
+    own[..., 5] = (direction @ posed.root.astype(np.float32)[..., None])[..., 0]
+    own[..., 6:] = turns[:, :, 1:].reshape(count, number, -1)
+    shared = np.empty((count, number, model.shared), np.float32)
+    shared[..., :-1] = (body[:, :, None, :] @ found.shape)[:, :, 0]
+    # a longer focal length with (u, v, w) as they are: the root's depth grows with it, its offset does not
+    shared[..., -1] = direction[..., 2] * depth[:, None]
+    if picture is not None:
+        scale = (posed.focal / start.side).astype(np.float32)[:, None]
+        z = np.maximum(found.camera[..., 2], 1e-2)
+        shared[..., -1] += ((picture * found.camera[..., :2]).sum(-1) / z) * scale
+    return own, shared
+
+
+def picture_direction(posed: Posed, found: Points, picture: Array) -> Array:
+    """Camera-space direction ``(T, N, 3)`` whose product with a point's motion is the motion of ``picture · seen``.
+
+    picture ``(T, N, 2)``: weights of x and y, which are in crop sides.
+    """
+    z = np.maximum(found.camera[..., 2], 1e-2)
+    gain = (posed.focal / posed.start.side).astype(np.float32)[:, None] / z
+    ahead = -(picture * found.camera[..., :2]).sum(-1) / z
+    return np.concatenate([picture, ahead[..., None]], -1).astype(np.float32) * gain[..., None]

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a motion is bent onto the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+QUALITIES = ("draft", "standard", "best")
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Weights and sizes of the fit. Lengths in the picture are in crop sides, angles in radians.
+
+    A source of evidence is worth so many independent measurements a frame, however many points it is
+    sampled at: neighbouring points of an outline are wrong together.
+    """
+
+    vertices: int = 900
+    """vertices of the coarse body that is bent"""
+    rims: int = 112
+    """pieces of the body's outline a frame"""
+    edges: int = 112
+    """points of the mask's outline a frame"""
+    surface_points: int = 96
+    """cells of the surface map a frame"""
+    flow_points: int = 40
+    """vertices followed by flow a frame"""
+
+    outline_noise: float = 0.012
+    """usual error of an outline"""
+    outline_reach: tuple[float, float] = (0.3, 0.06)
+    """distance at which outlines stop to pull, at the first step and from the fifth on"""
+    outline_turn: float = 0.12
+    """distance that a rim facing the opposite way is taken to be farther off"""
+    along: float = 0.35
+    """pull along the mask's outline, as a share of the pull across it"""
+    rim_evidence: float = 20.0
+    """body's rim to mask's outline"""
+    edge_evidence: float = 20.0
+    """mask's outline to body's rim"""
+    surface_noise: float = 0.045
+    """usual error of the surface map"""
+    surface_evidence: float = 12.0
+    surface_lead: float = 3.0
+    """how much more it counts at the first step: it knows which leg is which, outlines only that there is one"""
+    surface_least: float = 0.15
+    """confidence below which a cell says nothing"""
+    flow_noise: float = 0.012
+    """usual error of flow from frame to frame"""
+    flow_evidence: float = 10.0
+
+    root_turn: float = 0.2
+    """usual error of the tracked root's rotation"""
+    root_shift: float = 0.05
+    root_depth: float = 0.15
+    """and of its place across and along the view, the latter in log depth"""
+    joint_turn: float = 0.25
+    """usual error of a predicted joint where the network is as sure as on average"""
+    morphology: float = 0.6
+    """usual error of predicted proportions, in standard deviations of the category"""
+    morphology_alike: float = 24.0
+    """frames whose outlines are wrong together as far as proportions are concerned"""
+    relief: int = 48
+    """shapes that a clip's surface may be raised or sunk by beside its proportions; 0 for none"""
+    relief_height: float = 0.1
+    """how far they usually do, as a share of the body's nominal size"""
+    relief_from: int = 5
+    """step from which it is free"""
+    focal: float = 0.25
+    """usual error of an assumed log focal length"""
+    rest: float = 1.2
+    """how far joints go from rest, as a share of the half-width of their limits"""
+    limit: float = 0.04
+    """radians beyond a limit that cost one"""
+
+    turn_rate: float = 0.45
+    """change of the correction of a rotation, radians a root second, that costs one"""
+    shift_rate: float = 0.12
+    """and of a place, crop sides or log depth a root second"""
+    jolt: float = 0.06
+    """radians, and `jolt_shift` crop sides, of a correction's second difference that cost one"""
+    jolt_shift: float = 0.006
+    contact_noise: float = 0.012
+    """metres a frame that a standing foot may seem to move across the view; four times that along it"""
+
+    spread: float = 2.0
+    """how many times larger a joint's error is than the solved system says, since its evidence is wrong together"""
+    steps: tuple[int, int] = (9, 40)
+    """most steps for `standard` and `best`"""
+    settle: float = 0.004
+    """relative fall of the cost under which `standard` stops; a tenth of it for `best`"""
+    damping: float = 1e-3
+    """first damping, as a share of the diagonal"""
+    longest_turn: float = 0.35
+    """longest step of a rotation"""
+    window: int = 192
+    """frames that are solved together; longer clips are solved in windows"""
+    overlap: int = 16
+    """frames that neighbouring windows share"""
+    proportions: int = 96
+    """frames of a long clip from which its proportions are solved first"""
+
+
+DEFAULT_FIT = FitConfig()

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One window of the fit: its cost, its linear picture, and the damped steps down."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .blocks import Chain
+from .contour import find_rims, nearest_rim
+from .evidence import Evidence, follow, visible_vertices
+from .fit_body import BodyModel, Posed, in_crop, points, pose
+from .fit_config import FitConfig
+from .residuals import (
+    Rows,
+    body_to_mask,
+    excess,
+    flow_rows,
+    mask_to_body,
+    rotation_vectors,
+    shifted,
+    standing_feet,
+    surface_map,
+)
+
+Array = np.ndarray
+
+_FRAMES_AT_ONCE = 24
+
+
+@dataclass(eq=False)
+class Solved:
+    """frames ``(T, n)`` and shared ``(K + 1,)``: the unknowns.  loss ``(T,)``: what each frame costs by itself.
+    chain: the linear picture at the end.  steps: how many were taken.  parts: cost of each residual."""
+
+    frames: Array
+    shared: Array
+    loss: Array
+    chain: Chain
+    steps: int
+    parts: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A window's problem.
+
+    shared_error ``(K + 1,)``: usual error of the shared unknowns, 0 for those that are known; shared_range
+    ``(K + 1, 2)``: where they may lie.  tie ``(T, n)``: where unknowns are held, and tie_weight ``(T,)`` how hard.
+    """
+
+    model: BodyModel
+    evidence: Evidence
+    config: FitConfig
+    shared_error: Array
+    shared_range: Array
+    fps: float
+    linked: Array
+    tie: Array | None = None
+    tie_weight: Array | None = None
+
+    def linear(self, frames: Array, shared: Array, step: int) -> tuple[Chain, Array, dict[str, float]]:
+        """Normal equations, the cost of every frame, and of every residual, at the unknowns."""
+        count = len(frames)
+        chain = Chain.zeros(count, self.model.size, self.model.shared)
+        loss = np.zeros(count)
+        parts: dict[str, float] = {}
+        pieces = [slice(a, min(a + _FRAMES_AT_ONCE, count)) for a in range(0, count, _FRAMES_AT_ONCE)]
+
+        def one(piece: slice) -> tuple[slice, list[tuple[str, Sums]], Array, Array, Array]:
+            return piece, *self._piece(frames, shared, piece, step)
+
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+            for piece, families, diagonal, right, own_loss in pool.map(one, pieces):
+                size = piece.stop - piece.start
+                chain.diagonal[piece] += diagonal
+                chain.right[piece] += right
+                loss[piece] += own_loss
+                for name, sums in families:
+                    parts[name] = parts.get(name, 0.0) + float(sums.loss[:size].sum())
+                    loss[piece] += sums.loss[:size]
+                    _add(chain, piece.start, size, sums)
+        self._add_time(chain, frames, loss, parts)
+        self._add_shared(chain, shared, count, step, loss, parts)
+        return chain, loss, parts
+
+    def _piece(
+        self, frames: Array, shared: Array, piece: slice, step: int
+    ) -> tuple[list[tuple[str, Sums]], Array, Array, Array]:
+        """What some frames add: sums of rows, and the blocks of what concerns a frame alone."""
+        halo = slice(piece.start, min(piece.stop + 1, len(frames)))
+        evidence = self.evidence.part(halo)
+        posed = pose(self.model, evidence.start, frames[halo], shared)
+        size = piece.stop - piece.start
+        families = [(name, _summed(rows, size)) for name, rows in self._rows(posed, evidence, step, halo)]
+        diagonal, right, loss = self._alone(posed, frames[piece], evidence, piece)
+        return families, diagonal, right, loss
+
+    def _rows(self, posed: Posed, evidence: Evidence, step: int, halo: slice) -> list[tuple[str, Rows]]:
+        config, outlines = self.config, evidence.outlines
+        far, near = config.outline_reach
+        early = max(0.0, 1 - step / 5)
+        reach = near + (far - near) * early
+        rims = find_rims(posed, min(outlines.size, 96), config.rims)
+        count = len(rims.ends)
+        ends = points(posed, rims.ends.reshape(count, -1))
+        pair = np.arange(2 * config.rims).reshape(1, -1, 2).repeat(count, 0)
+        middle = ends.mixed(pair, np.full(pair.shape[:2], 0.5, np.float32))
+        found = []
+        trust = evidence.trust
+        rim = body_to_mask(posed, middle, rims, outlines, config.outline_noise, reach, config.rim_evidence)
+        slot, share = nearest_rim(outlines, rims, posed, config.outline_turn)
+        touched = ends.mixed(np.stack([2 * slot, 2 * slot + 1], -1), share)
+        edge = mask_to_body(
+            posed, touched, outlines, config.outline_noise, reach, config.edge_evidence, config.along
+        )
+        found += [("rim", _trusted(rim, trust)), ("edge", _trusted(edge, trust))]
+        if evidence.surface_weight.any():
+            vertex = evidence.surface_vertex
+            seen = posed.seen[np.arange(count)[:, None], vertex]
+            found.append(
+                (
+                    "surface",
+                    surface_map(
+                        posed, points(posed, vertex), seen, evidence.surface_target, evidence.surface_weight,
+                        config.surface_noise, max(reach, 2.5 * config.surface_noise),
+                        config.surface_evidence * (1 + config.surface_lead * early),
+                    ),
+                )
+            )  # fmt: skip
+        linked = self.linked[halo]
+        moving = evidence.flow is not None and linked[:-1].any()
+        if moving or (evidence.standing.any() and len(linked) > 1):
+            following = shifted(posed)
+            if moving:
+                vertex, shown = visible_vertices(posed.camera, posed.seen, config.flow_points)
+                seen = posed.seen[np.arange(count)[:, None], vertex]
+                moved, trusted = follow(evidence, seen, outlines.size)
+                trusted = trusted * shown * linked[:, None]
+                trusted[-1] = 0
+                there = points(following, vertex)
+                found.append(
+                    (
+                        "flow",
+                        flow_rows(
+                            posed, following, points(posed, vertex), there,
+                            in_crop(there.camera, following.start, following.focal), moved, trusted,
+                            config.flow_noise, config.flow_evidence,
+                        ),
+                    )
+                )  # fmt: skip
+            if evidence.standing.any():
+                standing = (evidence.standing * linked[:, None]).astype(np.float32)
+                standing[-1] = 0
+                noise = config.contact_noise * np.array([1.0, 1.0, 4.0])
+                here, there = points(posed, evidence.foot), points(following, evidence.foot)
+                found.append(
+                    ("contact", standing_feet(posed, following, here, there, evidence.world, standing, noise))
+                )
+        return found
+
+    def _alone(
+        self, posed: Posed, frames: Array, evidence: Evidence, piece: slice
+    ) -> tuple[Array, Array, Array]:
+        """Prior, rest and limits: blocks ``(t, n, n)``, right sides and costs of some frames."""
+        config, size = self.config, len(frames)
+        diagonal = np.zeros((size, self.model.size, self.model.size))
+        index = np.arange(self.model.size)
+        weight = 1 / evidence.prior[:size] ** 2
+        diagonal[:, index, index] += weight
+        right = -weight * frames
+        loss = 0.5 * (weight * frames**2).sum(1)
+        if self.tie is not None and self.tie_weight is not None:
+            hold = (
+                self.tie_weight[piece][:, None]
+                / np.array([0.05] * 3 + [0.01] * 3 + [0.05] * (len(index) - 6)) ** 2
+            )
+            off = frames - self.tie[piece]
+            diagonal[:, index, index] += hold
+            right -= hold * off
+            loss += 0.5 * (hold * off**2).sum(1)
+        limits = self.model.category.skeleton.limits
+        over, slope = excess(posed, limits, config.limit)
+        vector, motion = rotation_vectors(posed)
+        half = np.maximum(0.5 * (limits[1:, :, 1] - limits[1:, :, 0]), 0.05) * config.rest
+        for value, by in ((over, slope), (vector / half, motion / half[..., None])):
+            value, by = value[:size], by[:size]
+            block = np.swapaxes(by, -1, -2) @ by  # (t, J − 1, 3, 3)
+            pull = (np.swapaxes(by, -1, -2) @ value[..., None])[..., 0]
+            for a in range(3):
+                right[:, 6 + a :: 3] -= pull[..., a]
+                for b in range(3):
+                    diagonal[
+                        :, 6 + a + 3 * np.arange(block.shape[1]), 6 + b + 3 * np.arange(block.shape[1])
+                    ] += block[..., a, b]
+            loss += 0.5 * (value**2).sum((1, 2))
+        return diagonal, right, loss
+
+    def _add_time(self, chain: Chain, frames: Array, loss: Array, parts: dict[str, float]) -> None:
+        """Corrections change slowly, and without jolts."""
+        if len(frames) < 2:
+            return
+        config, n = self.config, self.model.size
+        rate = np.array([config.turn_rate] * 3 + [config.shift_rate] * 3 + [config.turn_rate] * (n - 6))
+        weight = self.fps / rate**2  # a random walk: the variance of a step grows with its time
+        linked = self.linked[:-1].astype(np.float64)[:, None]
+        step = (frames[1:] - frames[:-1]) * linked
+        index = np.arange(n)
+        pull = weight * step
+        chain.right[:-1] += pull
+        chain.right[1:] -= pull
+        chain.diagonal[:-1, index, index] += weight * linked
+        chain.diagonal[1:, index, index] += weight * linked
+        chain.upper[:, index, index] -= weight * linked
+        cost = 0.5 * (weight * step**2).sum(1)
+        parts["slow"] = float(cost.sum())
+        loss[:-1] += cost
+        # Second differences reach two frames on. Their squares are L² of the chain's Laplacian L, whose eigenvalues
+        # are at most 4, so 4 L lies above it: the gradient is exact, the curvature an upper bound (Lange, "MM
+        # Optimization Algorithms", 2016), and the matrix stays block-tridiagonal.
+        jolt = np.array([config.jolt] * 3 + [config.jolt_shift] * 2 + [config.jolt] * (n - 5))
+        weight = 1 / jolt**2
+        second = (step[1:] - step[:-1]) * linked[1:] * linked[:-1]
+        pull = weight * second
+        chain.right[:-2] -= pull
+        chain.right[1:-1] += 2 * pull
+        chain.right[2:] -= pull
+        chain.diagonal[:-1, index, index] += 4 * weight * linked
+        chain.diagonal[1:, index, index] += 4 * weight * linked
+        chain.upper[:, index, index] -= 4 * weight * linked
+        cost = 0.5 * (weight * second**2).sum(1)
+        parts["jolt"] = float(cost.sum())
+        loss[1:-1] += cost
+
+    def _add_shared(
+        self, chain: Chain, shared: Array, count: int, step: int, loss: Array, parts: dict[str, float]
+    ) -> None:
+        """Proportions and focal length near what was given, within their ranges; known ones do not move.
+
+        The relief waits until pose and proportions have explained what they can.
+        """
+        known = self.shared_error <= 0
+        if step < self.config.relief_from:
+            known = known.copy()
+            known[self.model.proportions : -1] = True
+        times = max(1.0, count / self.config.morphology_alike)
+        weight = np.where(known, 1e12, times / np.maximum(self.shared_error, 1e-9) ** 2)
+        over = np.maximum(shared - self.shared_range[:, 1], 0) + np.minimum(
+            shared - self.shared_range[:, 0], 0
+        )
+        hard = np.where(over != 0, count * 100.0, 0.0)
+        index = np.arange(len(shared))
+        chain.corner[index, index] += weight + hard
+        chain.shared_right -= weight * shared + hard * over
+        cost = 0.5 * float((weight * shared**2 + hard * over**2).sum())
+        parts["proportions"] = cost
+        loss += cost / count
+
+    def solve(
+        self, frames: Array, shared: Array, most: int, settle: float,
+        check: Callable[[float], None] | None = None,
+    ) -> Solved:  # fmt: skip
+        """Levenberg–Marquardt from the given unknowns; check is called with the share of `most` steps done."""
+        damping = self.config.damping
+        chain, loss, parts = self.linear(frames, shared, 0)
+        taken = 0
+        for step in range(1, most + 1):
+            if check is not None:
+                check(taken / most)
+            change, common = chain.damped(damping).solve()
+            size = np.abs(change[:, [0, 1, 2, *range(6, change.shape[1])]]).max()
+            shrink = min(1.0, self.config.longest_turn / max(float(size), 1e-9))
+            tried = frames + shrink * change, shared + shrink * common
+            new_chain, new_loss, new_parts = self.linear(*tried, step)
+            taken = step
+            fell = (loss.sum() - new_loss.sum()) / max(loss.sum(), 1e-9)
+            annealing = step <= max(5, self.config.relief_from)
+            if fell > 0 or annealing:  # while the reach shrinks, costs of two steps are not comparable
+                (frames, shared), chain, loss, parts = tried, new_chain, new_loss, new_parts
+                damping = max(damping / 3, 1e-5)
+                if not annealing and fell < settle:
+                    break
+            else:
+                damping *= 8
+                if damping > 1e4:
+                    break
+        return Solved(frames, shared, loss, chain, taken, parts)
+
+
+@dataclass(eq=False)
+class Sums:
+    """Rows summed up into blocks: own² (t, n, n), own·shared, shared², right sides, and those of the next frame."""
+
+    diagonal: Array
+    border: Array
+    corner: Array
+    right: Array
+    shared_right: Array
+    loss: Array
+    upper: Array | None = None
+    next_diagonal: Array | None = None
+    next_border: Array | None = None
+    next_right: Array | None = None
+
+
+def _trusted(rows: Rows, trust: Array) -> Rows:
+    rows.weight = rows.weight * trust[:, None].astype(np.float32)
+    rows.loss = rows.loss * trust
+    return rows
+
+
+def _summed(rows: Rows, size: int) -> Sums:
+    root = np.sqrt(rows.weight[:size])[..., None]
+    own, shared = rows.own[:size] * root, rows.shared[:size] * root
+    value = rows.value[:size, :, None] * root
+    turned, common = np.swapaxes(own, 1, 2), np.swapaxes(shared, 1, 2)
+    out = Sums(
+        turned @ own, turned @ shared, (common @ shared).sum(0), (turned @ value)[..., 0],
+        (common @ value)[..., 0].sum(0), rows.loss[:size],
+    )  # fmt: skip
+    if rows.following is not None:
+        after = rows.following[:size] * root
+        across = np.swapaxes(after, 1, 2)
+        out.upper, out.next_diagonal = turned @ after, across @ after
+        out.next_border, out.next_right = across @ shared, (across @ value)[..., 0]
+    return out
+
+
+def _add(chain: Chain, first: int, size: int, sums: Sums) -> None:
+    here = slice(first, first + size)
+    chain.diagonal[here] += sums.diagonal
+    chain.border[here] += sums.border
+    chain.corner += sums.corner
+    chain.right[here] -= sums.right
+    chain.shared_right -= sums.shared_right
+    if sums.upper is not None:
+        kept = min(size, len(chain.right) - 1 - first)
+        after = slice(first + 1, first + 1 + kept)
+        chain.upper[first : first + kept] += sums.upper[:kept]
+        chain.diagonal[after] += sums.next_diagonal[:kept]  # type: ignore[index]
+        chain.border[after] += sums.next_border[:kept]  # type: ignore[index]
+        chain.right[after] -= sums.next_right[:kept]  # type: ignore[index]

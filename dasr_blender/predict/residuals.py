@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the fit wants to be small, each with its derivatives.
+
+A function here gives :class:`Rows`: residuals in units of their usual error, how they move with a frame's unknowns
+and with the shared ones, and weights. Which point belongs to which is settled before, so a residual is a smooth
+function of the unknowns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from ..core.rotation import quat_conjugate, quat_multiply, quat_to_rotvec
+from .contour import Outlines, Rims, sample
+from .fit_body import Points, Posed, in_crop, left_jacobian, picture_direction, rows
+
+Array = np.ndarray
+
+
+@dataclass(eq=False)
+class Rows:
+    """value ``(T, N)``, own ``(T, N, n)``, shared ``(T, N, g)`` and weight ``(T, N)``, float32; loss ``(T,)``.
+
+    The weight is that of reweighted least squares, the loss a frame's robust cost: ½ Σ share · ρ. following
+    ``(T, N, n)``: where a row also depends on the next frame's unknowns (the last frame's rows then have weight 0).
+    """
+
+    value: Array
+    own: Array
+    shared: Array
+    weight: Array
+    loss: Array
+    following: Array | None = None
+
+
+def geman(square: Array, reach: float) -> Array:
+    """Weight of a residual by iteratively reweighted least squares, for ρ = r²/(1 + r²/reach²) (Geman & McClure)."""
+    return 1 / (1 + square / reach**2) ** 2
+
+
+def shares(weight: Array, evidence: float) -> Array:
+    """Weights ``(T, N)`` that add up to `evidence` in every frame that has any."""
+    total = weight.sum(1, keepdims=True)
+    return (weight * (evidence / np.maximum(total, 1e-6))).astype(np.float32)
+
+
+def picture_rows(
+    posed: Posed, found: Points, picture: Array, value: Array, share: Array, robust: Array, noise: float
+) -> Rows:
+    """Rows whose residual moves as ``picture · seen``.
+
+    picture ``(T, N, 2)``, value ``(T, N)`` in crop sides; share ``(T, N)``: evidence; robust ``(T, N)``: see `geman`.
+    """
+    own, shared = rows(posed, found, picture_direction(posed, found, picture), picture)
+    scale = np.float32(1 / noise)
+    own *= scale
+    shared *= scale
+    return weighted((value * scale).astype(np.float32), own, shared, share, robust)
+
+
+def weighted(value: Array, own: Array, shared: Array, share: Array, robust: Array) -> Rows:
+    """Rows with the weights of reweighted least squares. With w = 1/(1 + q)², ρ = r²/(1 + q) = r² √w."""
+    loss = 0.5 * (share * np.sqrt(robust) * value**2).sum(1)
+    return Rows(value, own, shared, (share * robust).astype(np.float32), loss)
+
+
+def rim_distance(middle: Array, rims: Rims, outlines: Outlines) -> tuple[Array, Array, Array]:
+    """Signed distance ``(T, R)`` from each rim's middle ``(T, R, 2)`` to the mask's outline, the slope ``(T, R, 2)``,
+    and which are to be trusted ``(T, R)``: those that are drawn inside the picture."""
+    frame = np.arange(len(rims.ends))[:, None]
+    value, slope = sample(outlines.distance, middle)
+    size = outlines.size
+    x, y = np.moveaxis(np.clip(np.floor((middle + 0.5) * size), 0, size - 1).astype(np.int64), -1, 0)
+    return value, slope, (rims.length > 0) & outlines.inside[frame, y, x]
+
+
+def body_to_mask(
+    posed: Posed, found: Points, rims: Rims, outlines: Outlines, noise: float, reach: float, evidence: float
+) -> Rows:
+    """The body's rim lies on the mask's outline: the outline's signed distance at the middle of every rim.
+
+    found: the rims' middles.
+    """
+    value, slope, known = rim_distance(in_crop(found.camera, posed.start, posed.focal), rims, outlines)
+    share = shares(rims.length * known, evidence)
+    return picture_rows(posed, found, slope, value, share, geman(value**2, reach), noise)
+
+
+def mask_to_body(
+    posed: Posed, found: Points, outlines: Outlines, noise: float, reach: float, evidence: float, along: float
+) -> Rows:
+    """The mask's outline lies on the body's rim: the offset to the nearest rim, across the outline and, with the
+    weight `along`, along it. found: the rims' points, one for each of the outline's."""
+    offset = in_crop(found.camera, posed.start, posed.focal) - outlines.point
+    share, robust = shares(outlines.weight, evidence), geman((offset**2).sum(-1), reach)
+    across = outlines.normal
+    beside = np.stack([-across[..., 1], across[..., 0]], -1)
+    one = picture_rows(posed, found, across, (offset * across).sum(-1), share, robust, noise)
+    two = picture_rows(posed, found, beside, (offset * beside).sum(-1), share * along, robust, noise)
+    return joined(one, two)
+
+
+def surface_map(
+    posed: Posed,
+    found: Points,
+    seen: Array,
+    target: Array,
+    weight: Array,
+    noise: float,
+    reach: float,
+    evidence: float,
+) -> Rows:
+    """Points of the body are drawn where the surface map shows them.
+
+    seen and target ``(T, N, 2)``: where they are drawn and shown; weight ``(T, N)``: trust, 0…1.
+    """
+    error = seen - target
+    strength = np.minimum(weight.sum(1, keepdims=True) / 12.0, 1.0)
+    share, robust = shares(weight, evidence) * strength, geman((error**2).sum(-1), reach)
+    parts = []
+    for axis in range(2):
+        picture = np.zeros_like(error)
+        picture[..., axis] = 1
+        parts.append(picture_rows(posed, found, picture, error[..., axis], share, robust, noise))
+    return joined(*parts)
+
+
+def flow_rows(
+    posed: Posed,
+    following: Posed,
+    here: Points,
+    there: Points,
+    there_seen: Array,
+    moved: Array,
+    weight: Array,
+    noise: float,
+    evidence: float,
+) -> Rows:
+    """Points of the body move from a frame to the next as the picture does.
+
+    following: `shifted` posed.  here and there: the same points in a frame and, at the frame's place, in the next;
+    there_seen and moved ``(T, N, 2)``: where they are drawn there, and where flow takes them, in the next frame's
+    crop sides.
+    """
+    error = there_seen - moved
+    share = shares(weight, evidence) * np.minimum(weight.sum(1, keepdims=True) / 12.0, 1.0)
+    robust = geman((error**2).sum(-1), 3 * noise)
+    parts = []
+    for axis in range(2):
+        picture = np.zeros_like(error)
+        picture[..., axis] = 1
+        now = picture_rows(posed, here, picture, error[..., axis], share, robust, noise)
+        after = picture_rows(following, there, picture, error[..., axis], share, robust, noise)
+        # flow is read where the point is now, so where it takes the point moves along with it
+        parts.append(Rows(now.value, -now.own, after.shared - now.shared, now.weight, now.loss, after.own))
+    return joined(*parts)
+
+
+def shifted(posed: Posed) -> Posed:
+    """Every frame's place taken by the next one's; the last stays."""
+    index = np.minimum(np.arange(len(posed.root)) + 1, len(posed.root) - 1)
+    start = posed.start
+    moved = {
+        f.name: getattr(posed, f.name)[index]
+        for f in fields(Posed)
+        if f.name not in ("model", "start", "vertices")
+    }
+    parts = {
+        name: getattr(start, name)[index]
+        for name in ("rotation", "place", "joints", "center", "side", "focal")
+    }
+    return replace(posed, start=replace(start, **parts), **moved)
+
+
+def joined(*parts: Rows) -> Rows:
+    """Rows of several residuals together."""
+    following = None
+    if parts[0].following is not None:
+        following = np.concatenate([p.following for p in parts], 1)  # type: ignore[misc]
+    values = [np.concatenate([getattr(p, n) for p in parts], 1) for n in ("value", "own", "shared", "weight")]
+    return Rows(*values, loss=np.sum([p.loss for p in parts], 0), following=following)
+
+
+# ---- residuals of the joints' rotations alone
+
+
+def excess(posed: Posed, limits: Array, noise: float) -> tuple[Array, Array]:
+    """How far joints are beyond their limits, and how that moves with their unknowns.
+
+    limits: ``(J, 3, 2)``, bounds of the rotation vector's components, radians. Returns value ``(T, J − 1, 3)`` in
+    units of `noise` and derivatives ``(T, J − 1, 3, 3)``, zero within the limits.
+    """
+    vector, motion = rotation_vectors(posed)
+    low, high = limits[1:, :, 0], limits[1:, :, 1]
+    over = np.maximum(vector - high, 0) + np.minimum(vector - low, 0)
+    beyond = (over != 0)[..., None]
+    return over / noise, np.where(beyond, motion, 0.0) / noise
+
+
+def rotation_vectors(posed: Posed) -> tuple[Array, Array]:
+    """Joints' rotation vectors ``(T, J − 1, 3)`` and their derivatives ``(T, J − 1, 3, 3)`` by the unknowns."""
+    vector = quat_to_rotvec(posed.locals[:, 1:])
+    # exp(x) q₀ = exp(v): a change of x is, by the left Jacobians at x and at v, one of v
+    turn = quat_to_rotvec(quat_multiply(posed.locals[:, 1:], quat_conjugate(posed.start.joints[:, 1:])))
+    return vector, np.linalg.solve(left_jacobian(vector), left_jacobian(turn))
+
+
+def standing_feet(
+    posed: Posed, following: Posed, here: Points, there: Points, world: Array, standing: Array, noise: Array
+) -> Rows:
+    """Feet that stand stay where they are in the world from a frame to the next.
+
+    following, here and there: as in `flow_rows`, the points ``(T, F)`` of the feet.  world ``(T, 4, 4)``: world from
+    camera.  standing ``(T, F)``: how surely, in this frame and the next.  noise ``(3,)``: metres across, down and
+    along the view.
+    """
+    index = np.minimum(np.arange(len(world)) + 1, len(world) - 1)
+    step = np.linalg.inv(world) @ world[index]  # this camera from the next
+    landed = there.camera @ np.swapaxes(step[:, :3, :3], 1, 2).astype(np.float32)
+    landed += step[:, None, :3, 3].astype(np.float32)
+    parts = []
+    for axis in range(3):
+        direction = np.zeros(here.camera.shape, np.float32)
+        direction[..., axis] = 1
+        turned = np.broadcast_to(step[:, None, axis, :3].astype(np.float32), direction.shape)
+        own, shared = rows(posed, here, direction, None)
+        next_own, next_shared = rows(following, there, turned, None)
+        scale = np.float32(1 / noise[axis])
+        value = (landed[..., axis] - here.camera[..., axis]) * scale
+        robust = geman(value**2, 4.0)
+        part = weighted(value, -own * scale, (next_shared - shared) * scale, standing, robust)
+        part.following = next_own * scale
+        parts.append(part)
+    return joined(*parts)

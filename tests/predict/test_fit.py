@@ -1,0 +1,543 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The fit: its solver, its derivatives, and whether it finds the way back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from surface_truth import with_map
+from tracked import Case, angles, case
+
+from dasr_blender.clip.flow import flow
+from dasr_blender.core import Category, Motion
+from dasr_blender.core.rotation import (
+    geodesic,
+    quat_multiply,
+    quat_to_matrix,
+    rotvec_to_matrix,
+    rotvec_to_quat,
+)
+from dasr_blender.predict import FitConfig, PredictError, fit
+from dasr_blender.predict.blocks import Chain
+from dasr_blender.predict.contour import find_rims, nearest_rim, read_outlines, sample
+from dasr_blender.predict.evidence import frame_trust
+from dasr_blender.predict.fit_body import BodyModel, Posed, Start, in_crop, left_jacobian, points, pose, rows
+from dasr_blender.predict.fit_solve import Window
+from dasr_blender.predict.residuals import (
+    body_to_mask,
+    excess,
+    flow_rows,
+    mask_to_body,
+    rim_distance,
+    rotation_vectors,
+    shifted,
+    standing_feet,
+    surface_map,
+)
+from dasr_blender.predict.track import coarse_of
+
+
+@pytest.fixture(scope="module")
+def clip(toy_category: Category) -> Case:
+    return case(toy_category, frames=10, seed=3)
+
+
+def start_of(given: Case, motion: Motion) -> Start:
+    from dasr_blender.core import encode_root
+
+    _, place = encode_root(
+        motion.camera_from_root, given.center, given.side, motion.focal_px, motion.principal_point
+    )
+    return Start(
+        motion.camera_from_root[:, :3, :3],
+        place,
+        motion.joint_rotations,
+        motion.morphology,
+        given.center,
+        given.side,
+        np.asarray(motion.focal_px, np.float64),
+        np.asarray(motion.principal_point, np.float64),
+    )
+
+
+def crops_of(given: Case, colour: bool = False) -> np.ndarray:
+    crops = np.zeros((len(given.masks), 4, 128, 128), np.uint8)
+    crops[:, 3] = given.masks
+    return crops
+
+
+# ---- the solver
+
+
+def dense(chain: Chain) -> tuple[np.ndarray, np.ndarray]:
+    frames, n = chain.right.shape
+    g = len(chain.shared_right)
+    whole = np.zeros((frames * n + g,) * 2)
+    for t in range(frames):
+        here = slice(t * n, t * n + n)
+        whole[here, here] = chain.diagonal[t]
+        whole[here, frames * n :] = chain.border[t]
+        whole[frames * n :, here] = chain.border[t].T
+        if t + 1 < frames:
+            after = slice(t * n + n, t * n + 2 * n)
+            whole[here, after], whole[after, here] = chain.upper[t], chain.upper[t].T
+    whole[frames * n :, frames * n :] = chain.corner
+    return whole, np.concatenate([chain.right.ravel(), chain.shared_right])
+
+
+def some_chain(frames: int, size: int, shared: int) -> Chain:
+    rng = np.random.default_rng(frames)
+    square = rng.normal(size=(frames, size, size + 4))
+    return Chain(
+        square @ np.swapaxes(square, 1, 2) + 8 * size * np.eye(size),
+        rng.normal(size=(frames - 1, size, size)),
+        rng.normal(size=(frames, size, shared)),
+        np.eye(shared) * 20.0 * frames,
+        rng.normal(size=(frames, size)),
+        rng.normal(size=shared),
+    )
+
+
+@pytest.mark.parametrize(("frames", "size", "shared"), [(1, 4, 2), (7, 5, 3), (12, 3, 0)])
+def test_chain_agrees_with_a_dense_solver(frames: int, size: int, shared: int) -> None:
+    chain = some_chain(frames, size, shared)
+    whole, right = dense(chain)
+    wanted = np.linalg.solve(whole, right)
+    found, common = chain.solve()
+    assert np.concatenate([found.ravel(), common]) == pytest.approx(wanted, abs=1e-12)
+    alone = np.linalg.inv(whole[: frames * size, : frames * size])
+    variances, shared_variances = chain.variances()
+    assert variances.ravel() == pytest.approx(np.diag(alone), abs=1e-12)
+    assert shared_variances == pytest.approx(np.diag(np.linalg.inv(whole))[frames * size :], abs=1e-12)
+
+
+def test_damping_raises_the_diagonal_alone() -> None:
+    chain = some_chain(4, 3, 2)
+    before, after = dense(chain)[0], dense(chain.damped(0.5, 0.0))[0]
+    assert after - before == pytest.approx(0.5 * np.diag(np.diag(before)))
+
+
+# ---- derivatives
+
+
+class Bent:
+    """A body away from where it was counted from, and how it looks a little further on."""
+
+    def __init__(self, category: Category, given: Case, frames: int = 3) -> None:
+        self.model = BodyModel(category, coarse_of(category, 120))
+        self.start = start_of(given, given.motion).part(slice(0, frames))
+        rng = np.random.default_rng(1)
+        self.frames = rng.normal(0, 0.15, (frames, self.model.size))
+        self.frames[:, 3:6] *= 0.2
+        self.shared = rng.normal(0, 0.2, self.model.shared)
+        self.vertex = rng.integers(0, len(self.model.rest), (frames, 8))
+
+    def at(self, t: int | None = None, k: int = 0, step: float = 0.0) -> Posed:
+        frames, shared = self.frames.copy(), self.shared.copy()
+        if t is None:
+            shared[k] += step
+        else:
+            frames[t, k] += step
+        return pose(self.model, self.start, frames, shared)
+
+    def own(self, value, h: float = 2e-3) -> np.ndarray:
+        """Central differences of value(posed) (T, N, …) by its own frame's unknowns, (T, N, …, n)."""
+        out = []
+        for k in range(self.model.size):
+            columns = []
+            for t in range(len(self.frames)):
+                columns.append((value(self.at(t, k, h))[t] - value(self.at(t, k, -h))[t]) / (2 * h))
+            out.append(np.stack(columns))
+        return np.stack(out, -1)
+
+    def following(self, value, h: float = 2e-3) -> np.ndarray:
+        """The same by the next frame's unknowns; the last frame's are zero."""
+        out = []
+        for k in range(self.model.size):
+            columns = [
+                (value(self.at(t + 1, k, h))[t] - value(self.at(t + 1, k, -h))[t]) / (2 * h)
+                for t in range(len(self.frames) - 1)
+            ]
+            out.append(np.stack([*columns, np.zeros_like(columns[0])]))
+        return np.stack(out, -1)
+
+    def common(self, value, h: float = 2e-3) -> np.ndarray:
+        out = [
+            (value(self.at(None, k, h)) - value(self.at(None, k, -h))) / (2 * h)
+            for k in range(self.model.shared)
+        ]
+        return np.stack(out, -1)
+
+    def seen(self, posed: Posed, vertex: np.ndarray | None = None) -> np.ndarray:
+        vertex = self.vertex if vertex is None else vertex
+        return posed.seen[np.arange(len(vertex))[:, None], vertex].astype(np.float64)
+
+
+@pytest.fixture(scope="module")
+def bent(toy_category: Category, clip: Case) -> Bent:
+    return Bent(toy_category, clip)
+
+
+def close(found: np.ndarray, wanted: np.ndarray) -> None:
+    assert np.abs(found - wanted).max() < 5e-3 * max(np.abs(wanted).max(), 1e-3)
+
+
+def test_derivatives_of_a_place_in_the_picture(bent: Bent) -> None:
+    posed = bent.at()
+    target = bent.seen(posed) + 0.01
+    found = surface_map(
+        posed, points(posed, bent.vertex), bent.seen(posed), target, np.ones(bent.vertex.shape), 1.0, 1e3, 1.0
+    )
+
+    def value(other: Posed) -> np.ndarray:
+        error = bent.seen(other) - target
+        return np.concatenate([error[..., 0], error[..., 1]], 1)
+
+    close(found.own, bent.own(value))
+    close(found.shared, bent.common(value))
+
+
+def test_derivatives_of_a_place_in_space(bent: Bent) -> None:
+    posed = bent.at()
+    direction = np.random.default_rng(0).normal(size=(*bent.vertex.shape, 3)).astype(np.float32)
+    own, shared = rows(posed, points(posed, bent.vertex), direction, None)
+    index = np.arange(len(bent.vertex))[:, None]
+
+    def value(other: Posed) -> np.ndarray:
+        return (other.camera[index, bent.vertex].astype(np.float64) * direction).sum(-1)
+
+    close(own, bent.own(value))
+    close(shared, bent.common(value))
+
+
+def test_derivatives_of_both_ways_between_outlines(bent: Bent, clip: Case) -> None:
+    frames = len(bent.frames)
+    outlines = read_outlines(
+        clip.masks[:frames], bent.start.center, bent.start.side, clip.motion.image_size, 30
+    )
+    # a plane for a distance, so that its slope is the same wherever it is read
+    at = (np.arange(128) + 0.5) / 128 - 0.5
+    plane = (0.6 * at[None, :] + 0.8 * at[:, None]).astype(np.float32)
+    outlines = replace(outlines, distance=np.repeat(plane[None], frames, 0))
+    posed = bent.at()
+    rims = find_rims(posed, 96, 40)
+    assert (rims.length > 0).sum(1).min() >= 20
+    ends = points(posed, rims.ends.reshape(frames, -1))
+    pair = np.arange(80).reshape(1, -1, 2).repeat(frames, 0)
+    found = body_to_mask(posed, ends.mixed(pair, np.full((frames, 40), 0.5)), rims, outlines, 1.0, 1e3, 1.0)
+    known = rims.length > 0
+
+    index = np.arange(frames)[:, None]
+
+    def distance(other: Posed) -> np.ndarray:
+        middle = other.camera[index[..., None], rims.ends].mean(2)
+        return rim_distance(in_crop(middle, other.start, other.focal), rims, outlines)[0].astype(np.float64)
+
+    close(found.own[known], bent.own(distance)[known])
+    close(found.shared[known], bent.common(distance)[known])
+
+    slot, share = nearest_rim(outlines, rims, posed, 0.1)
+    touched = ends.mixed(np.stack([2 * slot, 2 * slot + 1], -1), share)
+    found = mask_to_body(posed, touched, outlines, 1.0, 1e3, 1.0, 0.5)
+    pieces = rims.ends[index, slot]
+    beside = np.stack([-outlines.normal[..., 1], outlines.normal[..., 0]], -1)
+
+    def offsets(other: Posed) -> np.ndarray:
+        first, second = other.camera[index, pieces[..., 0]], other.camera[index, pieces[..., 1]]
+        spot = first + share[..., None].astype(np.float32) * (second - first)
+        gap = in_crop(spot, other.start, other.focal).astype(np.float64) - outlines.point
+        return np.concatenate([(gap * outlines.normal).sum(-1), (gap * beside).sum(-1)], 1)
+
+    assert offsets(posed) == pytest.approx(found.value, abs=1e-4)
+    close(found.own, bent.own(offsets))
+    close(found.shared, bent.common(offsets))
+
+
+def test_derivatives_of_flow(bent: Bent) -> None:
+    posed = bent.at()
+    following = shifted(posed)
+    there = points(following, bent.vertex)
+    here_seen = bent.seen(posed)
+    there_seen = in_crop(there.camera, following.start, following.focal)
+    moved = (here_seen + 0.02).astype(np.float32)
+    weight = np.ones(bent.vertex.shape)
+    weight[-1] = 0
+    found = flow_rows(
+        posed, following, points(posed, bent.vertex), there, there_seen, moved, weight, 1.0, 1.0
+    )
+    assert found.following is not None
+    index = np.minimum(np.arange(len(bent.vertex)) + 1, len(bent.vertex) - 1)
+
+    def value(other: Posed) -> np.ndarray:
+        landed = other.seen[index[:, None], bent.vertex].astype(np.float64)
+        # what flow says where the point was first, carried along with the point
+        error = landed - (moved + bent.seen(other) - here_seen)
+        return np.concatenate([error[..., 0], error[..., 1]], 1)
+
+    close(found.own[:-1], bent.own(value)[:-1])
+    close(found.following[:-1], bent.following(value)[:-1])
+    close(found.shared[:-1], bent.common(value)[:-1])
+
+
+def test_derivatives_of_standing_feet_under_a_moving_camera(bent: Bent) -> None:
+    posed = bent.at()
+    following = shifted(posed)
+    frames = len(bent.vertex)
+    world = np.tile(np.eye(4), (frames, 1, 1))
+    world[:, :3, :3] = rotvec_to_matrix(np.random.default_rng(4).normal(0, 0.1, (frames, 3)))
+    world[:, :3, 3] = np.random.default_rng(5).normal(0, 0.1, (frames, 3))
+    standing = np.ones(bent.vertex.shape, np.float32)
+    standing[-1] = 0
+    found = standing_feet(
+        posed,
+        following,
+        points(posed, bent.vertex),
+        points(following, bent.vertex),
+        world,
+        standing,
+        np.ones(3),
+    )
+    assert found.following is not None
+    index = np.minimum(np.arange(frames) + 1, frames - 1)
+    back = np.linalg.inv(world)
+
+    def value(other: Posed) -> np.ndarray:
+        spots = np.stack([other.camera[np.arange(frames), v] for v in bent.vertex.T], 1).astype(np.float64)
+        after = other.camera[index[:, None], bent.vertex].astype(np.float64)
+        there = after @ np.swapaxes(world[index][:, :3, :3], 1, 2) + world[index][:, None, :3, 3]
+        there = there @ np.swapaxes(back[:, :3, :3], 1, 2) + back[:, None, :3, 3]
+        gap = there - spots
+        return np.concatenate([gap[..., k] for k in range(3)], 1)
+
+    assert value(posed)[:-1] == pytest.approx(found.value[:-1], abs=1e-4)
+    close(found.own[:-1], bent.own(value)[:-1])
+    close(found.following[:-1], bent.following(value)[:-1])
+    close(found.shared[:-1], bent.common(value)[:-1])
+
+
+def test_derivatives_of_joint_rotations_and_limits(bent: Bent) -> None:
+    posed = bent.at()
+    vector, motion = rotation_vectors(posed)
+    wanted = bent.own(lambda other: rotation_vectors(other)[0], 1e-5)
+    for j in range(vector.shape[1]):
+        close(motion[:, j], wanted[:, j, :, 6 + 3 * j : 9 + 3 * j])
+    limits = np.repeat(np.array([[-0.05, 0.05]]), 3, 0)[None].repeat(vector.shape[1] + 1, 0)
+    over, slope = excess(posed, limits, 1.0)
+    assert (over != 0).any() and (over == 0).any()
+    wanted = bent.own(lambda other: excess(other, limits, 1.0)[0], 1e-6)
+    for j in range(vector.shape[1]):
+        close(slope[:, j], wanted[:, j, :, 6 + 3 * j : 9 + 3 * j])
+
+
+def test_left_jacobian_near_zero_and_far() -> None:
+    for size in (1e-6, 0.5, 3.0):
+        vector = size * np.array([0.6, -0.5, 0.62])
+        for k in range(3):
+            step = np.eye(3)[k] * 1e-6
+            turn = rotvec_to_matrix(vector + step) @ rotvec_to_matrix(vector - step).T
+            spin = np.array([turn[2, 1], turn[0, 2], turn[1, 0]]) / 2e-6
+            assert spin == pytest.approx(left_jacobian(vector)[:, k], abs=1e-6)
+
+
+def test_the_gradient_is_that_of_the_cost(toy_category: Category, clip: Case) -> None:
+    """Prior, rest, limits, slowness and jolts together: the chain's right side is minus the cost's slope."""
+    config = FitConfig(vertices=120, rim_evidence=0, edge_evidence=0, surface_evidence=0, flow_evidence=0)
+    model = BodyModel(toy_category, coarse_of(toy_category, 120))
+    solver = _window(toy_category, clip, model, config)
+    rng = np.random.default_rng(2)
+    frames = rng.normal(0, 0.2, (len(clip.masks), model.size))
+    shared = rng.normal(0, 0.5, model.shared)
+    chain, _, _ = solver.linear(frames, shared, 9)
+
+    def cost(frames: np.ndarray, shared: np.ndarray) -> float:
+        return float(solver.linear(frames, shared, 9)[1].sum())
+
+    h = 1e-5
+    for t, k in ((0, 0), (2, 4), (5, 9), (9, model.size - 1)):
+        step = np.zeros_like(frames)
+        step[t, k] = h
+        slope = (cost(frames + step, shared) - cost(frames - step, shared)) / (2 * h)
+        assert -chain.right[t, k] == pytest.approx(slope, rel=1e-4, abs=1e-3)
+    for k in range(model.shared):
+        step = np.zeros_like(shared)
+        step[k] = h
+        slope = (cost(frames, shared + step) - cost(frames, shared - step)) / (2 * h)
+        assert -chain.shared_right[k] == pytest.approx(slope, rel=1e-4, abs=1e-3)
+
+
+def _window(category: Category, given: Case, model: BodyModel, config: FitConfig) -> Window:
+    from dasr_blender.predict.evidence import ClipData
+
+    start = start_of(given, given.motion)
+    count = len(given.masks)
+    data = ClipData(
+        start, crops_of(given), np.asarray(given.motion.image_size), given.prediction, np.ones(count),
+        np.zeros((count, 1), np.int64), np.zeros((count, 1)), np.tile(np.eye(4), (count, 1, 1)), None,
+    )  # fmt: skip
+    wide = np.array([[-9.0, 9.0]]).repeat(model.shared, 0)
+    linked = np.append(np.ones(count - 1, bool), False)
+    evidence = data.window(model, np.arange(count), start, config)
+    return Window(model, evidence, config, np.full(model.shared, 0.6), wide, 24.0, linked)
+
+
+# ---- outlines
+
+
+def test_distance_is_signed_and_finer_than_a_pixel() -> None:
+    size = 64
+    at = np.arange(size) + 0.5
+    radius = 20.3
+    away = np.hypot(at[None] - 32, at[:, None] - 32) - radius
+    mask = np.clip(0.5 - away, 0, 1).astype(np.float32)
+    outlines = read_outlines(mask[None], np.array([[32.0, 32]]), np.array([64.0]), np.array([64, 64]), 50)
+    around = np.abs(away) < 12
+    assert outlines.distance[0][around] * size == pytest.approx(away[around], abs=0.75)  # chamfer distances
+    reach = np.linalg.norm(outlines.point[0] * size, axis=1)
+    assert reach == pytest.approx(radius, abs=0.15)
+    outward = outlines.point[0] / np.linalg.norm(outlines.point[0], axis=1, keepdims=True)
+    assert (outlines.normal[0] * outward).sum(1).min() > 0.98
+    value, slope = sample(outlines.distance, np.array([[[0.5, 0.0], [0.3, 0.0]]], np.float32))
+    assert value[0] * size == pytest.approx([32 - radius, 0.3 * 64 - radius], abs=0.7)
+    assert slope[0] == pytest.approx(np.array([[1, 0], [1, 0]]), abs=0.05)
+
+
+def test_the_pictures_border_is_no_outline() -> None:
+    mask = np.zeros((1, 64, 64), np.float32)
+    mask[0, 20:44, 16:64] = 1  # the picture ends at column 48 of the crop
+    outlines = read_outlines(mask, np.array([[32.0, 32]]), np.array([64.0]), np.array([48, 64]), 200)
+    given = outlines.weight[0] > 0
+    assert outlines.point[0][given][:, 0].max() * 64 + 32 < 48.5
+    assert not np.any(np.abs(outlines.normal[0][given][:, 0] - 1) < 0.1)
+    value, _ = sample(outlines.distance, np.array([[[12 / 64, 0.0]]], np.float32))
+    assert value[0, 0] * 64 < -8  # far from any known background
+
+
+def test_rims_lie_on_the_silhouette(bent: Bent) -> None:
+    import cv2
+
+    posed = bent.at()
+    rims = find_rims(posed, 96, 200)
+    for t in range(len(bent.frames)):
+        drawn = rims.drawn[t].astype(np.uint8)
+        distance = np.maximum(
+            cv2.distanceTransform(drawn, cv2.DIST_L2, 5), cv2.distanceTransform(1 - drawn, cv2.DIST_L2, 5)
+        )
+        there = rims.length[t] > 0
+        x, y = np.clip((rims.middle[t][there] + 0.5) * 96, 0, 95).astype(int).T
+        assert np.percentile(distance[y, x], 95) < 2.0
+        # all the way round: every outline pixel has a rim near
+        edge = np.argwhere(cv2.morphologyEx(drawn, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))[:, ::-1]
+        gap = np.linalg.norm(edge[:, None] + 0.5 - (rims.middle[t][there] + 0.5) * 96, axis=-1).min(1)
+        assert np.percentile(gap, 90) < 6
+
+
+def test_a_filled_in_mask_and_one_that_jumps_count_less() -> None:
+    masks = np.zeros((9, 32, 32), np.uint8)
+    masks[:, 8:24, 8:24] = 255
+    masks[4, 8:24, 8:16] = 0  # half of it hidden
+    side = np.full(9, 40.0)
+    filled = np.zeros(9, bool)
+    filled[7] = True
+    masks[8] = 0
+    trust = frame_trust(masks, side, filled)
+    assert trust[[0, 1, 2, 3]].min() > 0.9
+    assert trust[4] < 0.2 and trust[7] < 0.05 and trust[8] == 0
+
+
+# ---- the whole fit
+
+
+def joint_error(a: Motion, b: Motion, owners: np.ndarray) -> float:
+    angle = geodesic(quat_to_matrix(a.joint_rotations), quat_to_matrix(b.joint_rotations))
+    return float(np.rad2deg(angle[:, owners]).mean())
+
+
+def test_at_the_truth_it_stays(toy_category: Category, clip: Case) -> None:
+    found = fit(toy_category, clip.motion, clip.prediction, crops_of(clip), clip.center, clip.side).motion
+    assert angles(found, clip.motion).max() < 2.5
+    assert joint_error(found, clip.motion, np.arange(1, len(toy_category.skeleton))) < 2.5
+    assert np.nanmean(found.mask_iou) > 0.93
+    off = np.linalg.norm(found.camera_from_root[:, :3, 3] - clip.motion.camera_from_root[:, :3, 3], axis=1)
+    assert (off / clip.motion.camera_from_root[:, 2, 3]).max() < 0.04
+
+
+def test_from_twenty_degrees_and_a_tenth_off_it_comes_back(toy_category: Category, clip: Case) -> None:
+    true = clip.motion
+    bend = np.zeros((1, len(toy_category.skeleton), 4))
+    bend[..., 0] = 1
+    skeleton = toy_category.skeleton
+    limbs = [
+        j
+        for j, p in enumerate(skeleton.parents)
+        if skeleton.roles[j] == "limb" and skeleton.roles[p] != "limb"
+    ]
+    assert len(limbs) == 4  # hips and shoulders, that swing the whole leg
+    bend[:, limbs] = rotvec_to_quat(np.array([np.radians(20), 0, 0]))
+    poses = true.camera_from_root.copy()
+    poses[:, :3, :3] = rotvec_to_matrix(np.array([0, np.radians(20), 0])) @ poses[:, :3, :3]
+    poses[:, :3, 3] *= 1.1
+    wrong = replace(true, camera_from_root=poses, joint_rotations=quat_multiply(bend, true.joint_rotations))
+    seen = with_map(toy_category, clip)
+    before = angles(wrong, true).mean()
+    found = fit(
+        toy_category,
+        wrong,
+        seen,
+        crops_of(clip),
+        clip.center,
+        clip.side,
+        quality="best",
+        config=FitConfig(joint_turn=0.6, root_turn=0.4),  # a prior that does not rule such errors out
+    ).motion
+    assert np.nanmean(found.mask_iou) > 0.9
+    assert angles(found, true).mean() < 0.25 * before
+    assert joint_error(found, true, np.array(limbs)) < 0.7 * joint_error(wrong, true, np.array(limbs))
+    depth = found.camera_from_root[:, 2, 3] / true.camera_from_root[:, 2, 3]
+    assert np.abs(depth - 1).mean() < 0.06  # size and distance trade places
+
+
+def test_qualities_and_what_does_not_belong_together(toy_category: Category, clip: Case) -> None:
+    args = (toy_category, clip.motion, clip.prediction, crops_of(clip), clip.center, clip.side)
+    assert fit(*args, quality="draft").motion is clip.motion
+    with pytest.raises(PredictError, match="no quality 'good'"):
+        fit(*args, quality="good")
+    with pytest.raises(PredictError, match="10 frames but there are 10 predicted, 9 crops"):
+        fit(toy_category, clip.motion, clip.prediction, crops_of(clip)[:9], clip.center, clip.side)
+
+
+def test_windows_leave_no_seam(toy_category: Category) -> None:
+    given = case(toy_category, frames=40, noise=0.08, seed=6)
+    config = FitConfig(vertices=200)
+    args = (
+        toy_category,
+        given.run(toy_category),
+        given.prediction,
+        crops_of(given),
+        given.center,
+        given.side,
+    )
+    whole = fit(*args, config=config, flow=flow).motion
+    parts = fit(*args, config=replace(config, window=20, overlap=8, proportions=20), flow=flow).motion
+    assert np.abs(np.nanmean(parts.mask_iou) - np.nanmean(whole.mask_iou)) < 0.02
+    step = np.rad2deg(geodesic(parts.camera_from_root[1:, :3, :3], parts.camera_from_root[:-1, :3, :3]))
+    whole_step = np.rad2deg(geodesic(whole.camera_from_root[1:, :3, :3], whole.camera_from_root[:-1, :3, :3]))
+    assert (step - whole_step).max() < 3.0
+    assert angles(parts, whole).mean() < 3.0
+
+
+def test_an_empty_mask_leaves_the_tracked_pose(toy_category: Category, clip: Case) -> None:
+    crops = crops_of(clip)
+    crops[4, 3] = 0
+    found = fit(toy_category, clip.motion, clip.prediction, crops, clip.center, clip.side).motion
+    assert np.isnan(found.mask_iou[4]) and found.confidence[4] == 0
+    assert angles(found, clip.motion)[4] < 4
+
+
+def test_uncertainty_is_larger_where_nothing_is_seen(toy_category: Category, clip: Case) -> None:
+    crops = crops_of(clip)
+    crops[6:, 3] = 0
+    found = fit(toy_category, clip.motion, clip.prediction, crops, clip.center, clip.side).motion
+    assert found.joint_confidence[:5, 1:].mean() > found.joint_confidence[7:, 1:].mean() + 0.02
+    assert found.joint_confidence.min() >= 0 and found.joint_confidence.max() <= 1
