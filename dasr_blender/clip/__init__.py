@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from .corrections import Correction, parse_correction, read_corrections
 from .crop import crop_boxes, extract_crops, sample_square
 from .egomotion import Egomotion, find_egomotion, standing_still
 from .focal import stated_focal
+from .looks import Looks
 from .masks import (
     AutomaticConfig,
     MaskError,
@@ -24,6 +26,8 @@ __all__ = [
     "Cancelled",
     "Clip",
     "ClipError",
+    "Correction",
+    "Looks",
     "Egomotion",
     "MaskError",
     "Masks",
@@ -36,6 +40,8 @@ __all__ = [
     "load_clip",
     "masks_from_alpha",
     "masks_from_folder",
+    "parse_correction",
+    "read_corrections",
     "sample_square",
     "standing_still",
     "stated_focal",

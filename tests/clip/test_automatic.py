@@ -117,7 +117,7 @@ def test_one_frame_progress_and_cancel(tmp_path: Path) -> None:
     assert overlaps(automatic_masks(one, network=redness), blue[:1]).min() > 0.85
     seen: list[float] = []
     automatic_masks(clip, progress=lambda fraction, text: seen.append(fraction), network=redness)
-    assert seen == sorted(seen) and seen[-1] == pytest.approx(1.0) and len(seen) == 24
+    assert seen == sorted(seen) and seen[-1] == pytest.approx(1.0) and len(seen) > 36
     calls = iter(range(100))
     with pytest.raises(Cancelled):
         automatic_masks(clip, network=redness, cancel=lambda: next(calls) > 15)
@@ -140,7 +140,7 @@ def test_a_missing_or_wrong_network_says_what_to_do(tmp_path: Path, monkeypatch:
 def test_u2netp_sees_an_ellipse() -> None:
     mask = ellipse_mask(WIDTH, HEIGHT, (120, 80), (50, 30))
     soft = Saliency()(painted(ground(WIDTH, HEIGHT), mask, (230, 120, 40)))
-    assert soft.shape == (320, 320) and 0.0 <= soft.min() and soft.max() <= 1.0
+    assert soft.shape == (192, 288) and 0.0 <= soft.min() and soft.max() <= 1.0
     found = cv2.resize(soft, (WIDTH, HEIGHT)) > 0.5
     assert (found & (mask > 0)).sum() / (found | (mask > 0)).sum() > 0.85
 

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What speaks for and against each pixel of a frame belonging to the subject, in log-odds, and its way in time.
+
+All maps are (h, w) float32 at the working size; positive means subject.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+
+from .flow import warp
+
+LIMIT = 4.0  # log-odds that one frame's own evidence may reach
+SURE = 20.0  # log-odds of what a person said
+TINT = 30.0  # levels between a pixel and where flow says it came from, at which flow is believed a third
+_OFFSETS = (4, 9, 16, 25, 36, 49)  # frames back and forth from which the background is taken
+_BINS = 32  # of each colour channel, in the histograms
+
+
+def log_odds(probability: np.ndarray, limit: float = LIMIT) -> np.ndarray:
+    """ln(p / (1 - p)) within ±limit."""
+    edge = 1.0 / (1.0 + np.exp(limit))
+    p = np.clip(probability, edge, 1.0 - edge)
+    return np.log(p / (1.0 - p)).astype(np.float32)
+
+
+def agreement(there: np.ndarray, back: np.ndarray, here: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(h, w) float32 in 0…1: how far flow `there` (h, w, 2) from frame `here` (h, w, 3) to `other` can be believed.
+
+    It and the opposite flow cancel where both frames see the same thing (Sundaram et al., ECCV 2010), and colours
+    stay; a small body that outruns the flow keeps the first rule but not the second.
+    """
+    error = there + warp(back, there)
+    length = 1.0 + 0.1 * np.sqrt((there**2).sum(axis=2))
+    apart = cv2.absdiff(cv2.blur(warp(other, there), (5, 5)), cv2.blur(here, (5, 5))).max(axis=2)
+    return np.exp(-(error**2).sum(axis=2) / length**2 - (apart / TINT) ** 2).astype(np.float32)
+
+
+def smooth(
+    frames: list[np.ndarray],
+    evidence: list[np.ndarray],
+    before: list[np.ndarray | None],
+    after: list[np.ndarray | None],
+    keep: float,
+    fixed: Mapping[int, np.ndarray],
+) -> list[np.ndarray]:
+    """Evidence gathered along the flow, forward and backward over the clip.
+
+    frames: (h, w, 3) uint8; before[i], after[i]: flow (h, w, 2) of frame i to the frame before and after it. Each
+    frame adds `keep` times what its neighbour had gathered, less where the flow is contradicted; with log-odds this
+    is the forward–backward recursion of a hidden Markov chain for each pixel's track, with leaky transitions.
+    fixed: frames whose log-odds are known. Time and memory linear in the number of frames.
+    """
+    count = len(evidence)
+    trust: list[tuple[np.ndarray | None, np.ndarray | None]] = []
+    for i in range(count):
+        sides: list[np.ndarray | None] = []
+        for there, j in ((before[i], i - 1), (after[i], i + 1)):
+            back = (after[j] if j < i else before[j]) if 0 <= j < count else None
+            known = there is not None and back is not None
+            sides.append(keep * agreement(there, back, frames[i], frames[j]) if known else None)  # type: ignore[arg-type]
+        trust.append((sides[0], sides[1]))
+    past: list[np.ndarray] = []
+    for i in range(count):
+        if i in fixed:
+            past.append(fixed[i])
+        elif i == 0:
+            past.append(evidence[0])
+        else:
+            past.append(evidence[i] + trust[i][0] * warp(past[-1], before[i]))  # type: ignore[arg-type,operator]
+    result: list[np.ndarray] = [np.empty(0)] * count
+    future: np.ndarray | None = None
+    for i in reversed(range(count)):
+        if i in fixed:
+            future = result[i] = fixed[i]
+            continue
+        ahead = 0.0 if future is None else trust[i][1] * warp(future, after[i])  # type: ignore[operator,arg-type]
+        result[i] = past[i] + ahead
+        future = evidence[i] + ahead
+    return result
+
+
+class Background:
+    """The scene behind the subject, seen in frames where the subject stood elsewhere.
+
+    Frames are laid upon each other by the homographies of the background's flow (exact for a turning or zooming
+    camera, near enough for far scenes), at half the working size. A pixel that looks like the same place at other
+    times is background, one that never does is not: sample consensus as in ViBe (Barnich & Van Droogenbroeck,
+    2011), with a pixel of tolerance for parallax.
+    """
+
+    # log-likelihood ratios: of a sample that fits (by chance on the subject, nearly always on background), and not
+    MATCHES = (np.log(0.3 / 0.8), np.log(0.7 / 0.2))
+    RADIUS = 10.0  # levels by which a sample of the same place may differ
+
+    def __init__(
+        self, frames: list[np.ndarray], masks: list[np.ndarray | None], before: list[np.ndarray | None]
+    ) -> None:
+        height, width = frames[0].shape[:2]
+        self._full, self._half = (width, height), (max(width // 2, 1), max(height // 2, 1))
+        # first_from_frame in half-size pixels
+        self._from: list[np.ndarray] = [np.eye(3)]
+        self._low, self._high, self._blur, self._clear = [], [], [], []
+        box = np.ones((3, 3), np.uint8)
+        for i, frame in enumerate(frames):
+            small = cv2.GaussianBlur(cv2.resize(frame, self._half, interpolation=cv2.INTER_AREA), (0, 0), 0.7)
+            self._blur.append(small)
+            self._low.append(cv2.erode(small, box))
+            self._high.append(cv2.dilate(small, box))
+            mask = masks[i]
+            if mask is None:  # not known what is background here
+                self._clear.append(np.zeros(small.shape[:2], np.uint8))
+            else:
+                grown = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8))
+                self._clear.append(1 - cv2.resize(grown, self._half, interpolation=cv2.INTER_NEAREST))
+            if i:
+                self._from.append(self._from[-1] @ self._step(before[i], self._clear[i]))  # type: ignore[arg-type]
+
+    def _step(self, flow: np.ndarray, clear: np.ndarray) -> np.ndarray:
+        """Homography (3, 3) from this frame to the one before, from the flow of clear pixels."""
+        pace = max(min(clear.shape) // 24, 1)
+        rows, columns = np.mgrid[pace // 2 : clear.shape[0] : pace, pace // 2 : clear.shape[1] : pace]
+        chosen = clear[rows, columns] > 0
+        if chosen.sum() < 24:
+            return np.eye(3)
+        rows, columns = rows[chosen], columns[chosen]
+        here = np.stack([columns, rows], axis=1).astype(np.float32)
+        there = here + 0.5 * flow[np.minimum(2 * rows, len(flow) - 1), np.minimum(2 * columns, flow.shape[1] - 1)]
+        cv2.setRNGSeed(0)
+        found, inlier = cv2.findHomography(here, there, cv2.RANSAC, 0.7, maxIters=200)
+        return found if found is not None and inlier.mean() > 0.3 else np.eye(3)
+
+    def odds(self, i: int) -> np.ndarray:
+        """Log-odds (h, w) float32 of frame i's pixels; 0 where fewer than two other frames show the place."""
+        here = self._blur[i]
+        seen = np.zeros(here.shape[:2], np.float32)
+        fits = np.zeros(here.shape[:2], np.float32)
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        for j in (i + sign * k for k in _OFFSETS for sign in (-1, 1)):
+            if not 0 <= j < len(self._blur) or not self._clear[j].any():
+                continue
+            other_from_here = np.linalg.inv(self._from[j]) @ self._from[i]
+            low, high = (
+                cv2.warpPerspective(image[j], other_from_here, self._half, flags=flags)
+                for image in (self._low, self._high)
+            )
+            clear = cv2.warpPerspective(
+                self._clear[j], other_from_here, self._half, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+            )
+            apart = cv2.max(cv2.subtract(low, here), cv2.subtract(here, high)).max(axis=2)
+            seen += clear
+            fits += clear * (apart <= self.RADIUS)
+        fit, miss = self.MATCHES
+        share = fits / np.maximum(seen, 1.0)
+        # samples of one place are anything but independent: together they count as two
+        odds = np.where(seen >= 2, 2.0 * (share * fit + (1.0 - share) * miss), 0.0).astype(np.float32)
+        return cv2.resize(cv2.GaussianBlur(odds, (0, 0), 1.0), self._full, interpolation=cv2.INTER_LINEAR)
+
+
+class Colours:
+    """Histograms of the subject's and the other colours in frames where the mask is known."""
+
+    def __init__(self, frames: list[np.ndarray], masks: list[np.ndarray]) -> None:
+        inside, outside = np.zeros(_BINS**3, np.float32), np.zeros(_BINS**3, np.float32)
+        for frame, mask in zip(frames, masks, strict=True):
+            bins = self._bins(frame)
+            inside += np.bincount(bins[mask], minlength=_BINS**3)
+            outside += np.bincount(bins[~mask], minlength=_BINS**3)
+        ratio = [_spread(h) / max(float(h.sum()), 1.0) + 1e-6 for h in (inside, outside)]
+        self._odds = np.clip(np.log(ratio[0] / ratio[1]), -3.0, 3.0).astype(np.float32)
+
+    @staticmethod
+    def _bins(frame: np.ndarray) -> np.ndarray:
+        lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB) // (256 // _BINS)
+        return (lab[..., 0].astype(np.int32) * _BINS + lab[..., 1]) * _BINS + lab[..., 2]
+
+    def odds(self, frame: np.ndarray) -> np.ndarray:
+        """Log-odds (h, w) float32 within ±3 of the pixels of frame (h, w, 3)."""
+        return cv2.GaussianBlur(self._odds[self._bins(frame)], (0, 0), 1.5)
+
+
+def _spread(histogram: np.ndarray) -> np.ndarray:
+    """Counts (_BINS³,) blurred by a bin along each channel."""
+    cube = histogram.reshape(_BINS, _BINS, _BINS)
+    for axis in range(3):
+        turned = np.moveaxis(cube, axis, 0).reshape(_BINS, -1)
+        blurred = cv2.GaussianBlur(turned, (1, 5), 0.0, sigmaY=1.0)
+        cube = np.moveaxis(blurred.reshape(np.moveaxis(cube, axis, 0).shape), 0, axis)
+    return cube.reshape(-1)
