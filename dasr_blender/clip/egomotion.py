@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The camera's own movement: rotation and zoom from the background outside the subject's mask.
 
-Corners of key frames are followed (`tracks`), every frame's turn from its key frame is fitted (`turning`), key
-frames that see the same place again are compared, all turns are made to agree, and a pan that is wide enough
-tells the focal length. A camera that also travels is explained as far as turning can, and said.
+Corners of key frames are followed (`tracks`), every frame's turn from its key frame is fitted (`turning`), all
+turns are made to agree (`chain`), and a pan that is wide enough tells the focal length (`calibrate`). A camera that
+also travels is explained as far as turning can, and said.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..core.rotation import matrix_to_rotvec, rotvec_to_matrix
+from ..core.rotation import matrix_to_rotvec
 from .calibrate import calibrated
+from .chain import Solution, chain, closed
 from .mask_store import Masks
 from .tracks import Comparer, Key, Link, TrackingConfig, follow_background
-from .turning import Edge, Turn, agree, fit_turn, turned
+from .turning import turned
 from .video import Clip
 
 Array = np.ndarray
@@ -25,12 +26,9 @@ Array = np.ndarray
 STATIC = 0.4  # compared pixels: a corner that is no farther from its place in the key frame did not move
 STATIC_SHARE = 0.4  # of the corners: then the camera stands still, whatever the rest of the picture does
 ZOOM = 0.05  # smallest change of focal length over a clip, relative, that is called a zoom
-ZOOM_GAIN = (
-    0.7  # and it has to lower the residual to this share, and below TRAVELS: walking closer leaves parallax
-)
+PARALLAX = 0.1  # of the growth: a zoom leaves less of it unexplained, walking closer more
 TRAVELS = 1.2  # compared pixels: a larger typical residual means that the camera does not only turn
 PAN = np.radians(10.0)  # turning less than this tells too little about the focal length
-TELLS = 0.9  # compared pixels: a larger residual is parallax, which would be taken for a focal length
 LOST = 0.3  # share of frames without enough background at which nothing is claimed about the camera
 
 
@@ -129,36 +127,39 @@ def _still(comparer: Comparer, links: Sequence[Link | None]) -> Egomotion:
     return found
 
 
-def _only_noise(links: Sequence[Link | None], solution: _Solution, focal: float, keys: int) -> bool:
-    """Whether the turns that were found are what noise alone makes of a still camera: none moves the corners by
-    more than they tremble, and together they lead no farther than a random walk over the key frames."""
-    moved = [
-        float(np.median(np.linalg.norm(turned(link.a, focal, turn.rotation, 1.0) - link.a, axis=1)))
-        for link, turn in zip(links, solution.turns, strict=True)
-        if link is not None and turn is not None
-    ]
-    reach = focal * solution.width
-    return bool(np.percentile(moved, 95) < STATIC and reach < STATIC * (3 + keys**0.5))
+def _only_noise(links: Sequence[Link | None], solution: Solution, focal: float, keys: Sequence[Key]) -> bool:
+    """Whether the turns that were found are what noise alone makes of a still camera.
+
+    None moves the corners by more than they tremble, but for a few that explain next to nothing; and together
+    they lead no farther than a random walk over the key frames.
+    """
+    starts = {key.frame for key in keys}
+    wrong, walk = 0, [np.zeros(3)]
+    for t, (link, turn) in enumerate(zip(links, solution.turns, strict=True), 1):
+        if link is None or turn is None:
+            continue
+        moved = np.median(np.linalg.norm(turned(link.a, focal, turn.rotation, 1.0) - link.a, axis=1))
+        if moved < STATIC:
+            if t in starts:
+                walk.append(matrix_to_rotvec(turn.rotation))
+        elif turn.share > 0.7:
+            return False
+        else:
+            wrong += 1
+    reach = focal * float(np.linalg.norm(np.cumsum(walk, axis=0), axis=1).max())
+    return wrong < 0.1 * len(links) and reach < STATIC * (3 + len(keys) ** 0.5)
 
 
-@dataclass(frozen=True, eq=False)
-class _Solution:
-    """World_from_camera rotations (T, 3, 3), zoom (T,), the turn of each link."""
-
-    rotation: Array
-    scale: Array
-    turns: list[Turn | None]
-
-    @property
-    def width(self) -> float:
-        """The largest angle between the first camera and another, radians."""
-        return float(np.linalg.norm(matrix_to_rotvec(self.rotation), axis=1).max())
-
-    @property
-    def cost(self) -> float:
-        """Typical residual over the clip, compared pixels."""
-        found = [np.median(turn.residual) for turn in self.turns if turn is not None]
-        return float(np.sqrt(np.mean(np.square(found))))
+def _zooms(links: Sequence[Link | None], solution: Solution) -> bool:
+    """Whether the picture grows or shrinks as by a zoom, which takes near and far alike: little of the growth is
+    left unexplained, looked at where there is most of it."""
+    pairs = [(link, turn) for link, turn in zip(links, solution.turns, strict=True) if link and turn]
+    growth = np.array(
+        [abs(turn.scale - 1) * np.median(np.linalg.norm(link.a, axis=1)) for link, turn in pairs]
+    )
+    left = np.array([np.median(turn.residual) for _, turn in pairs])
+    most = growth >= np.percentile(growth, 75)
+    return bool(np.ptp(np.log(solution.scale)) > ZOOM and left[most].sum() < PARALLAX * growth[most].sum())
 
 
 def solve_turns(
@@ -166,21 +167,21 @@ def solve_turns(
 ) -> Egomotion:
     """The movement that explains `links`. focal: of the first frame, compared pixels."""
     assumed = comparer.focal
-    solution, free = _chain(links, assumed, focal, False), _chain(links, assumed, focal, True)
-    if _only_noise(links, solution, focal, len(keys)):
+    solution, free = chain(links, assumed, focal, False), chain(links, assumed, focal, True)
+    if _only_noise(links, solution, focal, keys):
         return _still(comparer, links)
-    zooms = bool(np.ptp(np.log(free.scale)) > ZOOM) and free.cost < min(ZOOM_GAIN * solution.cost, TRAVELS)
+    zooms = free.cost < min(solution.cost, TRAVELS) and _zooms(links, free)
     solution = free if zooms else solution
     found: float | None = None
     if calibrate and solution.width > 0.5 * PAN:
-        found = calibrated(links, solution.scale, assumed, focal, zooms, TELLS)
+        found = calibrated(links, solution.scale, assumed, focal, zooms, TRAVELS)
         if found is not None:
-            better = _chain(links, assumed, found, zooms)
+            better = chain(links, assumed, found, zooms)
             if better.width > PAN:
                 solution, focal = better, found
             else:
                 found = None
-    solution = _closed(comparer, links, keys, solution, focal, zooms)
+    solution = closed(comparer, links, keys, solution, focal, zooms)
     inliers, residual = np.zeros(len(links) + 1, int), np.zeros(len(links) + 1)
     for t, turn in enumerate(solution.turns):
         if turn is not None:
@@ -202,95 +203,3 @@ def solve_turns(
         None if found is None else found / comparer.scale,
         warnings,
     )
-
-
-def _chain(links: Sequence[Link | None], assumed: float, focal: float, zoom: bool) -> _Solution:
-    """Every frame from its key frame, and that from its own. A frame without a link stays like the one before.
-
-    assumed: the focal length that the links' own turns were found with; both are compared pixels.
-    """
-    count = len(links) + 1
-    rotation, scale = np.tile(np.eye(3), (count, 1, 1)), np.ones(count)
-    turns: list[Turn | None] = []
-    for t, link in enumerate(links, 1):
-        turn = None
-        if link is None:
-            rotation[t], scale[t] = rotation[t - 1], scale[t - 1]
-        else:
-            base = focal * scale[link.key]
-            turn = fit_turn(link.a, link.b, base, zoom, link.start(assumed / base, zoom), False)
-            rotation[t] = rotation[link.key] @ turn.rotation.T
-            scale[t] = scale[link.key] * turn.scale
-        turns.append(turn)
-    return _Solution(rotation, scale, turns)
-
-
-def _closed(
-    comparer: Comparer,
-    links: Sequence[Link | None],
-    keys: Sequence[Key],
-    solution: _Solution,
-    focal: float,
-    zoom: bool,
-) -> _Solution:
-    """The solution with all key frames in agreement, also those that see a place again later."""
-    loops = _again(comparer, keys, solution, focal, zoom)
-    if not loops:
-        return solution
-    frames = [key.frame for key in keys]
-    edges = []
-    for n, (key, after) in enumerate(zip(frames[:-1], frames[1:], strict=True)):
-        link, turn = links[after - 1], solution.turns[after - 1]
-        if link is not None and turn is not None and link.key == key:
-            edges.append(Edge(n, n + 1, turn.rotation, turn.scale, _weight(turn)))
-        else:  # a key frame was given up one frame earlier, or nothing could be followed: as chained
-            relative = solution.rotation[after].T @ solution.rotation[key]
-            weight = 1.0 if link is None else 1e3
-            edges.append(Edge(n, n + 1, relative, solution.scale[after] / solution.scale[key], weight))
-    rotations, scales = agree(solution.rotation[frames], solution.scale[frames], edges + loops)
-    # Between two key frames the correction goes over from one to the other.
-    times = np.arange(len(solution.rotation))
-    turn = matrix_to_rotvec(rotations @ np.swapaxes(solution.rotation[frames], 1, 2))
-    turn = np.stack([np.interp(times, frames, axis) for axis in turn.T], axis=1)
-    stretch = np.interp(times, frames, np.log(scales / solution.scale[frames]))
-    return _Solution(
-        rotvec_to_matrix(turn) @ solution.rotation, solution.scale * np.exp(stretch), solution.turns
-    )
-
-
-def _weight(turn: Turn) -> float:
-    return float((turn.residual < 2.0).sum() / turn.spread**2)
-
-
-def _again(
-    comparer: Comparer, keys: Sequence[Key], solution: _Solution, focal: float, zoom: bool, most: int = 2
-) -> list[Edge]:
-    """Edges between key frames that are not neighbours and share more than half of the picture; at most `most`
-    for each, the farthest in time first."""
-    edges: list[Edge] = []
-    for n, late in enumerate(keys):
-        done = 0
-        for m in range(0, n - 1, 1 + n // 200):  # a long clip's earlier key frames are sampled
-            early = keys[m]
-            rotation = solution.rotation[late.frame].T @ solution.rotation[early.frame]
-            scale = solution.scale[late.frame] / solution.scale[early.frame]
-            if done == most or not 0.8 < scale < 1.25 or len(early.points) < comparer.config.fewest:
-                continue
-            a, base = comparer.centred(early.points), focal * solution.scale[early.frame]
-            guess = turned(a, base, rotation, scale)
-            inside = (np.abs(guess) < comparer.middle - 4).all(axis=1)
-            if inside.mean() < 0.5:
-                continue
-            start = comparer.uncentred(guess[inside])
-            there, sure = comparer.follow(
-                early.grey, late.grey, early.points[inside], start, comparer.background(late.frame)
-            )
-            done += 1
-            if sure.sum() < 2 * comparer.config.fewest:
-                continue
-            turn = fit_turn(
-                a[inside][sure], comparer.centred(there[sure]), base, zoom, (rotation, scale), False
-            )
-            if turn.share > 0.6:
-                edges.append(Edge(m, n, turn.rotation, turn.scale, _weight(turn)))
-    return edges

@@ -12,7 +12,7 @@ from filmed import film
 
 from dasr_blender.clip import Clip, Masks, find_egomotion
 from dasr_blender.clip.egomotion import Egomotion, solve_turns
-from dasr_blender.clip.tracks import Link, TrackingConfig
+from dasr_blender.clip.tracks import Key, Link, TrackingConfig
 from dasr_blender.clip.turning import Edge, agree, fit_turn, turned
 from dasr_blender.core import Category
 from dasr_blender.core.rotation import geodesic, rotvec_to_matrix
@@ -84,9 +84,11 @@ def made_up(rotation: np.ndarray, zoom: np.ndarray, seed: int = 0, wrong: float 
     return links
 
 
-def solved(links: list[Link], focal: float = 768.0, calibrate: bool = True) -> Egomotion:
+def solved(
+    links: list[Link], focal: float = 768.0, calibrate: bool = True, keys: list[Key] | None = None
+) -> Egomotion:
     comparer = SimpleNamespace(focal=768.0, scale=0.5, middle=MIDDLE, config=TrackingConfig())
-    return solve_turns(comparer, links, [], focal, calibrate)  # type: ignore[arg-type]
+    return solve_turns(comparer, links, keys or [], focal, calibrate)  # type: ignore[arg-type]
 
 
 TIME = np.linspace(0, 1, 40)
@@ -114,8 +116,24 @@ def test_zoom_is_told_from_rotation() -> None:
     assert only.zooms and degrees(only.rotation, np.eye(3)) < 0.05
 
 
+def test_walking_closer_is_no_zoom() -> None:
+    """Everything grows, but what is near grows more: parallax, which no zoom has."""
+    rng = np.random.default_rng(2)
+    links = []
+    for t in range(1, 24):
+        key = (t - 1) // 4 * 4
+        a = scattered(200, seed=key)
+        depth = np.random.default_rng(key + 1).uniform(3, 15, 200)
+        scale = (depth - 0.04 * key) / (depth - 0.04 * t)
+        b = a * scale[:, None] + rng.normal(0, 0.1, a.shape)
+        links.append(Link(key, t, a, b, fit_turn(a, b, 768.0, True)))
+    found = solved(links, calibrate=False)
+    assert not found.zooms
+    np.testing.assert_array_equal(found.focal_scale, 1)
+
+
 def test_a_narrow_pan_tells_no_focal_length() -> None:
-    narrow = rotvec_to_matrix(TIME[:, None] * [0, 0.12, 0])
+    narrow = rotvec_to_matrix(TIME[:, None] * [0, 0.1, 0])
     assert solved(made_up(narrow, np.ones(40))).focal is None
 
 
@@ -158,6 +176,36 @@ def test_a_still_camera_is_exactly_still_beside_a_passing_crowd() -> None:
     assert found.still and not found.zooms and found.focal is None and not found.warnings
     np.testing.assert_array_equal(found.world_from_camera, np.tile(np.eye(4), (10, 1, 1)))
     np.testing.assert_array_equal(found.focal_scale, 1)
+
+
+def test_noise_alone_moves_no_camera() -> None:
+    """Corners of a dark, grainy wall wander by more than a still camera's should; all together they go nowhere."""
+    rng = np.random.default_rng(4)
+    links = []
+    for t in range(1, 40):
+        a = scattered(150, seed=t)
+        b = a + rng.normal(0, 0.8, a.shape)
+        links.append(Link(t - 1, t, a, b, fit_turn(a, b, 768.0, True)))
+    keys = [Key(t, np.zeros((4, 4), np.uint8), np.zeros((0, 2)), np.eye(3)) for t in range(40)]
+    still = solved(links, keys=keys)
+    assert still.still and not still.zooms and still.focal is None and still.inliers[1:].min() > 75
+    np.testing.assert_array_equal(still.rotation, np.tile(np.eye(3), (40, 1, 1)))
+    # a slow pan, as small from frame to frame, leads somewhere; and one quick glance aside is no noise
+    slow = rotvec_to_matrix(np.arange(40)[:, None] * [0, 0.3 / 768, 0])
+    assert not solved(creeping(slow, rng), keys=keys).still
+    glance = np.tile(np.eye(3), (40, 1, 1))
+    glance[20:22] = rotvec_to_matrix(np.array([0, 0.02, 0]))
+    assert not solved(creeping(glance, rng), keys=keys).still
+
+
+def creeping(rotation: np.ndarray, rng: np.random.Generator) -> list[Link]:
+    """Links from every frame to the next."""
+    links = []
+    for t in range(1, len(rotation)):
+        a = scattered(150, seed=t)
+        b = turned(a, 768.0, rotation[t].T @ rotation[t - 1], 1.0) + rng.normal(0, 0.5, a.shape)
+        links.append(Link(t - 1, t, a, b, fit_turn(a, b, 768.0, True)))
+    return links
 
 
 def test_nothing_to_follow_is_said_and_still() -> None:
