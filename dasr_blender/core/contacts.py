@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which foot stands when.
 
-A standing foot is low and does not move in the world, once the camera's movement is taken out. One camera hardly
-sees movement along its line of sight, so that part of the speed counts little; and it sees the floor only through
-the feet, so a foot's height is taken over the lowest places that feet reach around the same time.
+A standing foot is low, and in the world, once the camera's movement is taken out, it stays behind while the body
+goes on; a swinging one overtakes the body. That holds however small a reconstruction makes the swing, so of a
+body that walks the feet's speed along its way is compared with its own. Where the body stays, a standing foot
+hardly moves at all; there, movement along the camera's line of sight counts little, because one camera hardly
+sees it. A foot's height is taken over the lowest places that this foot, and all feet, reach around that time.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ class ContactConfig:
 
     Attributes:
         height, height_soft: half as likely to stand this high, and how soon it changes.
-        speed: half as likely at this speed, leg lengths a second, and never below `speed_share` of the body's:
-            a swinging foot is at least as fast as the body.
-        along_ray: share of the speed towards and from the camera that is believed.
+        reach: a foot whose own lowest place is this much above that of all feet never stands.
+        speed: half as likely at this speed, leg lengths a second, or at `speed_share` of the body's if that is
+            more; speed_soft: how soon it changes, as a share of that.
+        aside: share of the speed across the body's way that counts, where it walks at `speed` or faster.
+        along_ray: share of the speed towards and from the camera that counts, apart from that along the way.
         window: over which a speed is measured.
         around: over which the feet's lowest places are looked for.
         enter, leave: a foot begins to stand at this probability and goes on until it falls below the other.
@@ -36,8 +40,11 @@ class ContactConfig:
 
     height: float = 0.10
     height_soft: float = 0.03
+    reach: float = 0.2
     speed: float = 0.7
-    speed_share: float = 0.6
+    speed_share: float = 1.1
+    speed_soft: float = 0.2
+    aside: float = 0.3
     along_ray: float = 0.35
     window: float = 0.085
     around: float = 0.5
@@ -80,14 +87,14 @@ def find_contacts(
     leg = leg_length(category, motion.morphology)
     times = np.asarray(motion.frame_index, np.float64) / motion.fps
     above = feet.lowest @ normal - height  # (T, F)
-    above = (above - _local_floor(above.min(axis=1), times, config.around)[:, None]) / leg
-    speed = _speed(feet.sole, motion.world_from_camera[:, :3, 3], times, config) / leg
-    root = motion.world_from_root[:, None, :3, 3]
-    body = _speed(root, motion.world_from_camera[:, :3, 3], times, config)[:, 0] / leg
-    limit = np.maximum(config.speed, config.speed_share * _median(body, times, config.around))[:, None]
+    floor = _local_floor(above.min(axis=1), times, config.around)[:, None]
+    own = np.stack([_local_floor(foot, times, config.around) for foot in above.T], axis=1)
+    above = (above - np.where(own < floor + config.reach * leg, own, floor)) / leg
+    speed, body = _speeds(motion, feet, normal, times, leg, config)
+    limit = np.maximum(config.speed, config.speed_share * body)[:, None]
     sure = 0.5 + 0.5 * np.clip(np.nan_to_num(motion.joint_confidence[:, feet.joints]), 0, 1)
     probability = _sigmoid(sure * (config.height - above) / config.height_soft)
-    probability = probability * _sigmoid(sure * (limit - speed) / (0.25 * limit))
+    probability = probability * _sigmoid(sure * (limit - speed) / (config.speed_soft * limit))
     names = tuple(category.skeleton.names[j] for j in feet.joints)
     return Contacts(names, feet.joints, _hysteresis(probability, times, config), probability)
 
@@ -108,23 +115,36 @@ def _local_floor(lowest: Array, times: Array, radius: float) -> Array:
     return np.array([np.percentile(lowest[near], 20) for near in _around(times, radius)])
 
 
-def _median(values: Array, times: Array, radius: float) -> Array:
-    return np.array([np.median(values[near]) for near in _around(times, radius)])
-
-
-def _speed(points: Array, eye: Array, times: Array, config: ContactConfig) -> Array:
-    """Speed ``(T, n)`` of points ``(T, n, 3)``, metres a second, as far as a camera at `eye` ``(T, 3)`` sees it."""
-    count = len(points)
+def _speeds(
+    motion: Motion, feet: Feet, normal: Array, times: Array, leg: float, config: ContactConfig
+) -> tuple[Array, Array]:
+    """How fast each foot is, ``(T, F)``, as far as it tells a swing from a stance, and the body ``(T,)``; leg
+    lengths a second."""
+    root, count = motion.world_from_root[:, :3, 3], len(times)
     if count < 2:
-        return np.zeros(points.shape[:2])
+        return np.zeros(feet.sole.shape[:2]), np.zeros(count)
+    way = np.array([_slope(root[near], times[near]) for near in _around(times, config.around)]) / leg
+    way = way - (way @ normal)[:, None] * normal
+    body = np.linalg.norm(way, axis=1)
+    heading = way / np.maximum(body, 1e-9)[:, None]
     step = max(1, round(0.5 * config.window / float(np.median(np.diff(times)))))
     before = np.maximum(np.arange(count) - step, 0)
     after = np.minimum(np.arange(count) + step, count - 1)
-    velocity = (points[after] - points[before]) / (times[after] - times[before])[:, None, None]
-    ray = points - eye[:, None]
+    velocity = (feet.sole[after] - feet.sole[before]) / (times[after] - times[before])[:, None, None] / leg
+    walks = np.clip(body / config.speed, 0, 1)[:, None]
+    along = walks * np.einsum("tfk,tk->tf", velocity, heading)
+    rest = velocity - along[..., None] * heading[:, None]
+    ray = feet.sole - motion.world_from_camera[:, None, :3, 3]
     ray = ray / np.maximum(np.linalg.norm(ray, axis=-1, keepdims=True), 1e-9)
-    along = np.sum(velocity * ray, axis=-1, keepdims=True)
-    return np.linalg.norm(velocity - (1 - config.along_ray) * along * ray, axis=-1)
+    rest = rest - (1 - config.along_ray) * np.sum(rest * ray, axis=-1, keepdims=True) * ray
+    share = 1 - (1 - config.aside) * walks
+    return np.hypot(along, share * np.linalg.norm(rest, axis=-1)), body
+
+
+def _slope(points: Array, times: Array) -> Array:
+    """Velocity ``(3,)`` of the straight line through points ``(n, 3)``."""
+    centred = times - times.mean()
+    return centred @ points / max(float(centred @ centred), 1e-9)
 
 
 def _hysteresis(probability: Array, times: Array, config: ContactConfig) -> Array:
