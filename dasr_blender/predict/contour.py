@@ -230,8 +230,8 @@ def nearest_rim(outlines: Outlines, rims: Rims, posed: Posed, turn: float) -> tu
 
     The nearest by distance, with `turn` for a rim that faces the other way.
     """
-    step = outlines.point[:, :, None] - rims.middle[:, None]
-    away = (step**2).sum(-1)
+    away = (outlines.point[..., 0, None] - rims.middle[:, None, :, 0]) ** 2
+    away += (outlines.point[..., 1, None] - rims.middle[:, None, :, 1]) ** 2
     facing = outlines.normal @ np.swapaxes(rims.normal, 1, 2)
     away += turn**2 * (0.5 - 0.5 * facing) ** 2
     away += np.where(rims.length > 0, 0.0, _FAR)[:, None]

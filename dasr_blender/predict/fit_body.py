@@ -10,6 +10,7 @@ from the given ones and the heights of the relief (`relief`), then the logarithm
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -156,6 +157,19 @@ class Posed:
     seen: Array
     focal: Array
 
+    @cached_property
+    def joint_motion(self) -> Array:
+        """Per unit of each shared shape, the motion of a joint's frame less its turned rest place, ``(T, J, 3 K)``."""
+        model = self.model
+        basis = model.joint_basis[: model.proportions].transpose(1, 2, 0)  # (J, 3, proportions)
+        placed = np.zeros((len(self.root), model.joints, 3, model.shared - 1), np.float32)
+        moved = np.zeros(placed.shape[:3] + (model.proportions,))
+        for j in range(1, model.joints):
+            p = model.parents[j]
+            moved[:, j] = moved[:, p] + self.turned[:, p] @ (basis[j] - basis[p])
+        placed[..., : model.proportions] = moved - self.turned @ basis
+        return placed.reshape(len(placed), model.joints, -1)
+
 
 def pose(model: BodyModel, start: Start, frames: Array, shared: Array) -> Posed:
     """The body at the frames' unknowns ``(T, n)`` and the shared ones ``(K + 1,)``."""
@@ -263,20 +277,8 @@ def points(posed: Posed, vertex: Array) -> Points:
     flat = posed.turned.astype(np.float32).reshape(count, joints, 9)
     blend = (weight @ flat).reshape(count, number, 3, 3)
     shape = blend @ model.basis_of[vertex]
-    shape += (weight @ _joint_motion(posed)).reshape(count, number, 3, kinds)
+    shape += (weight @ posed.joint_motion).reshape(count, number, 3, kinds)
     return Points(posed.camera[rows, vertex], lever, shape)
-
-
-def _joint_motion(posed: Posed) -> Array:
-    """Per unit of each proportion, the motion of a joint's frame less its turned rest place, ``(T, J, 3 K)``."""
-    model = posed.model
-    basis = model.joint_basis.transpose(1, 2, 0)  # (J, 3, K)
-    placed = np.zeros((len(posed.root), model.joints, 3, basis.shape[2]))
-    for j in range(1, model.joints):
-        p = model.parents[j]
-        placed[:, j] = placed[:, p] + posed.turned[:, p] @ (basis[j] - basis[p])
-    placed -= posed.turned @ basis
-    return placed.reshape(len(placed), model.joints, -1).astype(np.float32)
 
 
 def rows(posed: Posed, found: Points, direction: Array, picture: Array | None) -> tuple[Array, Array]:

@@ -18,6 +18,8 @@ class FitConfig:
 
     vertices: int = 900
     """vertices of the coarse body that is bent"""
+    silhouette: int = 80
+    """side of the silhouette that tells an outline from an inner edge, pixels"""
     rims: int = 112
     """pieces of the body's outline a frame"""
     edges: int = 112
@@ -86,7 +88,7 @@ class FitConfig:
 
     spread: float = 2.0
     """how many times larger a joint's error is than the solved system says, since its evidence is wrong together"""
-    steps: tuple[int, int] = (9, 40)
+    steps: tuple[int, int] = (12, 40)
     """most steps for `standard` and `best`"""
     settle: float = 0.004
     """relative fall of the cost under which `standard` stops; a tenth of it for `best`"""

@@ -105,7 +105,7 @@ class Window:
         far, near = config.outline_reach
         early = max(0.0, 1 - step / 5)
         reach = near + (far - near) * early
-        rims = find_rims(posed, min(outlines.size, 96), config.rims)
+        rims = find_rims(posed, min(outlines.size, config.silhouette), config.rims)
         count = len(rims.ends)
         ends = points(posed, rims.ends.reshape(count, -1))
         pair = np.arange(2 * config.rims).reshape(1, -1, 2).repeat(count, 0)
@@ -239,7 +239,7 @@ class Window:
     def _add_shared(
         self, chain: Chain, shared: Array, count: int, step: int, loss: Array, parts: dict[str, float]
     ) -> None:
-        """Proportions and focal length near what was given, within their ranges; known ones do not move.
+        """Proportions and focal length near what was given; those that are known, or at an end, do not move.
 
         The relief waits until pose and proportions have explained what they can.
         """
@@ -249,14 +249,14 @@ class Window:
             known[self.model.proportions : -1] = True
         times = max(1.0, count / self.config.morphology_alike)
         weight = np.where(known, 1e12, times / np.maximum(self.shared_error, 1e-9) ** 2)
-        over = np.maximum(shared - self.shared_range[:, 1], 0) + np.minimum(
-            shared - self.shared_range[:, 0], 0
-        )
-        hard = np.where(over != 0, count * 100.0, 0.0)
         index = np.arange(len(shared))
-        chain.corner[index, index] += weight + hard
-        chain.shared_right -= weight * shared + hard * over
-        cost = 0.5 * float((weight * shared**2 + hard * over**2).sum())
+        chain.corner[index, index] += weight
+        chain.shared_right -= weight * shared
+        # at the end of its range, what wants to go on stays
+        low, high = self.shared_range.T
+        ended = ((shared >= high) & (chain.shared_right > 0)) | ((shared <= low) & (chain.shared_right < 0))
+        chain.corner[index, index] += np.where(ended, 1e12, 0.0)
+        cost = 0.5 * float((weight * shared**2).sum())
         parts["proportions"] = cost
         loss += cost / count
 
@@ -272,9 +272,10 @@ class Window:
             if check is not None:
                 check(taken / most)
             change, common = chain.damped(damping).solve()
-            size = np.abs(change[:, [0, 1, 2, *range(6, change.shape[1])]]).max()
-            shrink = min(1.0, self.config.longest_turn / max(float(size), 1e-9))
-            tried = frames + shrink * change, shared + shrink * common
+            turns = np.abs(change[:, [0, 1, 2, *range(6, change.shape[1])]]).max(1, keepdims=True)
+            held = np.minimum(1.0, self.config.longest_turn / np.maximum(turns, 1e-9))
+            low, high = self.shared_range.T
+            tried = frames + held * change, np.clip(shared + common, low, high)
             new_chain, new_loss, new_parts = self.linear(*tried, step)
             taken = step
             fell = (loss.sum() - new_loss.sum()) / max(loss.sum(), 1e-9)
