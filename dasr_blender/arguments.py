@@ -85,6 +85,14 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         help="a point on the subject, or a box round it, in pixels of the clip",
     )
     command.add_argument(
+        "--correct",
+        action="append",
+        default=[],
+        metavar="F:X,Y|F:!X,Y|F:X,Y,W,H|F:FILE|DIR",
+        help="correct the automatic mask of frame F, and with it its neighbours: a point on the subject, one beside "
+        "it, a box round it, a mask image, or a folder of masks named by their frame's number; may be given again",
+    )
+    command.add_argument(
         "--focal",
         type=_positive,
         metavar="PX",

@@ -144,6 +144,7 @@ def _job_options(arguments: argparse.Namespace) -> JobOptions:
         out=str(Path(arguments.out or f"{clip_name(arguments.clip)}-dasr").absolute()),
         category=arguments.category,
         masks=arguments.masks,
+        corrections=tuple(arguments.correct),
         start=start,
         end=end,
         step=step,

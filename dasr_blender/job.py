@@ -12,22 +12,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from .clip import (
     Clip,
-    MaskError,
     Masks,
     Subject,
-    automatic_masks,
     crop_boxes,
     extract_crops,
     load_clip,
-    masks_from_alpha,
-    masks_from_folder,
 )
 from .clip.flow import flow
 from .core import Cancelled, Category, DasrError, Motion, load_category
@@ -35,6 +31,7 @@ from .core.camera import crop_info
 from .core.files import clip_name, sha256_of
 from .doubts import find_warnings
 from .filming import Filming, how_filmed
+from .masking import body_silhouettes, doubtful_frames, find_masks, mask_inputs
 from .predict import Fitted, Prediction, Student, fit, track
 from .workspace import Workspace, fingerprint
 
@@ -50,6 +47,7 @@ class JobOptions:
         out: folder for everything that is written.
         category: name of a category, or path of its folder.
         masks: folder with one mask image a frame; None takes the clip's alpha channel, or else makes them.
+        corrections: of the automatic masks: texts such as `12:340,200`, or folders (`clip.corrections`).
         start, end, step: frames of the clip to use, as a Python slice.
         subject: which animal, when there are several; pixels of the original picture.
         focal: focal length in pixels of the original picture, in the first frame; None takes what the file
@@ -69,6 +67,7 @@ class JobOptions:
     out: str
     category: str = "quadruped"
     masks: str | None = None
+    corrections: tuple[str, ...] = ()
     start: int | None = None
     end: int | None = None
     step: int = 1
@@ -173,7 +172,7 @@ class _Run:
         self.report(name, 0.0, text)
         begin = time.perf_counter()
         yield lambda fraction, words="", *_: self.report(name, fraction, words or text)
-        self.seconds[name] = round(time.perf_counter() - begin, 3)
+        self.seconds[name] = self.seconds.get(name, 0.0) + round(time.perf_counter() - begin, 3)
 
 
 def run_job(
@@ -211,11 +210,17 @@ def run_job(
             )
             workspace.require(20_000_000 + len(clip) * 300_000)
         key = fingerprint(
-            clip.sha256, clip.frame_index.tolist(), clip.size, _mask_inputs(options), code_hash()
+            clip.sha256, clip.frame_index.tolist(), clip.size, mask_inputs(options), code_hash()
         )
         masks = _masks(options, clip, workspace, key, run)
         filming = _filming(options, clip, masks, workspace, key, run)
         motion, student, fitted = _predict(options, category, clip, masks, filming, workspace, key, run)
+        if options.quality == "best" and masks.source == "automatic":
+            better = _masks_by_body(options, category, clip, masks, motion, workspace, key, run)
+            if better is not None:
+                masks, key = better, fingerprint(key, "chosen by the body")
+                again = _predict(options, category, clip, masks, filming, workspace, key, run)
+                motion, student, fitted = again[0], again[1] or student, again[2]
         motion_path = workspace.out / "motion.npz"
         with workspace.guarding(motion_path):
             motion.save(motion_path)
@@ -260,38 +265,42 @@ def code_hash() -> str:
     return fingerprint([(path.name, sha256_of(path)) for path in sources], sha256_of(Path(__file__)))
 
 
-def _mask_inputs(options: JobOptions) -> list:
-    if options.masks is None:
-        return ["own", asdict(options.subject) if options.subject else None]
-    folder = Path(options.masks)
-    listed = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [
-        "folder",
-        str(folder.resolve()),
-        [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in listed],
-    ]
-
-
 def _masks(options: JobOptions, clip: Clip, workspace: Workspace, key: str, run: _Run) -> Masks:
     with run.stage("masks", "Finding the subject") as step:
-        stage = workspace.stage("masks", key)
-        if stage.exists():
-            try:
-                masks = Masks.load(stage)
-                run.reused.append("masks")
-                return masks
-            except (MaskError, OSError, ValueError, KeyError):
-                stage.unlink(missing_ok=True)
-        if options.masks is not None:
-            masks = masks_from_folder(Path(options.masks), clip)
-        elif clip.alpha(0) is not None:
-            masks = masks_from_alpha(clip)
-        else:
-            masks = automatic_masks(clip, options.subject, progress=step, cancel=run.check)
-        with workspace.guarding(stage):
-            masks.save(stage)
+        masks, reused = find_masks(
+            options, clip, workspace.stage("masks", key), _looks(clip, workspace), workspace, step, run.check
+        )
+        if reused:
+            run.reused.append("masks")
         workspace.forget_other("masks", key)
         return masks
+
+
+def _looks(clip: Clip, workspace: Workspace) -> Path:
+    """Where the mask network's answers are kept, whatever is corrected."""
+    key = fingerprint(clip.sha256, clip.frame_index.tolist(), clip.size, code_hash())
+    workspace.forget_other("looks", key)
+    return workspace.stage("looks", key)
+
+
+def _masks_by_body(
+    options: JobOptions,
+    category: Category,
+    clip: Clip,
+    masks: Masks,
+    motion: Motion,
+    workspace: Workspace,
+    key: str,
+    run: _Run,
+) -> Masks | None:
+    """Other masks for frames that the fitted body contradicts, None where there are none."""
+    silhouettes = body_silhouettes(category, motion)
+    if not doubtful_frames(masks, silhouettes).any():
+        return None
+    with run.stage("masks", "Finding the subject again, with the body's help") as step:
+        stage, looks = workspace.stage("masks", key), _looks(clip, workspace)
+        better, _ = find_masks(options, clip, stage, looks, workspace, step, run.check, silhouettes)
+    return None if np.array_equal(better.packed, masks.packed) else better
 
 
 def _filming(

@@ -11,6 +11,8 @@ from .finder import Finder
 from .mask_store import MaskError, mask_box
 from .subject import at_point, in_box
 
+_COLOUR = 14  # levels of L, a and b by which the piece about a click may differ from it
+
 
 def click_seed(finder: Finder, said: dict[int, Said]) -> tuple[int, np.ndarray]:
     """Where to begin: a box, else a click on the subject at which something stands out, else what stands out most."""
@@ -82,8 +84,13 @@ def _clicked(finder: Finder, i: int, mask: np.ndarray, words: Said) -> np.ndarra
         cv2.circle(free, (int(x), int(y)), 4 * reach, (1,), -1)
     labels[(free == 0) & mask] = cv2.GC_FGD
     labels[(free == 0) & ~mask] = cv2.GC_BGD
-    for places, label in ((words.inside, cv2.GC_FGD), (words.outside, cv2.GC_BGD)):
+    for places, label, likely in (
+        (words.inside, cv2.GC_FGD, cv2.GC_PR_FGD),
+        (words.outside, cv2.GC_BGD, cv2.GC_PR_BGD),
+    ):
         for x, y in places:
+            alike = _alike(finder.frames[i], x, y) & (free > 0) & (mask != (likely == cv2.GC_PR_FGD))
+            labels[alike] = likely
             cv2.circle(labels, (int(x), int(y)), disc, (int(label),), -1)
     of_subject = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     if of_subject.any() and not of_subject.all():
@@ -95,3 +102,12 @@ def _clicked(finder: Finder, i: int, mask: np.ndarray, words: Said) -> np.ndarra
     points = [pieces[min(int(y), height - 1), min(int(x), width - 1)] for x, y in words.inside]
     held = {int(k) for k in points if k > 0} | {int(k) for k in np.unique(pieces[cut & mask]) if k > 0}
     return np.isin(pieces, list(held)) if count > 1 else cut
+
+
+def _alike(frame: np.ndarray, x: float, y: float) -> np.ndarray:
+    """(h, w) bool: what hangs together with a place of frame (h, w, 3) and has its colour, a seed for GrabCut."""
+    blurred = cv2.GaussianBlur(cv2.cvtColor(frame, cv2.COLOR_RGB2LAB), (0, 0), 2.0)
+    filled = np.zeros((frame.shape[0] + 2, frame.shape[1] + 2), np.uint8)
+    flags = 4 | cv2.FLOODFILL_MASK_ONLY | cv2.FLOODFILL_FIXED_RANGE
+    cv2.floodFill(blurred, filled, (int(x), int(y)), (0, 0, 0), (_COLOUR,) * 3, (_COLOUR,) * 3, flags)
+    return filled[1:-1, 1:-1] > 0

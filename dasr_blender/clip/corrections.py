@@ -57,7 +57,15 @@ class Correction:
 
 
 def parse_correction(text: str) -> Correction:
-    """`12:x,y` is on the subject, `12:!x,y` is not, `12:x,y,w,h` is a box round it. Raises MaskError."""
+    """`12:x,y` is on the subject, `12:!x,y` is not, `12:x,y,w,h` is a box round it, `12:FILE` a mask image.
+
+    Raises MaskError.
+    """
+    from .masks import read_mask
+
+    number, _, rest = text.strip().partition(":")
+    if number.isdecimal() and Path(rest).expanduser().is_file():
+        return Correction(int(number), mask=read_mask(Path(rest).expanduser(), int(number)), origin=rest)
     match = re.fullmatch(r"(\d+):(!?)([^:]+)", text.strip())
     numbers: list[float] = []
     if match:
@@ -68,7 +76,7 @@ def parse_correction(text: str) -> Correction:
     if match is None or len(numbers) not in (2, 4) or (match.group(2) and len(numbers) == 4):
         raise MaskError(
             f"'{text}' is no correction: give FRAME:X,Y for a point on the subject, FRAME:!X,Y for one beside it, "
-            "FRAME:X,Y,W,H for a box round it, or a folder"
+            "FRAME:X,Y,W,H for a box round it, FRAME:FILE for a mask image, or a folder"
         )
     frame = int(match.group(1))
     if len(numbers) == 2:

@@ -39,30 +39,41 @@ def agreement(there: np.ndarray, back: np.ndarray, here: np.ndarray, other: np.n
     return np.exp(-(error**2).sum(axis=2) / length**2 - (apart / TINT) ** 2).astype(np.float32)
 
 
+Sides = tuple[np.ndarray | None, np.ndarray | None]  # of each frame: towards the one before, and the one after
+
+
+def trusts(frames: list[np.ndarray], before: list[np.ndarray | None], after: list[np.ndarray | None]) -> list[Sides]:
+    """How far each frame's flow to its two neighbours can be believed, (h, w) float32 in 0…1, None at the ends.
+
+    frames: (h, w, 3) uint8; before[i], after[i]: flow (h, w, 2) of frame i to the frame before and after it.
+    """
+    result: list[Sides] = []
+    for i, frame in enumerate(frames):
+        sides: list[np.ndarray | None] = []
+        for there, j in ((before[i], i - 1), (after[i], i + 1)):
+            back = (after[j] if j < i else before[j]) if 0 <= j < len(frames) else None
+            known = there is not None and back is not None
+            sides.append(agreement(there, back, frame, frames[j]) if known else None)  # type: ignore[arg-type]
+        result.append((sides[0], sides[1]))
+    return result
+
+
 def smooth(
-    frames: list[np.ndarray],
     evidence: list[np.ndarray],
     before: list[np.ndarray | None],
     after: list[np.ndarray | None],
+    trust: list[Sides],
     keep: float,
     fixed: Mapping[int, np.ndarray],
 ) -> list[np.ndarray]:
     """Evidence gathered along the flow, forward and backward over the clip.
 
-    frames: (h, w, 3) uint8; before[i], after[i]: flow (h, w, 2) of frame i to the frame before and after it. Each
-    frame adds `keep` times what its neighbour had gathered, less where the flow is contradicted; with log-odds this
-    is the forward–backward recursion of a hidden Markov chain for each pixel's track, with leaky transitions.
-    fixed: frames whose log-odds are known. Time and memory linear in the number of frames.
+    before, after, trust: as for `trusts`. Each frame adds `keep` times what its neighbour had gathered, less where
+    the flow is contradicted; with log-odds this is the forward–backward recursion of a hidden Markov chain for each
+    pixel's track, with leaky transitions. fixed: frames whose log-odds are known. Time and memory linear in the
+    number of frames.
     """
     count = len(evidence)
-    trust: list[tuple[np.ndarray | None, np.ndarray | None]] = []
-    for i in range(count):
-        sides: list[np.ndarray | None] = []
-        for there, j in ((before[i], i - 1), (after[i], i + 1)):
-            back = (after[j] if j < i else before[j]) if 0 <= j < count else None
-            known = there is not None and back is not None
-            sides.append(keep * agreement(there, back, frames[i], frames[j]) if known else None)  # type: ignore[arg-type]
-        trust.append((sides[0], sides[1]))
     past: list[np.ndarray] = []
     for i in range(count):
         if i in fixed:
@@ -70,16 +81,45 @@ def smooth(
         elif i == 0:
             past.append(evidence[0])
         else:
-            past.append(evidence[i] + trust[i][0] * warp(past[-1], before[i]))  # type: ignore[arg-type,operator]
+            past.append(evidence[i] + keep * trust[i][0] * warp(past[-1], before[i]))  # type: ignore[arg-type,operator]
     result: list[np.ndarray] = [np.empty(0)] * count
     future: np.ndarray | None = None
     for i in reversed(range(count)):
         if i in fixed:
             future = result[i] = fixed[i]
             continue
-        ahead = 0.0 if future is None else trust[i][1] * warp(future, after[i])  # type: ignore[operator,arg-type]
+        ahead = 0.0 if future is None else keep * trust[i][1] * warp(future, after[i])  # type: ignore[operator,arg-type]
         result[i] = past[i] + ahead
         future = evidence[i] + ahead
+    return result
+
+
+def lessons(
+    wrong: Mapping[int, np.ndarray],
+    before: list[np.ndarray | None],
+    after: list[np.ndarray | None],
+    trust: list[Sides],
+    keep: float,
+) -> list[np.ndarray | None]:
+    """What corrections say of the frames around them, (h, w) float32 in -1…1, None where nothing.
+
+    wrong: of each corrected frame, 1 where the subject had been missed, -1 where something else had been taken for
+    it, 0 where the network was right. The network is likely wrong about the same places of the body in the next
+    frames too: the map is carried there by flow, `keep` of it from frame to frame, up to the next correction.
+    """
+    result: list[np.ndarray | None] = [None] * len(trust)
+    for start, first in wrong.items():
+        for step in (-1, 1):
+            carried, i = first, start + step
+            while 0 <= i < len(trust) and i not in wrong:
+                flow, side = (before[i], trust[i][0]) if step > 0 else (after[i], trust[i][1])
+                carried = keep * np.sqrt(side) * warp(carried, flow)  # type: ignore[arg-type]
+                if np.abs(carried).max() < 0.1:
+                    break
+                known = result[i]
+                # of two corrections' words the nearer one's, which has kept more, counts more
+                result[i] = carried if known is None else np.where(np.abs(carried) > np.abs(known), carried, known)
+                i += step
     return result
 
 

@@ -100,11 +100,20 @@ def _met(
 
 
 def _body(finder: Finder, past: list[tuple[int, np.ndarray, np.ndarray]], mask: np.ndarray) -> Body:
-    """What `mask` (h, w) bool, of the last of `past`, has been doing since the first, by flow."""
-    (start, *_), (end, *_) = past[0], past[-1]
-    carried = finder.carry(mask, end, start)
-    moved = middle(mask) - middle(carried) if carried.sum() > 8 else np.zeros(2)
-    return Body(mask, moved / (end - start), finder.colours(end, mask))
+    """What `mask` (h, w) bool, seen in the last of `past`, has been doing since the first: the blobs of its shape."""
+    end, now, size = past[-1][0], middle(mask), float(np.sqrt(mask.sum()))
+    start, place, shape = end, now, mask
+    for i, subject, labels in reversed(past[:-1]):
+        blobs = [subject, *(labels == k for k in np.unique(labels[labels > 0]))]
+        shapes = [shape_overlap(shape, blob) for blob in blobs]
+        scores = [same * float(np.exp(-apart / (2.0 * size))) for same, apart in shapes]
+        best = int(np.argmax(scores))
+        if shapes[best][0] < 0.4 or shapes[best][1] > 2.0 * size:
+            break
+        start, shape = i, blobs[best]
+        place = middle(shape)
+    pace = (now - place) / (end - start) if start != end else np.zeros(2)
+    return Body(mask, pace, finder.colours(end, mask))
 
 
 def _during(finder: Finder, i: int, meeting: Meeting) -> tuple[np.ndarray | None, bool]:

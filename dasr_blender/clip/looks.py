@@ -28,7 +28,10 @@ class Look:
 
 
 class Looks:
-    """All answers for one clip. The network is made when it is first needed."""
+    """All answers for one clip. The network is made when it is first needed.
+
+    Crops are looked at by its `closer` where it has one.
+    """
 
     def __init__(self, clip: Clip, make: Callable[[], Network]) -> None:
         self._clip, self._make = clip, make
@@ -45,7 +48,9 @@ class Looks:
         if self._network is None:
             self._network = self._make()
         x0, y0, x1, y1 = window
-        soft = self._network(self._clip.frame(i)[y0:y1, x0:x1])
+        whole = window == (0, 0, *self._clip.size)
+        network = self._network if whole else getattr(self._network, "closer", self._network)
+        soft = network(self._clip.frame(i)[y0:y1, x0:x1])
         self.asked += 1
         known.append(Look(window, (np.clip(soft, 0.0, 1.0) * 255.0 + 0.5).astype(np.uint8)))
         return known[-1]

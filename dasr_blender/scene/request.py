@@ -53,6 +53,7 @@ class JobRequest:
     names: str = "neutral"
     formats: tuple[str, ...] = ()
     masks: str = ""
+    corrections: tuple[str, ...] = ()
     frames: tuple[int | None, int | None, int] = (None, None, 1)
     subject: tuple[int, int] | None = None
     focal_px: float = 0.0
@@ -109,6 +110,7 @@ class JobRequest:
             names=settings.names,
             formats=tuple(sorted(settings.formats)),
             masks=bpy.path.abspath(settings.masks) if settings.masks else "",
+            corrections=() if settings.masks else tuple(said.argument() for said in settings.corrections),
             frames=(first, last, settings.frame_step),
             subject=(settings.subject_x, settings.subject_y) if settings.use_subject else None,
             focal_px=settings.focal_px or (solved_focal(solved) if solved else 0.0),
@@ -138,6 +140,8 @@ class JobRequest:
         line += ["--overlay" if self.overlay else "--no-overlay"]
         if self.masks:
             line += ["--masks", self.masks]
+        for said in self.corrections:
+            line += ["--correct", said]
         if self.frames != (None, None, 1):
             line += ["--frames", ":".join("" if part is None else str(part) for part in self.frames)]
         if self.subject:

@@ -5,9 +5,15 @@ from __future__ import annotations
 
 import bpy
 
-from . import operators, panels, preferences, properties
+from . import corrections, operators, panels, preferences, properties
 
-_CLASSES = (*properties.CLASSES, *preferences.CLASSES, *operators.CLASSES, *panels.CLASSES)
+_CLASSES = (
+    *properties.CLASSES,
+    *preferences.CLASSES,
+    *operators.CLASSES,
+    *corrections.CLASSES,
+    *panels.CLASSES,
+)
 _cli_command = None
 
 

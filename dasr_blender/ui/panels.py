@@ -7,6 +7,8 @@ import textwrap
 
 import bpy
 
+from . import corrections
+
 
 def _draw(panel: bpy.types.Panel, context) -> None:
     layout, settings, status = panel.layout, context.scene.dasr, context.window_manager.dasr
@@ -85,6 +87,12 @@ class _Clip:
     draw = _draw_clip
 
 
+class _Corrections:
+    bl_label = "Correct the Masks"
+    bl_options = {"DEFAULT_CLOSED"}
+    draw = corrections.draw
+
+
 class _Output:
     bl_label = "Output"
     bl_options = {"DEFAULT_CLOSED"}
@@ -92,12 +100,13 @@ class _Output:
 
 
 def _panels(space: str, prefix: str) -> list[type[bpy.types.Panel]]:
-    """The main panel and its two children, in the sidebar of one kind of editor."""
+    """The main panel and its children, in the sidebar of one kind of editor."""
     place = {"bl_space_type": space, "bl_region_type": "UI", "bl_category": "DASR"}
     child = {**place, "bl_parent_id": prefix}
     return [
         type(prefix, (_Main, bpy.types.Panel), place),
         type(f"{prefix}_clip", (_Clip, bpy.types.Panel), child),
+        type(f"{prefix}_corrections", (_Corrections, bpy.types.Panel), child),
         type(f"{prefix}_output", (_Output, bpy.types.Panel), child),
     ]
 

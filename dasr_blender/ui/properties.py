@@ -4,10 +4,19 @@
 from __future__ import annotations
 
 import bpy
-from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, PointerProperty, StringProperty
+from bpy.props import (
+    BoolProperty,
+    CollectionProperty,
+    EnumProperty,
+    FloatProperty,
+    IntProperty,
+    PointerProperty,
+    StringProperty,
+)
 
 from ..arguments import QUALITIES
 from ..choices import Choice, category_choices, profile_choices
+from .corrections import DasrCorrection
 from .preferences import category_folders
 
 # Blender keeps no reference to the strings of a dynamic enum: they must outlive the call.
@@ -66,6 +75,8 @@ class DasrSettings(bpy.types.PropertyGroup):
         description="Folder of mask images, one a frame. Empty: masks are made automatically",
         subtype="DIR_PATH",
     )
+    corrections: CollectionProperty(type=DasrCorrection)
+    correction_index: IntProperty(name="Correction", min=0)
     use_subject: BoolProperty(
         name="Pick Subject", description="Say which subject to follow when several are seen", default=False
     )
@@ -147,7 +158,7 @@ class DasrStatus(bpy.types.PropertyGroup):
     message: StringProperty()
 
 
-CLASSES = (DasrSettings, DasrStatus)
+CLASSES = (DasrCorrection, DasrSettings, DasrStatus)
 
 
 def attach() -> None:

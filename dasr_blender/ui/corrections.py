@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Correct the mask: a list of what was said of single frames, and the operators that fill it."""
+
+from __future__ import annotations
+
+import bpy
+from bpy.props import EnumProperty, FloatProperty, IntProperty, StringProperty
+
+from ..pointing import box_between, pixel_at, shown_frame, spoken
+
+KINDS = [
+    ("ON", "On It", "This place is on the subject", "ADD", 0),
+    ("OFF", "Beside It", "This place is not on the subject", "REMOVE", 1),
+    ("BOX", "Box", "The subject is in this box, all of it", "MESH_PLANE", 2),
+    ("MASK", "Mask Image", "An image of the clip's size, the subject white", "IMAGE_DATA", 3),
+]
+_ICONS = {kind: icon for kind, _, _, icon, _ in KINDS}
+
+
+class DasrCorrection(bpy.types.PropertyGroup):
+    """One statement about one frame of the clip; places in pixels from the picture's upper left."""
+
+    kind: EnumProperty(name="Kind", items=KINDS, default="ON")
+    frame: IntProperty(name="Frame", description="Frame of the clip, counted from 0", min=0)
+    x: FloatProperty(name="X", description="Pixels from the left of the picture", min=0.0, precision=0)
+    y: FloatProperty(name="Y", description="Pixels from the top of the picture", min=0.0, precision=0)
+    width: FloatProperty(name="Width", description="Of the box, in pixels", min=1.0, default=100.0, precision=0)
+    height: FloatProperty(name="Height", description="Of the box, in pixels", min=1.0, default=100.0, precision=0)
+    filepath: StringProperty(name="Mask", subtype="FILE_PATH")
+
+    def argument(self) -> str:
+        """As the command line takes it."""
+        numbers = (self.x, self.y, self.width, self.height)
+        return spoken(self.kind, self.frame, numbers, bpy.path.abspath(self.filepath))
+
+
+def _frame(context) -> int:
+    """Frame of the clip that the scene shows now."""
+    settings = context.scene.dasr
+    clip = getattr(context.space_data, "clip", None) or settings.movie_clip
+    start, offset = (clip.frame_start, clip.frame_offset) if clip else (context.scene.frame_start, 0)
+    return shown_frame(context.scene.frame_current, start, offset)
+
+
+def _add(context, kind: str, **values) -> None:
+    settings = context.scene.dasr
+    said = settings.corrections.add()
+    said.kind, said.frame = kind, _frame(context)
+    for name, value in values.items():
+        setattr(said, name, value)
+    settings.correction_index = len(settings.corrections) - 1
+
+
+class DASR_OT_correct_point(bpy.types.Operator):
+    """Click a place on or beside the subject, or drag a box round it, in the clip editor"""
+
+    bl_idname = "dasr.correct_point"
+    bl_label = "Point at the Picture"
+    bl_options = {"UNDO"}
+
+    kind: EnumProperty(items=KINDS[:3], default="ON")
+    _start = None
+
+    @classmethod
+    def poll(cls, context) -> bool:
+        space = context.space_data
+        if space is None or space.type != "CLIP_EDITOR" or space.clip is None:
+            cls.poll_message_set("Open the clip in the clip editor first")
+            return False
+        return True
+
+    def invoke(self, context, _event):
+        words = "Drag a box round the subject" if self.kind == "BOX" else "Click the place"
+        context.workspace.status_text_set(f"{words}; Esc or right click cancels")
+        context.window.cursor_modal_set("CROSSHAIR")
+        context.window_manager.modal_handler_add(self)
+        return {"RUNNING_MODAL"}
+
+    def modal(self, context, event):
+        if event.type in {"ESC", "RIGHTMOUSE"}:
+            return self._stop(context, {"CANCELLED"})
+        if event.type != "LEFTMOUSE":
+            return {"PASS_THROUGH"} if "MOUSE" in event.type and self._start is None else {"RUNNING_MODAL"}
+        if event.value != ("RELEASE" if self._start else "PRESS"):
+            return {"RUNNING_MODAL"}
+        region = next(r for r in context.area.regions if r.type == "WINDOW")
+        view = region.view2d.region_to_view(event.mouse_x - region.x, event.mouse_y - region.y)
+        place = pixel_at(view, context.space_data.clip.size)
+        if place is None:
+            self.report({"WARNING"}, "That place is outside the picture: click inside it")
+            return self._stop(context, {"CANCELLED"})
+        if self.kind != "BOX":
+            _add(context, self.kind, x=place[0], y=place[1])
+            return self._stop(context, {"FINISHED"})
+        if event.value == "PRESS":
+            self._start = place
+            return {"RUNNING_MODAL"}
+        box = box_between(self._start, place)
+        if box is None:
+            self.report({"WARNING"}, "That box is empty: press at one corner and drag to the other")
+            return self._stop(context, {"CANCELLED"})
+        _add(context, "BOX", x=box[0], y=box[1], width=box[2], height=box[3])
+        return self._stop(context, {"FINISHED"})
+
+    def _stop(self, context, outcome):
+        context.workspace.status_text_set(None)
+        context.window.cursor_modal_restore()
+        context.area.tag_redraw()
+        return outcome
+
+
+class DASR_OT_correct_mask(bpy.types.Operator):
+    """Give a mask image for the frame that is shown"""
+
+    bl_idname = "dasr.correct_mask"
+    bl_label = "Add Mask Image"
+    bl_options = {"UNDO"}
+
+    filepath: StringProperty(subtype="FILE_PATH")
+    filter_image: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
+
+    def invoke(self, context, _event):
+        context.window_manager.fileselect_add(self)
+        return {"RUNNING_MODAL"}
+
+    def execute(self, context):
+        _add(context, "MASK", filepath=self.filepath)
+        return {"FINISHED"}
+
+
+class DASR_OT_correct_add(bpy.types.Operator):
+    """Add a correction for the frame that is shown, and type its numbers"""
+
+    bl_idname = "dasr.correct_add"
+    bl_label = "Add Correction"
+    bl_options = {"UNDO"}
+
+    def execute(self, context):
+        _add(context, "ON")
+        return {"FINISHED"}
+
+
+class DASR_OT_correct_remove(bpy.types.Operator):
+    """Remove the chosen correction"""
+
+    bl_idname = "dasr.correct_remove"
+    bl_label = "Remove Correction"
+    bl_options = {"UNDO"}
+
+    @classmethod
+    def poll(cls, context) -> bool:
+        return bool(context.scene.dasr.corrections)
+
+    def execute(self, context):
+        settings = context.scene.dasr
+        settings.corrections.remove(settings.correction_index)
+        settings.correction_index = max(min(settings.correction_index, len(settings.corrections) - 1), 0)
+        return {"FINISHED"}
+
+
+class DASR_UL_corrections(bpy.types.UIList):
+    """Frame and kind of each correction."""
+
+    bl_idname = "DASR_UL_corrections"
+
+    def draw_item(self, _context, layout, _data, item, _icon, _active, _name, _index=0, _flag=0) -> None:
+        layout.label(text=f"Frame {item.frame}", icon=_ICONS[item.kind])
+        if item.kind == "MASK":
+            layout.label(text=bpy.path.basename(item.filepath) or "no image yet")
+        else:
+            layout.label(text=f"{item.x:.0f}, {item.y:.0f}")
+
+
+def draw(panel: bpy.types.Panel, context) -> None:
+    """The panel below the clip's."""
+    layout, settings = panel.layout, context.scene.dasr
+    layout.enabled = not context.window_manager.dasr.running
+    if settings.masks:
+        layout.label(text="Masks come from a folder: change them there", icon="INFO")
+        return
+    row = layout.row()
+    row.template_list(
+        "DASR_UL_corrections", "", settings, "corrections", settings, "correction_index", rows=3
+    )
+    column = row.column(align=True)
+    column.operator("dasr.correct_add", icon="ADD", text="")
+    column.operator("dasr.correct_remove", icon="REMOVE", text="")
+    if context.space_data.type == "CLIP_EDITOR":
+        buttons = layout.row(align=True)
+        for kind, label, _, icon, _ in KINDS[:3]:
+            buttons.operator("dasr.correct_point", text=label, icon=icon).kind = kind
+    layout.operator("dasr.correct_mask", icon="IMAGE_DATA")
+    if settings.correction_index < len(settings.corrections):
+        said = settings.corrections[settings.correction_index]
+        column = layout.column(align=True)
+        column.use_property_split = True
+        column.use_property_decorate = False
+        column.prop(said, "frame")
+        column.prop(said, "kind")
+        for name in {"MASK": ("filepath",), "BOX": ("x", "y", "width", "height")}.get(said.kind, ("x", "y")):
+            column.prop(said, name)
+
+
+CLASSES = (
+    DASR_OT_correct_point,
+    DASR_OT_correct_mask,
+    DASR_OT_correct_add,
+    DASR_OT_correct_remove,
+    DASR_UL_corrections,
+)
