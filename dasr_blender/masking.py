@@ -22,7 +22,7 @@ from .clip import (
     read_corrections,
 )
 from .clip.saliency import Saliency
-from .core import Category, Motion
+from .core import Cancelled, Category, Motion
 from .core.camera import project, transform
 from .core.raster import silhouette
 
@@ -89,15 +89,21 @@ def find_masks(
         corrections = read_corrections(options.corrections)
         looks = Looks(clip, lambda: Saliency(threads=options.threads))
         looks.load(looks_path)
+
+        def keep() -> None:
+            if looks.asked:
+                with workspace.guarding(looks_path):
+                    looks.save(looks_path)
+
         try:
             masks = automatic_masks(
                 clip, options.subject, progress, cancel, corrections=corrections, looks=looks,
                 silhouettes=silhouettes,
             )  # fmt: skip
-        finally:
-            if looks.asked:
-                with workspace.guarding(looks_path):
-                    looks.save(looks_path)
+        except Cancelled:
+            keep()
+            raise
+        keep()
     with workspace.guarding(stage):
         masks.save(stage)
     return masks, False
