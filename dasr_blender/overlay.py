@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The reconstruction drawn over the clip: input | overlay | the body seen from another side.
+"""The reconstruction drawn over the clip: input | overlay | the body seen from another side | confidence.
 
 The third panel is there because a silhouette alone proves little: a body can cover the mask and be bent
-wrong. Left limbs are orange and right limbs blue, so that a mirrored pose shows at a glance.
+wrong. Left limbs are orange and right limbs blue, so that a mirrored pose shows at a glance. The fourth says
+which joints to trust, from red to green, and how sure each frame of the clip is.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .clip import Clip
 
 PANEL_SIDE = 640  # longest side of one panel of the video, pixels
+PANELS = 4
 SIDE_ANGLE = np.radians(75.0)  # how far the second view is turned about the picture's vertical
 OPACITY = 0.78
 _COLOURS = {
@@ -32,6 +34,9 @@ _COLOURS = {
     "tail": (116, 190, 96),
     "trunk": (206, 200, 194),
 }
+
+
+_DOUBTFUL, _SURE = np.array([214.0, 68.0, 56.0]), np.array([92.0, 190.0, 108.0])
 
 
 def part_colours(category: Category) -> np.ndarray:
@@ -90,20 +95,20 @@ class OverlayPainter:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of a drawn frame."""
-        return 3 * self.panel_size[0], self.panel_size[1]
+        return PANELS * self.panel_size[0], self.panel_size[1]
 
     def __len__(self) -> int:
         return len(self._motion.frame_index)
 
     def frame(self, i: int) -> np.ndarray:
-        """Input | overlay | second view of frame i, (H, 3 W, 3) uint8 RGB."""
+        """Input | overlay | second view | confidence of frame i, (H, 4 W, 3) uint8 RGB."""
         picture = cv2.resize(self._clip.frame(i), self.panel_size, interpolation=cv2.INTER_AREA)
         drawn = self._overlay(i, picture)
         number = f"{int(self._motion.frame_index[i])}  conf {float(self._motion.confidence[i]):.2f}"
         place = (8, self.panel_size[1] - 10)
         for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
             cv2.putText(drawn, number, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, width, cv2.LINE_AA)
-        return np.concatenate([picture, drawn, self._second_view(i)], axis=1)
+        return np.concatenate([picture, drawn, self._second_view(i), self._confidence_view(i)], axis=1)
 
     def _camera_points(self, i: int) -> np.ndarray:
         return transform(
@@ -125,6 +130,29 @@ class OverlayPainter:
         out[mask] = (OPACITY * body[mask] + (1 - OPACITY) * picture[mask]).astype(np.uint8)
         outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(out, outline, -1, (255, 255, 255), 1, cv2.LINE_AA)
+        return out
+
+    def _confidence_view(self, i: int) -> np.ndarray:
+        """The body coloured by how sure its joints are, over a curve of how sure every frame is."""
+        body, motion = self._category.body, self._motion
+        sure = np.clip(np.nan_to_num(motion.joint_confidence[i].astype(np.float64)), 0, 1)
+        share = (body.skin_weight * sure[body.skin_index]).sum(1)[:, None]  # (V, 1)
+        colours = (1 - share) * _DOUBTFUL + share * _SURE
+        focal = float(motion.focal_px[i]) * self._to_panel
+        principal = np.asarray(motion.principal_point, np.float64) * self._to_panel
+        width, height = self.panel_size
+        drawn, mask = draw_body(self._camera_points(i), body.faces, colours, focal, principal, self.panel_size)
+        out = np.full((height, width, 3), 52, np.uint8)
+        out[mask] = drawn[mask]
+        # the clip's confidence from left to right, its scale from 0 at the bottom to 1
+        tall = max(8, height // 6)
+        base = height - 4
+        cv2.line(out, (0, base - tall), (width - 1, base - tall), (84, 84, 84), 1)
+        x = np.linspace(2, width - 3, len(self))
+        y = base - tall * np.clip(np.nan_to_num(motion.confidence.astype(np.float64)), 0, 1)
+        curve = np.stack([x, y], 1).round().astype(np.int32)
+        cv2.polylines(out, [curve.reshape(-1, 1, 2)], False, (214, 214, 214), 1, cv2.LINE_AA)
+        cv2.circle(out, (int(curve[i, 0]), int(curve[i, 1])), 3, (255, 255, 255), -1, cv2.LINE_AA)
         return out
 
     def _second_view(self, i: int) -> np.ndarray:

@@ -165,14 +165,15 @@ def test_overlay_covers_the_animal(toy_category: Category, tmp_path: Path) -> No
     )
     painter = OverlayPainter(_Frames(pictures), toy_category, truth)  # pyright: ignore[reportArgumentType]
     drawn = painter.frame(2)
-    assert drawn.shape == (96, 480, 3)
+    assert drawn.shape == (96, 640, 3)
     np.testing.assert_array_equal(drawn[:, :160], pictures[2])
     changed = np.abs(drawn[:70, 160:320].astype(int) - pictures[2][:70]).sum(axis=2) > 12
     body = masks[2][:70] > 0.5
     near = cv2.dilate(body.astype(np.uint8), np.ones((5, 5))).astype(bool)  # the outline is drawn round it
     assert (changed & body).sum() / body.sum() > 0.85 and not (changed & ~near).any()
-    assert len(np.unique(drawn[:, 320:].reshape(-1, 3), axis=0)) > 20  # the second view shows something
-    assert contact_sheet(painter, columns=2, count=3).shape == (192, 960, 3)
+    for first in (320, 480):  # the second view and the confidence show something
+        assert len(np.unique(drawn[:, first : first + 160].reshape(-1, 3), axis=0)) > 20
+    assert contact_sheet(painter, columns=2, count=3).shape == (192, 1280, 3)
 
 
 def test_video_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from ..core.motion import Motion
 from ..core.rotation import make_continuous, matrix_to_quat, quat_to_matrix
 from ..core.skeleton import clamp_rotations
 from .errors import PredictError
-from .evidence import ClipData, FlowMaker, frame_trust
+from .evidence import ClipData, FlowMaker, frame_trust, prior_errors
 from .fit_body import BodyModel, Start, pose
 from .fit_config import DEFAULT_FIT, QUALITIES, FitConfig
 from .fit_relief import relief
@@ -117,6 +117,8 @@ class _Solver:
             np.asarray(motion.world_from_camera, np.float64), flow,
         )  # fmt: skip
         self.crops, self.center, self.side = crops, center, side
+        prior = prior_errors(self.model, prediction, np.arange(len(motion)), config)[:, 6:]
+        self.prior = prior.reshape(len(motion), -1, 3).mean(-1)
         self.steps = config.steps[0 if quality == "standard" else 1]
         self.settle = config.settle * (1.0 if quality == "standard" else 0.1)
         error = np.full(self.model.shared, config.morphology)
@@ -261,8 +263,12 @@ class _Solver:
             focal_px=focal,
         )
         iou = self._overlap(fitted)
-        error = np.sqrt((spread[:, 6:].reshape(count, -1, 3) ** 2).sum(-1)) * config.spread
-        sure = np.exp(-error / 0.5)
+        # The network knows best how far a joint may be off; the solved system adds where the picture says less of it
+        # than of the clip's other joints.
+        told = spread[:, 6:].reshape(count, -1, 3).mean(-1) / self.prior
+        told = told / max(float(np.median(told)), 1e-9)
+        expected = -np.log(np.clip(motion.joint_confidence[:, 1:], 1e-3, 1.0))
+        sure = np.exp(-expected * told**config.spread)
         confidence = motion.joint_confidence.astype(np.float64).copy()
         confidence[:, 1:] = np.clip(sure, 0, 1)
         before = np.maximum(np.nan_to_num(motion.mask_iou, nan=0.0), 1e-3)

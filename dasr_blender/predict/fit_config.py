@@ -86,8 +86,8 @@ class FitConfig:
     contact_noise: float = 0.012
     """metres a frame that a standing foot may seem to move across the view; four times that along it"""
 
-    spread: float = 2.0
-    """how many times larger a joint's error is than the solved system says, since its evidence is wrong together"""
+    spread: float = 0.25
+    """power of the solved system's uncertainty, over the clip's usual one, in a joint's expected error"""
     steps: tuple[int, int] = (12, 40)
     """most steps for `standard` and `best`"""
     settle: float = 0.004
