@@ -39,7 +39,8 @@ Report = Callable[[float, str], None]
 class Fitted:
     """The motion after the fit, what it cost, and how it came about.
 
-    loss ``(T,)``: cost of each frame.  steps: of each window.  parts: cost of each residual, before and after.
+    loss ``(T,)``: cost of each frame.  steps and parts: of each window, how many steps and what each residual costs at
+    the end.  seconds: spent on each residual, summed over threads.
     focal_found: the focal length is the fit's own.
     """
 
@@ -47,6 +48,7 @@ class Fitted:
     loss: Array
     steps: list[int] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
     focal_found: bool = False
 
 
@@ -191,6 +193,8 @@ class _Solver:
         solved = window.solve(frames, first, self.steps, self.settle, check)
         fitted.steps.append(solved.steps)
         fitted.parts.append(solved.parts)
+        for name, spent in window.seconds.items():
+            fitted.seconds[name] = fitted.seconds.get(name, 0.0) + spent
         return solved
 
     def _proportions(self, fitted: Fitted) -> Array:

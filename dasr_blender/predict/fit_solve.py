@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,21 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .blocks import Chain
-from .contour import find_rims, nearest_rim
-from .evidence import Evidence, follow, visible_vertices
-from .fit_body import BodyModel, Posed, in_crop, points, pose
+from .evidence import Evidence
+from .fit_body import BodyModel, Posed, pose
 from .fit_config import FitConfig
-from .residuals import (
-    Rows,
-    body_to_mask,
-    excess,
-    flow_rows,
-    mask_to_body,
-    rotation_vectors,
-    shifted,
-    standing_feet,
-    surface_map,
-)
+from .fit_rows import residual_rows
+from .residuals import Rows, excess, rotation_vectors
 
 Array = np.ndarray
 
@@ -50,7 +41,8 @@ class Window:
     """A window's problem.
 
     shared_error ``(K + 1,)``: usual error of the shared unknowns, 0 for those that are known; shared_range
-    ``(K + 1, 2)``: where they may lie.  tie ``(T, n)``: where unknowns are held, and tie_weight ``(T,)`` how hard.
+    ``(K + 1, 2)``: where they may lie.  linked ``(T,)`` bool: the next frame follows this one.  tie ``(T, n)``: where
+    unknowns are held, and tie_weight ``(T,)`` how hard.  seconds: spent on each residual, summed over threads.
     """
 
     model: BodyModel
@@ -62,6 +54,7 @@ class Window:
     linked: Array
     tie: Array | None = None
     tie_weight: Array | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def linear(self, frames: Array, shared: Array, step: int) -> tuple[Chain, Array, dict[str, float]]:
         """Normal equations, the cost of every frame, and of every residual, at the unknowns."""
@@ -96,72 +89,14 @@ class Window:
         evidence = self.evidence.part(halo)
         posed = pose(self.model, evidence.start, frames[halo], shared)
         size = piece.stop - piece.start
-        families = [(name, _summed(rows, size)) for name, rows in self._rows(posed, evidence, step, halo)]
+        families = []
+        clock = _Clock(self.seconds)
+        for name, rows in residual_rows(posed, evidence, self.linked[halo], step, self.config):
+            families.append((name, _summed(rows, size)))
+            clock.tick(name)
         diagonal, right, loss = self._alone(posed, frames[piece], evidence, piece)
+        clock.tick("prior and limits")
         return families, diagonal, right, loss
-
-    def _rows(self, posed: Posed, evidence: Evidence, step: int, halo: slice) -> list[tuple[str, Rows]]:
-        config, outlines = self.config, evidence.outlines
-        far, near = config.outline_reach
-        early = max(0.0, 1 - step / 5)
-        reach = near + (far - near) * early
-        rims = find_rims(posed, min(outlines.size, config.silhouette), config.rims)
-        count = len(rims.ends)
-        ends = points(posed, rims.ends.reshape(count, -1))
-        pair = np.arange(2 * config.rims).reshape(1, -1, 2).repeat(count, 0)
-        middle = ends.mixed(pair, np.full(pair.shape[:2], 0.5, np.float32))
-        found = []
-        trust = evidence.trust
-        rim = body_to_mask(posed, middle, rims, outlines, config.outline_noise, reach, config.rim_evidence)
-        slot, share = nearest_rim(outlines, rims, posed, config.outline_turn)
-        touched = ends.mixed(np.stack([2 * slot, 2 * slot + 1], -1), share)
-        edge = mask_to_body(
-            posed, touched, outlines, config.outline_noise, reach, config.edge_evidence, config.along
-        )
-        found += [("rim", _trusted(rim, trust)), ("edge", _trusted(edge, trust))]
-        if evidence.surface_weight.any():
-            vertex = evidence.surface_vertex
-            seen = posed.seen[np.arange(count)[:, None], vertex]
-            found.append(
-                (
-                    "surface",
-                    surface_map(
-                        posed, points(posed, vertex), seen, evidence.surface_target, evidence.surface_weight,
-                        config.surface_noise, max(reach, 2.5 * config.surface_noise),
-                        config.surface_evidence * (1 + config.surface_lead * early),
-                    ),
-                )
-            )  # fmt: skip
-        linked = self.linked[halo]
-        moving = evidence.flow is not None and linked[:-1].any()
-        if moving or (evidence.standing.any() and len(linked) > 1):
-            following = shifted(posed)
-            if moving:
-                vertex, shown = visible_vertices(posed.camera, posed.seen, config.flow_points)
-                seen = posed.seen[np.arange(count)[:, None], vertex]
-                moved, trusted = follow(evidence, seen, outlines.size)
-                trusted = trusted * shown * linked[:, None]
-                trusted[-1] = 0
-                there = points(following, vertex)
-                found.append(
-                    (
-                        "flow",
-                        flow_rows(
-                            posed, following, points(posed, vertex), there,
-                            in_crop(there.camera, following.start, following.focal), moved, trusted,
-                            config.flow_noise, config.flow_evidence,
-                        ),
-                    )
-                )  # fmt: skip
-            if evidence.standing.any():
-                standing = (evidence.standing * linked[:, None]).astype(np.float32)
-                standing[-1] = 0
-                noise = config.contact_noise * np.array([1.0, 1.0, 4.0])
-                here, there = points(posed, evidence.foot), points(following, evidence.foot)
-                found.append(
-                    ("contact", standing_feet(posed, following, here, there, evidence.world, standing, noise))
-                )
-        return found
 
     def _alone(
         self, posed: Posed, frames: Array, evidence: Evidence, piece: slice
@@ -271,7 +206,9 @@ class Window:
         for step in range(1, most + 1):
             if check is not None:
                 check(taken / most)
+            clock = _Clock(self.seconds)
             change, common = chain.damped(damping).solve()
+            clock.tick("solver")
             turns = np.abs(change[:, [0, 1, 2, *range(6, change.shape[1])]]).max(1, keepdims=True)
             held = np.minimum(1.0, self.config.longest_turn / np.maximum(turns, 1e-9))
             low, high = self.shared_range.T
@@ -308,10 +245,16 @@ class Sums:
     next_right: Array | None = None
 
 
-def _trusted(rows: Rows, trust: Array) -> Rows:
-    rows.weight = rows.weight * trust[:, None].astype(np.float32)
-    rows.loss = rows.loss * trust
-    return rows
+class _Clock:
+    """Adds the time since the last tick to a name's."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self.seconds, self.last = seconds, time.perf_counter()
+
+    def tick(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self.last
+        self.last = now
 
 
 def _summed(rows: Rows, size: int) -> Sums:

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Everything the picture has to say about a posed body, residual by residual."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .contour import find_rims, nearest_rim
+from .evidence import Evidence, follow, visible_vertices
+from .fit_body import Posed, in_crop, points
+from .fit_config import FitConfig
+from .residuals import Rows, body_to_mask, flow_rows, mask_to_body, shifted, standing_feet, surface_map
+
+Array = np.ndarray
+
+
+def residual_rows(
+    posed: Posed, evidence: Evidence, linked: Array, step: int, config: FitConfig
+) -> Iterator[tuple[str, Rows]]:
+    """Name and rows of each residual of some frames.
+
+    linked ``(T,)`` bool: the next frame follows this one. step: of the solver; at first outlines are looked for from
+    afar, and the surface map leads.
+    """
+    early = max(0.0, 1 - step / 5)
+    far, near = config.outline_reach
+    reach = near + (far - near) * early
+    yield from outline_rows(posed, evidence, reach, config)
+    if evidence.surface_weight.any():
+        vertex = evidence.surface_vertex
+        yield (
+            "surface map",
+            surface_map(
+                posed,
+                points(posed, vertex),
+                posed.seen[np.arange(len(vertex))[:, None], vertex],
+                evidence.surface_target,
+                evidence.surface_weight,
+                config.surface_noise,
+                max(reach, 2.5 * config.surface_noise),
+                config.surface_evidence * (1 + config.surface_lead * early),
+            ),
+        )
+    yield from moving_rows(posed, evidence, linked, config)
+
+
+def outline_rows(
+    posed: Posed, evidence: Evidence, reach: float, config: FitConfig
+) -> Iterator[tuple[str, Rows]]:
+    """The body's rim and the mask's outline, both ways."""
+    outlines = evidence.outlines
+    rims = find_rims(posed, min(outlines.size, config.silhouette), config.rims)
+    count, number = rims.ends.shape[:2]
+    ends = points(posed, rims.ends.reshape(count, -1))
+    pair = np.arange(2 * number).reshape(1, -1, 2).repeat(count, 0)
+    middle = ends.mixed(pair, np.full(pair.shape[:2], 0.5, np.float32))
+    rows = body_to_mask(posed, middle, rims, outlines, config.outline_noise, reach, config.rim_evidence)
+    yield "body to mask", _trusted(rows, evidence.trust)
+    slot, share = nearest_rim(outlines, rims, posed, config.outline_turn)
+    touched = ends.mixed(np.stack([2 * slot, 2 * slot + 1], -1), share)
+    rows = mask_to_body(
+        posed, touched, outlines, config.outline_noise, reach, config.edge_evidence, config.along
+    )
+    yield "mask to body", _trusted(rows, evidence.trust)
+
+
+def moving_rows(
+    posed: Posed, evidence: Evidence, linked: Array, config: FitConfig
+) -> Iterator[tuple[str, Rows]]:
+    """Flow and standing feet: what ties a frame to the next. The last frame has none."""
+    if len(linked) < 2 or not linked[:-1].any():
+        return
+    following = shifted(posed)
+    if evidence.flow is not None:
+        vertex, shown = visible_vertices(posed.camera, posed.seen, config.flow_points)
+        seen = posed.seen[np.arange(len(vertex))[:, None], vertex]
+        moved, trusted = follow(evidence, seen, evidence.outlines.size)
+        trusted = trusted * shown * linked[:, None]
+        trusted[-1] = 0
+        here, there = points(posed, vertex), points(following, vertex)
+        landed = in_crop(there.camera, following.start, following.focal)
+        noise, much = config.flow_noise, config.flow_evidence
+        yield "flow", flow_rows(posed, following, here, there, landed, moved, trusted, noise, much)
+    if evidence.standing.any():
+        standing = (evidence.standing * linked[:, None]).astype(np.float32)
+        standing[-1] = 0
+        noise = config.contact_noise * np.array([1.0, 1.0, 4.0])
+        here, there = points(posed, evidence.foot), points(following, evidence.foot)
+        yield "feet", standing_feet(posed, following, here, there, evidence.world, standing, noise)
+
+
+def _trusted(rows: Rows, trust: Array) -> Rows:
+    rows.weight = rows.weight * trust[:, None].astype(np.float32)
+    rows.loss = rows.loss * trust
+    return rows
