@@ -15,11 +15,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..core.camera import encode_root
+from ..core.camera import encode_root, ray_rotation
 from ..core.category import Category
 from ..core.contacts import find_contacts
 from ..core.motion import Motion
-from ..core.rotation import make_continuous, matrix_to_quat, quat_to_matrix
+from ..core.rotation import geodesic, make_continuous, matrix_to_quat, quat_to_matrix
 from ..core.skeleton import clamp_rotations
 from .errors import PredictError
 from .evidence import ClipData, FlowMaker, frame_trust, prior_errors
@@ -30,6 +30,7 @@ from .fit_solve import Solved, Window
 from .silhouettes import CropView
 from .student import Prediction
 from .track import coarse_of
+from .twins import KINDS, Twin, doubtful, journey, twin_of
 
 Array = np.ndarray
 Report = Callable[[float, str], None]
@@ -41,7 +42,7 @@ class Fitted:
 
     loss ``(T,)``: cost of each frame.  steps and parts: of each window, how many steps and what each residual costs at
     the end.  seconds: spent on each residual, summed over threads.
-    focal_found: the focal length is the fit's own.
+    twins: stretches whose twins were tried.  focal_found: the focal length is the fit's own.
     """
 
     motion: Motion
@@ -49,6 +50,7 @@ class Fitted:
     steps: list[int] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    twins: list[Twin] = field(default_factory=list)
     focal_found: bool = False
 
 
@@ -156,8 +158,11 @@ class _Solver:
         else:
             shared = self._proportions(fitted)
             frames, losses, spread = self._in_windows(shared, fitted)
-        self.report(0.93, "Drawing the result")
+        self.report(0.9, "Trying what looks alike")
         motion = self._motion(frames, shared, spread)
+        frames, fitted.twins[:] = self._twins(motion, frames, shared)
+        if any(twin.taken for twin in fitted.twins):
+            motion = self._motion(frames, shared, spread)
         self.report(1.0, "Fitted")
         return replace(fitted, motion=motion, loss=losses, focal_found=bool(self.shared_error[-1] > 0))
 
@@ -238,6 +243,63 @@ class _Solver:
             variance = np.sqrt(np.maximum(solved.chain.variances()[0], 0))
             spread[begin:end] += new[:, None] * (variance - spread[begin:end])
         return frames, losses, spread
+
+    def _twins(self, motion: Motion, frames: Array, shared: Array) -> tuple[Array, list[Twin]]:
+        """Doubtful stretches fitted the other way too; the unknowns with the better ones, and what was tried."""
+        found: list[Twin] = []
+        tracked = self.motion.confidence / np.maximum(np.nan_to_num(self.motion.mask_iou, nan=0.0), 1e-3)
+        for stretch in doubtful(motion.mask_iou, np.clip(tracked, 0, 1)):
+            now = self._solved_start(frames, shared)
+            best = self._stretch_cost(now, now, stretch, shared)
+            better: Start | None = None
+            for kind in KINDS:
+                tried = self._refit(twin_of(self.category, now, stretch, kind), stretch, shared)
+                ratio = self._stretch_cost(tried, now, stretch, shared) / max(best, 1e-9)
+                taken = ratio < 0.95
+                found.append(Twin(stretch.start, stretch.stop - 1, kind, float(ratio), taken))
+                if taken:
+                    best, better = best * ratio, tried
+            if better is not None:
+                self.start, frames = better, np.zeros_like(frames)
+        return frames, found
+
+    def _solved_start(self, frames: Array, shared: Array) -> Start:
+        """The poses at the unknowns as a new start; proportions stay with the shared unknowns."""
+        posed = pose(self.model, self.start, frames, shared)
+        return replace(self.start, rotation=posed.rotation, place=posed.place, joints=posed.locals)
+
+    def _refit(self, start: Start, stretch: slice, shared: Array) -> Start:
+        """A stretch fitted from `start` between frames that stay."""
+        margin = 6
+        part = slice(max(stretch.start - margin, 0), min(stretch.stop + margin, len(start)))
+        chosen = np.arange(part.start, part.stop)
+        weight = ((chosen < stretch.start) | (chosen >= stretch.stop)).astype(np.float64)
+        zero = np.zeros((len(chosen), self.model.size))
+        window = self._window(chosen, start.part(part), np.zeros(self.model.shared), zero, weight)
+        solved = window.solve(zero, shared, 8, self.settle)
+        posed = pose(self.model, start.part(part), solved.frames, shared)
+        own = slice(stretch.start - part.start, stretch.stop - part.start)
+        rotation, place, joints = start.rotation.copy(), start.place.copy(), start.joints.copy()
+        rotation[stretch], place[stretch], joints[stretch] = (
+            posed.rotation[own],
+            posed.place[own],
+            posed.locals[own],
+        )
+        return replace(start, rotation=rotation, place=place, joints=joints)
+
+    def _stretch_cost(self, start: Start, now: Start, stretch: slice, shared: Array) -> float:
+        """Cost of a stretch as it stands: the picture's, the network's and that of getting there and back."""
+        chosen = np.arange(stretch.start, stretch.stop)
+        window = self._window(chosen, start.part(stretch), np.zeros(self.model.shared))
+        _, loss, _ = window.linear(np.zeros((len(chosen), self.model.size)), shared, 9)
+        prediction = self.data.prediction
+        said = quat_to_matrix(np.asarray(prediction.joint_rotations[stretch], np.float64))
+        bend = geodesic(said, quat_to_matrix(start.joints[stretch]))[:, 1:] / self.prior[stretch]
+        ray = ray_rotation(start.center[stretch], start.focal[stretch], start.pp)
+        turn = geodesic(ray[:, None] @ prediction.root_rotation[stretch], start.rotation[stretch][:, None])
+        views = 0.5 * (turn / self.config.root_turn) ** 2 - prediction.root_logprob[stretch]
+        own = 0.5 * (np.minimum(bend, 3.0) ** 2).sum() + np.minimum(views.min(1), 6.0).sum()
+        return float(loss.sum() + own) + journey(start.rotation, start.joints, stretch, self.motion.fps)
 
     def _motion(self, frames: Array, shared: Array, spread: Array) -> Motion:
         count, motion, config = len(frames), self.motion, self.config

@@ -57,7 +57,7 @@ class FitConfig:
     root_shift: float = 0.05
     root_depth: float = 0.15
     """and of its place across and along the view, the latter in log depth"""
-    joint_turn: float = 0.25
+    joint_turn: float = 0.17
     """usual error of a predicted joint where the network is as sure as on average"""
     morphology: float = 0.6
     """usual error of predicted proportions, in standard deviations of the category"""

@@ -183,14 +183,14 @@ class Window:
             known = known.copy()
             known[self.model.proportions : -1] = True
         times = max(1.0, count / self.config.morphology_alike)
-        weight = np.where(known, 1e12, times / np.maximum(self.shared_error, 1e-9) ** 2)
+        weight = np.where(known, 0.0, times / np.maximum(self.shared_error, 1e-9) ** 2)
         index = np.arange(len(shared))
         chain.corner[index, index] += weight
         chain.shared_right -= weight * shared
         # at the end of its range, what wants to go on stays
         low, high = self.shared_range.T
         ended = ((shared >= high) & (chain.shared_right > 0)) | ((shared <= low) & (chain.shared_right < 0))
-        chain.corner[index, index] += np.where(ended, 1e12, 0.0)
+        chain.corner[index, index] += np.where(known | ended, 1e12, 0.0)
         cost = 0.5 * float((weight * shared**2).sum())
         parts["proportions"] = cost
         loss += cost / count

@@ -37,6 +37,7 @@ from dasr_blender.predict.residuals import (
     surface_map,
 )
 from dasr_blender.predict.track import coarse_of
+from dasr_blender.predict.twins import KINDS, twin_of
 
 
 @pytest.fixture(scope="module")
@@ -519,12 +520,48 @@ def test_windows_leave_no_seam(toy_category: Category) -> None:
         given.side,
     )
     whole = fit(*args, config=config, flow=flow).motion
+    assert np.abs(whole.morphology - args[1].morphology).max() > 0.01 and whole.relief.any()
     parts = fit(*args, config=replace(config, window=20, overlap=8, proportions=20), flow=flow).motion
     assert np.abs(np.nanmean(parts.mask_iou) - np.nanmean(whole.mask_iou)) < 0.02
+    assert np.abs(parts.morphology - args[1].morphology).max() > 0.01 and parts.relief.any()
     step = np.rad2deg(geodesic(parts.camera_from_root[1:, :3, :3], parts.camera_from_root[:-1, :3, :3]))
     whole_step = np.rad2deg(geodesic(whole.camera_from_root[1:, :3, :3], whole.camera_from_root[:-1, :3, :3]))
     assert (step - whole_step).max() < 3.0
     assert angles(parts, whole).mean() < 3.0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stretch_that_was_taken_for_its_twin_is_turned_round(toy_category: Category, kind: str) -> None:
+    given = case(toy_category, frames=20, seed=7 if kind == "depth" else 12)
+    wrong = slice(7, 14)
+    true = start_of(given, given.motion)
+    twin = twin_of(toy_category, true, wrong, kind)
+    again = twin_of(toy_category, twin, wrong, kind)  # a twin's twin is the first
+    assert again.rotation == pytest.approx(true.rotation) and np.abs(
+        (again.joints * true.joints).sum(-1)
+    ) == pytest.approx(1)
+    poses = given.motion.camera_from_root.copy()
+    poses[:, :3, :3] = twin.rotation
+    assert np.linalg.det(poses[:, :3, :3]) == pytest.approx(1)
+    unsure = given.motion.confidence.copy()
+    unsure[wrong] = 0.2
+    motion = replace(
+        given.motion,
+        camera_from_root=poses,
+        joint_rotations=twin.joints,
+        confidence=unsure,
+        mask_iou=np.ones(20),
+        joint_confidence=np.full(twin.joints.shape[:2], 0.5),
+    )
+    said = replace(with_map(toy_category, given), joint_confidence=motion.joint_confidence)
+    found = fit(toy_category, motion, said, crops_of(given), given.center, given.side)
+    assert found.twins, "nothing looked doubtful"
+    assert any(t.taken and t.kind == kind and t.first <= 8 and t.last >= 12 for t in found.twins)
+    if kind == "depth":
+        assert angles(motion, given.motion)[wrong].min() > 30
+    assert angles(found.motion, given.motion)[wrong].mean() < 15
+    owners = np.flatnonzero([role == "limb" for role in toy_category.skeleton.roles])
+    assert joint_error(found.motion, given.motion, owners) < 0.7 * joint_error(motion, given.motion, owners)
 
 
 def test_an_empty_mask_leaves_the_tracked_pose(toy_category: Category, clip: Case) -> None:
@@ -539,7 +576,10 @@ def test_uncertainty_is_larger_where_nothing_is_seen(toy_category: Category, cli
     crops = crops_of(clip)
     crops[6:, 3] = 0
     half = np.full(clip.motion.joint_confidence.shape, 0.5)
-    motion, said = replace(clip.motion, joint_confidence=half), replace(clip.prediction, joint_confidence=half)
+    motion, said = (
+        replace(clip.motion, joint_confidence=half),
+        replace(clip.prediction, joint_confidence=half),
+    )
     found = fit(toy_category, motion, said, crops, clip.center, clip.side).motion
     assert found.joint_confidence[:5, 1:].mean() > found.joint_confidence[7:, 1:].mean() + 0.004
     assert found.joint_confidence.min() >= 0 and found.joint_confidence.max() <= 1
