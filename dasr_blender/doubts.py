@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .core import Category, Motion
+from .predict import TWIN_WORDS, Twin
 
 UNSURE = 0.35  # confidence below which a frame is named
 
@@ -44,6 +45,19 @@ def find_warnings(
             f"The subject is cut by the picture's edge in frames {ranges(cut, motion.frame_index)}: "
             "what is out of sight is guessed"
         )
+    return found
+
+
+def twin_warnings(twins: Sequence[Twin], frame_index: np.ndarray) -> list[str]:
+    """Sentences on stretches that could hardly be told from their twins."""
+    found = []
+    for kind, words in TWIN_WORDS.items():
+        close = np.zeros(len(frame_index), bool)
+        for twin in twins:
+            if twin.kind == kind and twin.close:
+                close[twin.first : twin.last + 1] = True
+        if close.any():
+            found.append(f"Frames {ranges(close, frame_index)} could nearly as well be {words}")
     return found
 
 

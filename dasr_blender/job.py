@@ -29,7 +29,7 @@ from .clip.flow import flow
 from .core import Cancelled, Category, DasrError, Motion, load_category
 from .core.camera import crop_info
 from .core.files import clip_name, sha256_of
-from .doubts import find_warnings
+from .doubts import find_warnings, twin_warnings
 from .filming import Filming, how_filmed
 from .masking import body_silhouettes, doubtful_frames, find_masks, mask_inputs
 from .predict import Fitted, Prediction, Student, fit, track
@@ -244,6 +244,7 @@ def run_job(
             + filming.egomotion.warnings
             + ([] if student is None else list(student.opened.notes))
             + find_warnings(motion, category, result.interpolated, masks.boxes, clip.size)
+            + twin_warnings(fitted.twins, motion.frame_index)
         )
         if options.overlay:
             from .overlay import write_overlay

@@ -75,6 +75,7 @@ def make_report(
             "pixels": round(float(np.mean(motion.focal_px)), 2),
             "source": None if result.filming is None else result.filming.source,
         },
+        "fit": None if result.fitted is None else _fit(result),
         "camera": None if result.filming is None else result.filming.summary(),
         "contacts": _contacts(result),
         "masks": {
@@ -101,6 +102,26 @@ def _contacts(result: JobResult) -> dict[str, Any]:
         "feet": list(found.feet),
         "standing": [round(float(share), 4) for share in found.standing.mean(axis=0)],
         "touch_downs": [[int(result.motion.frame_index[t]), foot] for t, foot in found.touch_downs()],
+    }
+
+
+def _fit(result: JobResult) -> dict[str, Any]:
+    """What the fit did: steps of each window, seconds by residual (summed over threads), and twins that were tried."""
+    fitted, index = result.fitted, result.motion.frame_index
+    assert fitted is not None
+    return {
+        "quality": result.options.quality,
+        "steps": list(fitted.steps),
+        "seconds": {name: round(spent, 3) for name, spent in fitted.seconds.items()},
+        "twins": [
+            {
+                "frames": [int(index[t.first]), int(index[t.last])],
+                "kind": t.kind,
+                "cost_ratio": round(t.ratio, 3),
+                "taken": t.taken,
+            }
+            for t in fitted.twins
+        ],
     }
 
 

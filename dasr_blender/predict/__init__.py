@@ -9,15 +9,19 @@ from .fit import Fitted, fit
 from .fit_config import QUALITIES, FitConfig
 from .student import Prediction, Student
 from .track import track
+from .twins import WORDS as TWIN_WORDS
+from .twins import Twin
 
 __all__ = [
     "QUALITIES",
+    "TWIN_WORDS",
     "FitConfig",
     "Fitted",
     "PredictError",
     "Prediction",
     "Student",
     "TrackConfig",
+    "Twin",
     "fit",
     "track",
 ]
