@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import threads  # noqa: F401  before anything that imports numpy
 from .arguments import TRAINING, parser
 from .core import Cancelled, DasrError
 from .protocol import CANCELLED, Canceller, Channel, leave, quiet_full_disk

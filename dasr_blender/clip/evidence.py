@@ -16,6 +16,7 @@ from .flow import warp
 LIMIT = 4.0  # log-odds that one frame's own evidence may reach
 SURE = 20.0  # log-odds of what a person said
 TINT = 30.0  # levels between a pixel and where flow says it came from, at which flow is believed a third
+_COVERED = 2  # beside 0, unknown, and 1, clear
 _OFFSETS = (4, 9, 16, 25, 36, 49)  # frames back and forth from which the background is taken
 _BINS = 32  # of each colour channel, in the histograms
 
@@ -129,7 +130,8 @@ class Background:
     Frames are laid upon each other by the homographies of the background's flow (exact for a turning or zooming
     camera, near enough for far scenes), at half the working size. A pixel that looks like the same place at other
     times is background, one that never does is not: sample consensus as in ViBe (Barnich & Van Droogenbroeck,
-    2011), with a pixel of tolerance for parallax.
+    2011), with a pixel of tolerance for parallax. What also looks like that where masks cover it stood still and was
+    missed at times, so that nothing follows from its being there.
     """
 
     # log-likelihood ratios: of a sample that fits (by chance on the subject, nearly always on background), and not
@@ -155,7 +157,9 @@ class Background:
                 self._clear.append(np.zeros(small.shape[:2], np.uint8))
             else:
                 grown = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8))
-                self._clear.append(1 - cv2.resize(grown, self._half, interpolation=cv2.INTER_NEAREST))
+                clear = 1 - cv2.resize(grown, self._half, interpolation=cv2.INTER_NEAREST)
+                covered = cv2.resize(mask.astype(np.uint8), self._half, interpolation=cv2.INTER_NEAREST)
+                self._clear.append(np.where(covered > 0, np.uint8(_COVERED), clear))
             if i:
                 self._from.append(self._from[-1] @ self._step(before[i], self._clear[i]))  # type: ignore[arg-type]
 
@@ -163,7 +167,7 @@ class Background:
         """Homography (3, 3) from this frame to the one before, from the flow of clear pixels."""
         pace = max(min(clear.shape) // 24, 1)
         rows, columns = np.mgrid[pace // 2 : clear.shape[0] : pace, pace // 2 : clear.shape[1] : pace]
-        chosen = clear[rows, columns] > 0
+        chosen = clear[rows, columns] == 1
         if chosen.sum() < 24:
             return np.eye(3)
         rows, columns = rows[chosen], columns[chosen]
@@ -178,6 +182,7 @@ class Background:
         here = self._blur[i]
         seen = np.zeros(here.shape[:2], np.float32)
         fits = np.zeros(here.shape[:2], np.float32)
+        under, alike = np.zeros(here.shape[:2], np.float32), np.zeros(here.shape[:2], np.float32)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         for j in (i + sign * k for k in _OFFSETS for sign in (-1, 1)):
             if not 0 <= j < len(self._blur) or not self._clear[j].any():
@@ -191,12 +196,18 @@ class Background:
                 self._clear[j], other_from_here, self._half, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
             )
             apart = cv2.max(cv2.subtract(low, here), cv2.subtract(here, high)).max(axis=2)
-            seen += clear
-            fits += clear * (apart <= self.RADIUS)
+            same = apart <= self.RADIUS
+            seen += clear == 1
+            fits += (clear == 1) & same
+            under += clear == _COVERED
+            alike += (clear == _COVERED) & same
         fit, miss = self.MATCHES
         share = fits / np.maximum(seen, 1.0)
         # samples of one place are anything but independent: together they count as two
         odds = np.where(seen >= 2, 2.0 * (share * fit + (1.0 - share) * miss), 0.0).astype(np.float32)
+        # by chance three in ten fit; of what stands still, most
+        still = np.clip((alike / np.maximum(under, 1.0) - 0.35) / 0.35, 0.0, 1.0)
+        odds = np.where(odds < 0, odds * (1.0 - still), odds).astype(np.float32)
         return cv2.resize(cv2.GaussianBlur(odds, (0, 0), 1.0), self._full, interpolation=cv2.INTER_LINEAR)
 
 

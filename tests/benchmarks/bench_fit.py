@@ -20,10 +20,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
+
+from dasr_blender import threads  # noqa: F401  as on the command line, before numpy
+
+import numpy as np  # isort: skip
 
 from dasr_blender.clip import crop_boxes, extract_crops, load_clip, masks_from_folder
 from dasr_blender.clip.flow import flow
