@@ -12,6 +12,7 @@ from .contour import Outlines, read_outlines
 from .fit_body import BodyModel, Start
 from .fit_config import FitConfig
 from .student import Prediction
+from .surface import surest_cells
 
 Array = np.ndarray
 # pictures (S, S, 3) uint8 of a frame and the next → displacement in pixels (S, S, 2)
@@ -99,24 +100,10 @@ def surface_points(
             np.zeros((count, 1, 2), np.float32),
             np.zeros((count, 1), np.float32),
         )
-    confidence = np.asarray(prediction.surface_confidence[frames], np.float32)
-    count, high, wide = confidence.shape
-    confidence = confidence.reshape(count, -1)
-    number = min(config.surface_points, high * wide)
-    shuffle = (
-        np.random.default_rng(0).random(high * wide, np.float32) * 0.5 + 0.75
-    )  # from all over the subject
-    cell = np.argpartition(-confidence * shuffle, number - 1, axis=1)[:, :number]
-    weight = np.take_along_axis(confidence, cell, 1)
-    rest = np.asarray(prediction.surface_map[frames], np.float32).reshape(count, -1, 3)
-    rest = np.take_along_axis(rest, cell[..., None], 1)
     body = model.category.body.vertices[model.coarse.vertex]
-    square = 0.5 * (body**2).sum(1)
-    vertex = np.stack([(square - points @ body.T).argmin(1) for points in rest])
-    off = np.linalg.norm(rest - body[vertex], axis=-1)
-    weight = np.where((weight > config.surface_least) & (off < 0.15), weight, 0.0)
-    target = np.stack([(cell % wide + 0.5) / wide - 0.5, (cell // wide + 0.5) / high - 0.5], -1)
-    return vertex, target.astype(np.float32), weight.astype(np.float32)
+    shown, sure = prediction.surface_map[frames], prediction.surface_confidence[frames]
+    _, vertex, at, weight = surest_cells(shown, sure, body, config.surface_points, config.surface_least)
+    return vertex, at.astype(np.float32), weight.astype(np.float32)
 
 
 def prior_errors(model: BodyModel, prediction: Prediction, frames: Array, config: FitConfig) -> Array:

@@ -42,7 +42,7 @@ class Fitted:
 
     loss ``(T,)``: cost of each frame.  steps and parts: of each window, how many steps and what each residual costs at
     the end.  seconds: spent on each residual, summed over threads.
-    twins: stretches whose twins were tried.  focal_found: the focal length is the fit's own.
+    twins: stretches whose twins were tried.
     """
 
     motion: Motion
@@ -51,7 +51,6 @@ class Fitted:
     parts: list[dict[str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     twins: list[Twin] = field(default_factory=list)
-    focal_found: bool = False
 
 
 def fit(
@@ -164,7 +163,7 @@ class _Solver:
         if any(twin.taken for twin in fitted.twins):
             motion = self._motion(frames, shared, spread)
         self.report(1.0, "Fitted")
-        return replace(fitted, motion=motion, loss=losses, focal_found=bool(self.shared_error[-1] > 0))
+        return replace(fitted, motion=motion, loss=losses)
 
     def _window(
         self, chosen: Array, start: Start, shared_error: Array, tie: Array | None = None,

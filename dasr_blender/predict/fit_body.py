@@ -255,11 +255,6 @@ class Points:
 
         return Points(mix(self.camera), mix(self.lever), mix(self.shape))
 
-    def at(self, slots: Array) -> Points:
-        """Some of the points, slots ``(T, M)``."""
-        rows = np.arange(len(slots))[:, None]
-        return Points(self.camera[rows, slots], self.lever[rows, slots], self.shape[rows, slots])
-
 
 def points(posed: Posed, vertex: Array) -> Points:
     """The coarse vertices `vertex` ``(T, N)`` of every frame."""

@@ -64,23 +64,15 @@ def read_surface(
     """
     if prediction.surface_map is None or prediction.surface_confidence is None:
         return None
-    count, high, wide = prediction.surface_confidence.shape
-    confidence = np.asarray(prediction.surface_confidence, np.float32).reshape(count, high * wide)
-    number = min(config.surface_points, high * wide)
-    # the most trusted cells, taken from all over the subject: a fixed shuffle breaks ties between neighbours
-    shuffle = np.random.default_rng(0).random(high * wide, np.float32) * 0.5 + 0.75
-    cell = np.argpartition(-confidence * shuffle, number - 1, axis=1)[:, :number]
-    weight = np.take_along_axis(confidence, cell, 1)
-    rest = np.take_along_axis(
-        np.asarray(prediction.surface_map, np.float32).reshape(count, -1, 3), cell[..., None], 1
-    )
-    at = np.stack([(cell % wide + 0.5) / wide - 0.5, (cell // wide + 0.5) / high - 0.5], -1)
-
+    count = len(prediction)
     vertices = category.body.vertices[body.vertex]
-    square = 0.5 * (vertices**2).sum(1)
-    nearest = np.stack([(square - points @ vertices.T).argmin(1) for points in rest])  # (T, N)
-    off = np.linalg.norm(rest - vertices[nearest], axis=-1)
-    weight = np.where((weight > config.surface_least) & (off < 0.15), weight, 0.0)
+    rest, nearest, at, weight = surest_cells(
+        prediction.surface_map,
+        prediction.surface_confidence,
+        vertices,
+        config.surface_points,
+        config.surface_least,
+    )
 
     # trust falls along the limbs: errors of the joints add up there
     depth = _depths(category)[strongest(category, body.vertex)]
@@ -96,6 +88,32 @@ def read_surface(
     normals = vertex_normals(category.body.vertices, category.body.faces)[body.vertex].astype(np.float32)
     normal = (moved[..., :3] @ normals[nearest][..., None])[..., 0]
     return Surface(point, normal, at.astype(np.float32), weight.astype(np.float32))
+
+
+def surest_cells(
+    surface_map: Array, confidence: Array, vertices: Array, number: int, least: float
+) -> tuple[Array, Array, Array, Array]:
+    """The cells of a surface map that are trusted most.
+
+    surface_map ``(T, h, w, 3)`` and confidence ``(T, h, w)``: see `Prediction`.  vertices ``(n, 3)``: of the mean body.
+    number: N, cells a frame.  least: confidence below which a cell says nothing. Returns the points shown
+    ``(T, N, 3)``, the vertices nearest to them ``(T, N)``, where they are seen ``(T, N, 2)`` in crop sides from the
+    crop's centre, and the trust in them ``(T, N)``.
+    """
+    count, high, wide = confidence.shape
+    confidence = np.asarray(confidence, np.float32).reshape(count, high * wide)
+    number = min(number, high * wide)
+    # taken from all over the subject: a fixed shuffle breaks ties between neighbours
+    shuffle = np.random.default_rng(0).random(high * wide, np.float32) * 0.5 + 0.75
+    cell = np.argpartition(-confidence * shuffle, number - 1, axis=1)[:, :number]
+    weight = np.take_along_axis(confidence, cell, 1)
+    flat = np.asarray(surface_map, np.float32).reshape(count, -1, 3)
+    rest = np.take_along_axis(flat, cell[..., None], 1)
+    at = np.stack([(cell % wide + 0.5) / wide - 0.5, (cell // wide + 0.5) / high - 0.5], -1)
+    square = 0.5 * (vertices**2).sum(1)
+    nearest = np.stack([(square - points @ vertices.T).argmin(1) for points in rest])
+    off = np.linalg.norm(rest - vertices[nearest], axis=-1)
+    return rest, nearest, at, np.where((weight > least) & (off < 0.15), weight, 0.0)
 
 
 def strongest(category: Category, vertex: Array) -> Array:
