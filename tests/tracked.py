@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from toy_clips import random_motion, render
@@ -52,9 +52,10 @@ def case(
     wrong: tuple[int, ...] = (),
     seed: int = 5,
     shift: float = 0.0,
+    relief: np.ndarray | None = None,
 ) -> Case:
     """A rendered clip and what a student might say of it: the truth and its half turn, now and then swapped."""
-    motion = random_motion(category, frames, seed)
+    motion = replace(random_motion(category, frames, seed), relief=relief)
     _, masks = render(category, motion)
     boxes = []
     for mask in masks:

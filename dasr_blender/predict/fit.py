@@ -64,16 +64,18 @@ def fit(
     flow: FlowMaker | None = None,
     interpolated: Array | None = None,
     focal_known: bool = True,
+    shape_known: bool = False,
     quality: str = "standard",
     config: FitConfig = DEFAULT_FIT,
     progress: Report | None = None,
 ) -> Fitted:
     """Bend a tracked motion onto its clip.
 
-    motion: what `track` found, in the pixels of center and side.  prediction: what it was found from.  crops
-    ``(T, 4, S, S)`` uint8: masked colours, then the mask.  center ``(T, 2)``, side ``(T,)``: the crops, pixels.
-    flow: makes the displacement from one picture to the next, `clip.flow.flow`; None does without.  interpolated
-    ``(T,)`` bool: frames whose mask was only filled in.  focal_known: leave the focal length as it is.
+    motion: what `track` found, in the pixels of center and side; a relief in it is kept and added to.  prediction:
+    what it was found from.  crops ``(T, 4, S, S)`` uint8: masked colours, then the mask.  center ``(T, 2)``, side
+    ``(T,)``: the crops, pixels.  flow: makes the displacement from one picture to the next, `clip.flow.flow`; None
+    does without.  interpolated ``(T,)`` bool: frames whose mask was only filled in.  focal_known: leave the focal
+    length as it is.  shape_known: leave morphology and relief as they are.
     quality: one of `QUALITIES`; draft changes nothing.
     Raises PredictError when the arrays do not belong to one clip or there is no such quality.
     """
@@ -89,7 +91,7 @@ def fit(
         return Fitted(motion, np.zeros(count))
     solver = _Solver(
         category, motion, prediction, crops, np.asarray(center, np.float64), np.asarray(side, np.float64),
-        flow, interpolated, focal_known, quality, config, progress or (lambda share, text: None),
+        flow, interpolated, focal_known, shape_known, quality, config, progress or (lambda share, text: None),
     )  # fmt: skip
     return solver.run()
 
@@ -99,12 +101,15 @@ class _Solver:
 
     def __init__(
         self, category: Category, motion: Motion, prediction: Prediction, crops: Array, center: Array, side: Array,
-        flow: FlowMaker | None, interpolated: Array | None, focal_known: bool, quality: str, config: FitConfig,
-        report: Report,
+        flow: FlowMaker | None, interpolated: Array | None, focal_known: bool, shape_known: bool, quality: str,
+        config: FitConfig, report: Report,
     ) -> None:  # fmt: skip
         self.category, self.motion, self.config, self.report = category, motion, config, report
-        bumps = relief(category, config.relief, config.relief_height * category.nominal_size)
-        self.model = BodyModel(category, coarse_of(category, config.vertices), bumps)
+        self.raised = np.asarray(motion.relief, np.float64)  # (V,) or nothing
+        bumps = relief(
+            category, 0 if shape_known else config.relief, config.relief_height * category.nominal_size
+        )
+        self.model = BodyModel(category, coarse_of(category, config.vertices), bumps, self.raised)
         focal = np.asarray(motion.focal_px, np.float64)
         _, place = encode_root(motion.camera_from_root, center, side, focal, motion.principal_point)
         self.start = Start(
@@ -124,7 +129,7 @@ class _Solver:
         self.prior = prior.reshape(len(motion), -1, 3).mean(-1)
         self.steps = config.steps[0 if quality == "standard" else 1]
         self.settle = config.settle * (1.0 if quality == "standard" else 0.1)
-        error = np.full(self.model.shared, config.morphology)
+        error = np.full(self.model.shared, 0.0 if shape_known else config.morphology)
         error[self.model.proportions :] = 1.0
         error[-1] = 0.0 if focal_known else config.focal
         self.shared_error = error
@@ -175,6 +180,7 @@ class _Solver:
         off = self.category.morphology_range - self.start.morphology[:known, None]
         bounds[:known] = off / self.model.std[:known, None]
         bounds = np.stack([np.minimum(bounds[:, 0], 0), np.maximum(bounds[:, 1], 0)], 1)
+        bounds[:known][self.shared_error[:known] <= 0] = 0.0
         linked = np.append(np.diff(chosen) == 1, False)
         return Window(
             self.model, evidence, self.config, shared_error, bounds, self.motion.fps, linked, tie, tie_weight
@@ -203,6 +209,8 @@ class _Solver:
 
     def _proportions(self, fitted: Fitted) -> Array:
         """The shared unknowns ``(K + 1,)`` from frames spread over a long clip, in pairs that follow each other."""
+        if not self.shared_error.any():
+            return np.zeros(self.model.shared)
         count = len(self.motion)
         first = np.unique(np.linspace(0, count - 2, self.config.proportions // 2).astype(np.int64))
         chosen = np.unique(np.concatenate([first, first + 1]))
@@ -316,6 +324,7 @@ class _Solver:
         proportions = self.model.proportions
         shape = self.start.morphology + self.model.std * shared[:-1]
         morphology, raised = shape[:proportions], shape[proportions:] @ self.model.relief
+        raised = raised + self.raised if len(self.raised) else raised
         low, high = self.category.morphology_range.T
         given = self.start.morphology[:proportions]
         morphology = np.clip(morphology, np.minimum(low, given), np.maximum(high, given))

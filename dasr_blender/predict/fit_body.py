@@ -79,9 +79,16 @@ class BodyModel:
     """A category's coarse body, laid out for the fit.
 
     relief ``(S, V)`` metres: shapes that the surface may be raised by along its normals beside the proportions.
+    raised ``(V,)`` metres, or nothing ``(0,)``: by how much it is raised to begin with.
     """
 
-    def __init__(self, category: Category, coarse: CoarseBody, relief: Array | None = None) -> None:
+    def __init__(
+        self,
+        category: Category,
+        coarse: CoarseBody,
+        relief: Array | None = None,
+        raised: Array | None = None,
+    ) -> None:
         body, skeleton = category.body, category.skeleton
         self.category, self.coarse = category, coarse
         self.parents = skeleton.parents
@@ -93,13 +100,16 @@ class BodyModel:
         self.shared = len(self.std) + 1
         self.size = 6 + 3 * (self.joints - 1)
         self.faces = coarse.faces
-        self.rest = (body.vertices[coarse.vertex] + coarse.swell).astype(np.float32)  # (V, 3)
+        rest = body.vertices[coarse.vertex] + coarse.swell
+        if raised is not None and len(raised):
+            rest = rest + body.raised(raised)[coarse.vertex]
+        self.rest = rest.astype(np.float32)  # (V, 3)
         index, weight = body.skin_index[coarse.vertex], body.skin_weight[coarse.vertex]
         self.weights = dense_weights(index, weight, self.joints).astype(np.float32)  # (V, J)
         # bases in units of the unknowns
-        raised = self.relief[:, coarse.vertex, None] * body.normals[coarse.vertex]
+        bumps = self.relief[:, coarse.vertex, None] * body.normals[coarse.vertex]
         grown = body.morphology_vertices[:, coarse.vertex] * std[:, None, None]
-        self.basis = np.concatenate([grown, raised]).astype(np.float32)
+        self.basis = np.concatenate([grown, bumps]).astype(np.float32)
         self.basis_of = np.ascontiguousarray(self.basis.transpose(1, 2, 0))  # (V, 3, K)
         still = np.zeros((len(self.relief), self.joints, 3))
         self.joint_basis = np.concatenate([body.morphology_joints * std[:, None, None], still])  # (K, J, 3)

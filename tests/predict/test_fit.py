@@ -583,3 +583,49 @@ def test_uncertainty_is_larger_where_nothing_is_seen(toy_category: Category, cli
     found = fit(toy_category, motion, said, crops, clip.center, clip.side).motion
     assert found.joint_confidence[:5, 1:].mean() > found.joint_confidence[7:, 1:].mean() + 0.004
     assert found.joint_confidence.min() >= 0 and found.joint_confidence.max() <= 1
+
+
+# ---- a shape that is known
+
+
+@pytest.fixture(scope="module")
+def swollen(toy_category: Category) -> tuple[Case, np.ndarray]:
+    """A clip of a body whose belly is raised, and by how much ``(V,)``."""
+    body = toy_category.body
+    away = np.linalg.norm(body.vertices - [0.0, 0.05, 0.0], axis=1)
+    relief = 0.08 * np.exp(-0.5 * (away / 0.2) ** 2)
+    return case(toy_category, frames=10, seed=3, relief=relief), relief
+
+
+@pytest.mark.parametrize("frames", [10, 24])
+def test_a_known_shape_comes_out_as_it_went_in(toy_category: Category, frames: int) -> None:
+    given = case(toy_category, frames=frames, seed=4)
+    rng = np.random.default_rng(0)
+    shape = rng.normal(0, 0.1, len(toy_category.morphology))
+    relief = rng.uniform(-0.01, 0.01, len(toy_category.body.vertices))
+    motion = replace(given.motion, morphology=shape, relief=relief)
+    config = FitConfig(vertices=200, window=16, overlap=6)
+    args = (toy_category, motion, given.prediction, crops_of(given), given.center, given.side)
+    found = fit(*args, shape_known=True, config=config).motion
+    assert np.array_equal(found.morphology, shape) and np.array_equal(found.relief, relief)
+    assert angles(found, motion).max() > 1e-3  # the poses are free all the same
+    free = fit(*args, config=config).motion
+    assert not np.array_equal(free.morphology, shape)
+    # the given relief stays below what is added to it: rough as it is, it cannot come from the fit
+    assert np.corrcoef(np.diff(free.relief), np.diff(relief))[0, 1] > 0.9
+
+
+def test_a_known_relief_helps_the_poses(toy_category: Category, swollen: tuple[Case, np.ndarray]) -> None:
+    given, relief = swollen
+    wrong = given.run(toy_category)
+    wrong = replace(wrong, morphology=given.motion.morphology)
+    args = (given.prediction, crops_of(given), given.center, given.side)
+    without = fit(toy_category, wrong, *args, shape_known=True).motion
+    found = fit(toy_category, replace(wrong, relief=relief), *args, shape_known=True).motion
+    assert np.nanmean(found.mask_iou) > np.nanmean(without.mask_iou) + 0.02
+
+    def off(motion: Motion) -> float:
+        gap = motion.camera_from_root[:, :3, 3] - given.motion.camera_from_root[:, :3, 3]
+        return float(np.linalg.norm(gap, axis=1).mean())
+
+    assert off(found) < 0.7 * off(without)
