@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -43,6 +44,20 @@ def read_clip_folder(folder: Path, motion: Motion) -> tuple[list[np.ndarray], li
                 raise ValueError(f"{path}: not a readable image; make the clip again")
             out.append(image[..., ::-1] if kind == "frames" else image)
     return frames, masks
+
+
+def read_origin(folder: Path) -> str:
+    """Who made a clip's labels, as its meta.json says: 'teacher', or what the synthetic generator showed ('rig' …).
+
+    'unknown' without a word of it; ValueError names a damaged file.
+    """
+    path = folder / "meta.json"
+    if not path.exists():
+        return "unknown"
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8")).get("source", "unknown"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: not a readable description ({error}); make the clip again") from error
 
 
 def mask_boxes(masks: Sequence[np.ndarray]) -> np.ndarray | None:

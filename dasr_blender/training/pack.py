@@ -22,7 +22,7 @@ from ..core.errors import DasrError
 from ..core.files import written_atomically
 from ..core.motion import Motion
 from ..core.skeleton import mirror_rotations
-from .clip_folder import mask_boxes, read_clip_folder
+from .clip_folder import mask_boxes, read_clip_folder, read_origin
 from .student.data import record_type, stored_side
 from .student.surface import CELL, NOTHING, surface_grid
 
@@ -45,9 +45,13 @@ class PackConfig:
 
 @dataclass(frozen=True)
 class PackedClip:
-    """One clip, ready to append: crops (T, 4, P, P) uint8, surface (T, G, G) uint16 and records (T,)."""
+    """One clip, ready to append: crops (T, 4, P, P) uint8, surface (T, G, G) uint16 and records (T,).
+
+    origin: who made its labels, as its meta.json says: 'teacher', or what the synthetic generator showed.
+    """
 
     name: str
+    origin: str
     crops: np.ndarray
     surface: np.ndarray
     records: np.ndarray
@@ -87,7 +91,8 @@ def pack_clip(folder: Path, category: Category, crop: int) -> PackedClip | None:
     records["joint_weight"] = motion.joint_confidence
     records["morphology"] = motion.morphology
     records["frame"] = motion.frame_index
-    return PackedClip(folder.name, crops, surface, records)
+    records["quality"] = motion.confidence
+    return PackedClip(folder.name, read_origin(folder), crops, surface, records)
 
 
 def pack(
@@ -112,6 +117,7 @@ def pack(
         "morphology": len(category.morphology),
         "crop": crop,
         "stored": stored,
+        "quality": True,
         "rows": 0,
         "clips": [],
     }
@@ -129,7 +135,7 @@ def pack(
         for p in dataset.glob("*/motion.npz")
         if p.parent.name not in known and not p.parent.name.startswith(".")
     )[:limit]
-    dtype = record_type(index["joints"], index["morphology"])
+    dtype = record_type(index["joints"], index["morphology"], index.get("quality", False))
     for name in ("crops.u8", "surface.u16", "targets.bin"):
         (out / name).touch()
     added = 0
@@ -146,12 +152,14 @@ def pack(
             for clip in pool.map(lambda f: pack_clip(f, category, crop), folders[begin : begin + 64]):
                 if clip is None:
                     continue
-                clip.records["clip"] = len(index["clips"])
+                records = _as_stored(clip, dtype, out)
+                records["clip"] = len(index["clips"])
                 crops.write(clip.crops.tobytes())
                 surface.write(clip.surface.tobytes())
-                targets.write(clip.records.tobytes())
-                index["clips"].append({"name": clip.name, "start": index["rows"], "rows": len(clip.records)})
-                index["rows"] += len(clip.records)
+                targets.write(records.tobytes())
+                facts = {"start": index["rows"], "rows": len(records), "origin": clip.origin}
+                index["clips"].append({"name": clip.name, **facts})
+                index["rows"] += len(records)
                 added += 1
             for stream in (crops, surface, targets):
                 stream.flush()
@@ -160,6 +168,17 @@ def pack(
             if progress is not None:
                 progress(min(begin + 64, len(folders)), len(folders))
     return added
+
+
+def _as_stored(clip: PackedClip, dtype: np.dtype[Any], out: Path) -> np.ndarray:
+    """The clip's records in the shard's own type; ValueError where that cannot say what they say."""
+    if dtype == clip.records.dtype:
+        return clip.records
+    if np.any(clip.records["quality"] != 1):
+        raise ValueError(
+            f"{out}: was packed before frames had a quality, which {clip.name} has; pack it into another folder"
+        )
+    return clip.records[list(dtype.names or ())].astype(dtype)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from .parallel import Precision, Team
+from .sources import Source, divide, draw, joined, long_enough
 from .student.body import TorchBody
 from .student.checkpoint import AnyStudent
 from .student.dasr import DasrWeights, dasr_loss
-from .student.data import NO_AUGMENT, AugmentConfig, Batch, Shard, augment
+from .student.data import NO_AUGMENT, AugmentConfig, Batch, augment
 from .student.losses import BodySurface, first_look_loss, student_loss
 from .student.model import Seen
 from .student.schedule import Clock
@@ -30,11 +31,16 @@ class Run:
 
     config: TrainConfig
     student: AnyStudent
-    shard: Shard
+    sources: tuple[Source, ...]
     body: TorchBody
     surface: BodySurface
     team: Team
     precision: Precision
+
+    @property
+    def crop(self) -> int:
+        """Side of the network's crop, pixels."""
+        return self.sources[0].shard.crop
 
     @property
     def threads(self) -> int:
@@ -96,10 +102,8 @@ class FrameStage:
 
     def _stored(self, step: int, part: int) -> Batch:
         run = self.run
-        count = run.config.batch // run.parts
-        generator = run.generator(2, step, part)
-        pick = torch.randint(len(run.shard.training_rows), (count,), generator=generator).numpy()
-        return run.shard.batch(run.shard.training_rows[pick])
+        count, number = run.config.batch // run.parts, step * run.parts + part
+        return draw(run.sources, count, number, run.generator(2, step, part))
 
     def _batch(self, step: int, part: int) -> Batch:
         """The stored rows of a step; on a GPU those of the next steps are read meanwhile."""
@@ -113,9 +117,7 @@ class FrameStage:
     def step(self, step: int, part: int) -> tuple[Tensor, dict[str, float], int]:
         """Loss, its parts and the number of frames of one part of a step's batch."""
         run, generator = self.run, self.run.generator(5, step, part)
-        batch = augment(
-            self._batch(step, part), run.shard.crop, run.config.augment, generator, run.surface.twin
-        )
+        batch = augment(self._batch(step, part), run.crop, run.config.augment, generator, run.surface.twin)
         count, width = len(batch["crops"]), run.student.dropped
         keep = dropout((count, width), run.config.dropout, generator).to(run.team.device) if width else None
         seen = run.see(batch, keep, leads=part == 0)
@@ -130,14 +132,19 @@ class FrameStage:
         """Scores on frames of clips that are not trained on."""
         run = self.run
         run.student.eval()
-        rows, found = run.shard.validation_rows, []
-        rows = rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)] if len(rows) else rows
-        for start in range(0, len(rows), 64):
-            batch = run.here(run.shard.batch(rows[start : start + 64]))
-            batch = augment(batch, run.shard.crop, NO_AUGMENT, run.generator(0), run.surface.twin)
-            seen = run.see(batch)
-            found.append(scores({**seen.answer, **seen.surface}, batch, run.body, run.surface))
-        return summary(found)
+        row: dict[str, float] = {}
+        for source in run.sources:
+            rows, found = source.shard.validation_rows, []
+            rows = (
+                rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)] if len(rows) else rows
+            )
+            for start in range(0, len(rows), 64):
+                batch = run.here(source.shard.batch(rows[start : start + 64]))
+                batch = augment(batch, run.crop, NO_AUGMENT, run.generator(0), run.surface.twin)
+                seen = run.see(batch)
+                found.append(scores({**seen.answer, **seen.surface}, batch, run.body, run.surface))
+            row |= summary(found, source.whose)
+        return row
 
 
 class ClipStage:
@@ -147,8 +154,8 @@ class ClipStage:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.cached: Batch = {}
-        self.validation: Batch = {}
+        self.cached: list[Batch] = []  # one of each source
+        self.validation: list[Batch] = []
 
     def groups(self) -> Groups:
         """Shares of the learning rate, and the parameters they hold for."""
@@ -163,23 +170,37 @@ class ClipStage:
         """
         run, length = self.run, self.run.config.clip_frames
         run.student.eval()
-        run.shard.refresh()
-        usable = {int(c) for c in range(len(run.shard.clips)) if run.shard.clips[c]["rows"] >= length}
-        order = np.random.default_rng(run.config.seed).permutation(run.shard.training_clips)
-        held = [int(c) for c in run.shard.validation_clips if int(c) in usable][:64]
-        passes = 1 if clock.steps else 4
-        train = [int(c) for _ in range(passes) for c in order if int(c) in usable]
-        left = clock.minutes - clock.elapsed
-        early, late = (None, None) if clock.steps else (clock.elapsed + s * left for s in (0.15, 0.55))
-        self.validation = self._cache(held, NO_AUGMENT, clock, early)
-        self.cached = self._cache(train, run.config.augment, clock, late)
-        if not self.cached:
-            raise ValueError(f"{run.config.shard}: no clip has {length} frames; pack longer clips")
-        if run.team.leads:
-            print(f"features of {len(self.cached['features'])} clips", flush=True)
+        clips: list[tuple[list[int], list[int]]] = []
+        for source in run.sources:
+            source.shard.refresh()
+            clips.append(long_enough(source, length, 1 if clock.steps else 4, run.config.seed))
+        left = 0.0 if clock.steps else clock.minutes - clock.elapsed
+        begun = clock.elapsed
 
-    def _cache(self, clips: list[int], setting: AugmentConfig, clock: Clock, until: float | None) -> Batch:
-        """Features and targets (N, T, …) of clips, computed by all processes, each its groups of eight."""
+        def until(share: float) -> float | None:
+            return None if clock.steps else begun + share * left
+
+        self.validation, self.cached = [], []
+        for k, (_, held) in enumerate(clips):
+            self.validation.append(self._cache(k, held, NO_AUGMENT, clock, until(0.15)))
+        made: dict[int, Batch] = {}
+        spent = 0.15
+        for k in reversed(range(len(clips))):  # the teacher's few first: the others have what time they leave
+            spent += 0.4 * run.sources[k].share
+            made[k] = self._cache(k, clips[k][0], run.config.augment, clock, until(spent))
+            if not made[k]:
+                folder = run.sources[k].shard.folder
+                raise ValueError(f"{folder}: no clip has {length} frames; pack longer clips")
+        self.cached = [made[k] for k in range(len(clips))]
+        if run.team.leads:
+            print(
+                f"features of {' and '.join(str(len(c['features'])) for c in self.cached)} clips", flush=True
+            )
+
+    def _cache(
+        self, of: int, clips: list[int], setting: AugmentConfig, clock: Clock, until: float | None
+    ) -> Batch:
+        """Features and targets (N, T, …) of a source's clips, by all processes, each its groups of eight."""
         run, threads, found = self.run, self.run.threads, {}
         groups = [clips[i : i + 8] for i in range(0, len(clips), 8)]
         mine = range(run.team.rank, len(groups), run.team.world)
@@ -188,18 +209,18 @@ class ClipStage:
                 if found and until is not None and clock.elapsed > until:
                     break
                 numbers = mine[start : start + threads]
-                features = pool.map(lambda i: self._features(groups[i], setting, i), numbers)
+                features = pool.map(lambda i: self._features(of, groups[i], setting, i), numbers)
                 found.update(zip(numbers, features, strict=True))
         found = run.team.union(found)
         each = [found[number] for number in sorted(found)]
         return {k: torch.cat([one[k] for one in each]) for k in each[0]} if each else {}
 
     @torch.no_grad()
-    def _features(self, clips: list[int], setting: AugmentConfig, key: int) -> Batch:
+    def _features(self, of: int, clips: list[int], setting: AugmentConfig, key: int) -> Batch:
         run, length = self.run, self.run.config.clip_frames
-        rows = np.concatenate([run.shard.clip_rows(c)[:length] for c in clips])
-        batch = run.here(run.shard.batch(rows))
-        batch = augment(batch, run.shard.crop, setting, run.generator(3, key), run.surface.twin, length)
+        shard, generator = self.run.sources[of].shard, run.generator(3, key, *([of] if of else []))
+        batch = run.here(shard.batch(np.concatenate([shard.clip_rows(c)[:length] for c in clips])))
+        batch = augment(batch, run.crop, setting, generator, run.surface.twin, length)
         seen = run.see(batch)
         batch["features"], batch["appearance_target"] = seen.features, seen.answer["appearance"]
         return {
@@ -218,8 +239,13 @@ class ClipStage:
         """Loss, its parts and the number of frames of one part of a step's batch."""
         run, generator = self.run, self.run.generator(4, step, part)
         count = max(1, run.config.clip_batch // run.parts)
-        pick = torch.randint(len(self.cached["features"]), (count,), generator=generator)
-        batch = {k: v[pick] for k, v in self.cached.items()}
+        parts_of: list[Batch] = []
+        shares = divide(run.sources, count, step * run.parts + part)
+        for cached, some in zip(self.cached, shares, strict=True):
+            pick = torch.randint(len(cached["features"]), (some,), generator=generator)
+            if some:
+                parts_of.append({k: v[pick] for k, v in cached.items()})
+        batch = joined(parts_of)
         if torch.rand((), generator=generator) < 0.5:  # a walk backwards is as smooth as a walk
             batch = {k: v.flip(1) for k, v in batch.items()}
         features = batch.pop("features")
@@ -237,9 +263,11 @@ class ClipStage:
         """Scores on clips that are not trained on."""
         run = self.run
         run.student.eval()
-        if not self.validation:
-            return {}
-        batch = run.here(dict(self.validation))
-        out = self._answers(batch.pop("features"))
-        flat = {k: v.flatten(0, 1) for k, v in batch.items()}
-        return summary([scores(out, flat, run.body, run.surface)])
+        row: dict[str, float] = {}
+        for source, validation in zip(run.sources, self.validation, strict=True):
+            if validation:
+                batch = run.here(dict(validation))
+                out = self._answers(batch.pop("features"))
+                flat = {k: v.flatten(0, 1) for k, v in batch.items()}
+                row |= summary([scores(out, flat, run.body, run.surface)], source.whose)
+        return row

@@ -17,11 +17,11 @@ from torch import Tensor
 from ..core.category import Category
 from ..core.files import written_atomically
 from .parallel import Precision, Team, join
+from .sources import open_sources
 from .stages import ClipStage, FrameStage, Run
 from .student import log
 from .student.body import TorchBody
 from .student.checkpoint import make_student, read, start_from
-from .student.data import Shard
 from .student.losses import BodySurface
 from .student.model import Student
 from .student.schedule import Clock, Patience, learning_rate
@@ -38,11 +38,11 @@ class Trainer:
         self.config, self.category = config, category
         team = team or join(config.device)
         torch.manual_seed(config.seed)
-        shard = Shard(config.shard)
-        self.student = make_student(sizes_of(config, category, shard.crop), category)
+        sources = open_sources(config)
+        self.student = make_student(sizes_of(config, category, sources[0].shard.crop), category)
         body, surface = TorchBody(category, config.vertices), BodySurface(category)
         self.team, self.precision = team, Precision(config.precision, team.device)
-        self.run_of = Run(config, self.student, shard, body, surface, team, self.precision)
+        self.run_of = Run(config, self.student, sources, body, surface, team, self.precision)
         self.frames, self.clips = FrameStage(self.run_of), ClipStage(self.run_of)
         self.stage, self.best = "frames", None
         share, kind, cores = config.clip_share, config.clock, config.threads
@@ -64,6 +64,8 @@ class Trainer:
             self.student.backbone.frozen = config.frozen_blocks
         self.student.to(team.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         team.alike(self.student)
+        if team.leads:
+            print(*sources, sep="\n", flush=True)
         self.curves = log.Curves(config.out) if config.plot and team.leads else None
 
     def _begin(self) -> None:
@@ -235,14 +237,14 @@ class Trainer:
                 **found,
             }
             log.append(self.log, row)
-            if self.patience.better(verdict(found)):
+            if self.patience.better(verdict(found, sum(s.share for s in self.run_of.sources[1:]))):
                 self.best = {k: v.detach().cpu().clone() for k, v in self.student.state_dict().items()}
             self.save(optimiser)
             print(log.line(row), flush=True)
             if self.curves is not None:
                 self.curves.show(self.log, row)
             over = self.patience.over
-        shard = self.run_of.shard
-        if shard.refresh() and self.team.leads:
-            print(f"{shard.rows} frames of {len(shard.clips)} clips", flush=True)
+        for source in self.run_of.sources:
+            if source.shard.refresh() and self.team.leads:
+                print(source, flush=True)
         return bool(self.team.agree(over)[0])

@@ -157,6 +157,7 @@ def test_hypotheses_share_the_blame_as_asked(
         "joints": torch.tensor([1.0, 0, 0, 0]).expand(2, 30, 4),
         "joint_weight": torch.ones(2, 30),
         "morphology": torch.zeros(2, 11),
+        "quality": torch.ones(2),
     }
     loss, parts = first_look_loss(out, batch, TorchBody(toy_category, 50), LossConfig(multiplex=multiplex))
     loss.backward()

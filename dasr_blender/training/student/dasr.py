@@ -26,7 +26,7 @@ from .backbone import Backbone
 from .body import TorchBody
 from .config import DASR_WINDOW, StudentConfig
 from .data import Batch
-from .losses import BodySurface, cells, colour_error
+from .losses import BodySurface, cells, colour_error, counted
 from .model import Seen
 from .rotation import geodesic, quat_to_matrix, rotvec_to_sixd, sixd_to_matrix, yaw_sixd
 from .temporal import Temporal
@@ -242,18 +242,19 @@ def dasr_loss(
     shift = (out["root_translation"] - batch["root_translation"][:, None]).abs()
     shift = shift[..., 0] + shift[..., 1] + 0.5 * shift[..., 2]
     error, weight = geodesic(local, target)[:, 1:], batch["joint_weight"][:, 1:]
+    quality = batch["quality"]
     parts = {
-        "vertices": (probability * apart).sum(1).mean(),
-        "translation": (probability * shift).sum(1).mean(),
-        "joints": (error * weight).sum() / weight.sum().clamp_min(1.0),
+        "vertices": counted((probability * apart).sum(1), quality),
+        "translation": counted((probability * shift).sum(1), quality),
+        "joints": (error * weight * quality[:, None]).sum() / weight.sum().clamp_min(1.0),
     }
     if surface is not None:
         shown, cover = cells(batch)
         if bool(shown.any()):
             parts["appearance"] = colour_error(out, batch, surface, shown, cover)
     elif "appearance_target" in batch:
-        parts["appearance"] = (out["appearance"] - batch["appearance_target"]).abs().mean()
+        parts["appearance"] = counted((out["appearance"] - batch["appearance_target"]).abs(), quality)
     total = torch.stack([getattr(weights, name) * value for name, value in parts.items()]).sum()
     with torch.no_grad():
-        parts["root"] = (probability * geodesic(turned, true_turn[:, None])).sum(1).mean()
+        parts["root"] = counted((probability * geodesic(turned, true_turn[:, None])).sum(1), quality)
     return total, {name: float(value.detach()) for name, value in parts.items()}

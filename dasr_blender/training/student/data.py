@@ -6,7 +6,9 @@ A *shard* is a folder that only ever grows, so training can start while clips ar
     crops.u8     (N, 4, P, P) uint8, masked RGB + mask, a little wider than the network's crop
     surface.u16  (N, G, G) uint16, which vertex of the body each cell shows (see `surface`)
     targets.bin  N records of `record_type`
-    index.json   sizes, and the clips with their rows; written last, so that what it lists is whole
+    index.json   sizes, and the clips with their rows and origins; written last, so that what it lists is whole
+
+Shards packed before frames had a quality lack that field: every frame then counts in full.
 
 Augmentation happens on whole batches in torch. Moving or scaling the crop changes what it shows *and* what the
 right answer is; `move_crop` and `mirror` keep the two exactly in step.
@@ -43,8 +45,11 @@ def stored_side(crop: int) -> int:
     return side
 
 
-def record_type(joints: int, morphology: int) -> np.dtype[Any]:
-    """Targets of one frame; the root pose is relative to the crop (core.camera.encode_root)."""
+def record_type(joints: int, morphology: int, quality: bool = True) -> np.dtype[Any]:
+    """Targets of one frame; the root pose is relative to the crop (core.camera.encode_root).
+
+    quality: with how far a frame's labels are to be trusted, 0…1; without in shards of earlier versions.
+    """
     return np.dtype(
         [
             ("root_rotation", "f4", (3, 3)),
@@ -56,6 +61,7 @@ def record_type(joints: int, morphology: int) -> np.dtype[Any]:
             ("morphology", "f4", (morphology,)),
             ("clip", "i4"),
             ("frame", "i4"),
+            *([("quality", "f4")] if quality else []),
         ]
     )
 
@@ -67,7 +73,7 @@ class Shard:
     """A packed dataset: rows of crops and targets, split into training and validation clips."""
 
     def __init__(self, folder: Path, validation_every: int = 25) -> None:
-        """validation_every: each n-th clip is for validation, 0 for none."""
+        """validation_every: each n-th clip is for validation, 0 for none. Raises FileNotFoundError."""
         self.folder, self.validation_every = Path(folder), validation_every
         self.refresh()
 
@@ -82,19 +88,25 @@ class Shard:
             index["crop"],
             index["stored"],
         )
-        dtype = record_type(index["joints"], index["morphology"])
+        self.sizes = index["joints"], index["morphology"], index["crop"]
+        dtype = record_type(index["joints"], index["morphology"], index.get("quality", False))
         shape = (self.rows, 4, self.stored, self.stored)
         self.crops = np.memmap(self.folder / "crops.u8", np.uint8, "r", shape=shape)
         cells = self.stored // CELL
         self.surface = np.memmap(self.folder / "surface.u16", np.uint16, "r", shape=(self.rows, cells, cells))
         self.records = np.fromfile(self.folder / "targets.bin", dtype, count=self.rows)
+        known = "quality" in (dtype.names or ())
+        self.quality = self.records["quality"] if known else np.ones(self.rows, np.float32)
         every = self.validation_every
         held = np.zeros(len(self.clips), bool)
         if every:
             held[every - 1 :: every] = True
         self.validation_clips, self.training_clips = np.flatnonzero(held), np.flatnonzero(~held)
-        self.training_rows = np.flatnonzero(~held[self.records["clip"]])
-        self.validation_rows = np.flatnonzero(held[self.records["clip"]])
+        apart, counts = held[self.records["clip"]], self.quality > 0
+        self.training_rows, self.validation_rows = (
+            np.flatnonzero(~apart & counts),
+            np.flatnonzero(apart & counts),
+        )
         return True
 
     def clip_rows(self, clip: int) -> np.ndarray:
@@ -103,7 +115,7 @@ class Shard:
         return np.arange(start, start + self.clips[clip]["rows"])
 
     def batch(self, rows: np.ndarray) -> Batch:
-        """Rows (B,) → crops (B,4,P,P) uint8, surface (B,G,G) int64 and targets, as stored."""
+        """Rows (B,) → crops (B,4,P,P) uint8, surface (B,G,G) int64, quality (B,) and targets, as stored."""
         order = np.argsort(rows)  # the memmap likes to be read forwards
         crops = np.empty((len(rows), 4, self.stored, self.stored), np.uint8)
         crops[order] = self.crops[rows[order]]
@@ -122,6 +134,7 @@ class Shard:
         return {
             "crops": torch.from_numpy(crops),
             "surface": torch.from_numpy(surface),
+            "quality": torch.from_numpy(self.quality[rows]),
             **{n: torch.from_numpy(np.ascontiguousarray(records[n])) for n in names},
         }
 

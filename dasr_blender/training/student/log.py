@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-FIELDS: tuple[str, ...] = (
+_FIELDS: tuple[str, ...] = (
     "step",
     "stage",
     "minutes",
@@ -41,6 +41,7 @@ FIELDS: tuple[str, ...] = (
     "val_vertices",
     "val_surface",
 )
+FIELDS = (*_FIELDS, *(f"val_teacher_{n.removeprefix('val_')}" for n in _FIELDS if n.startswith("val_")))
 
 
 Row = dict[str, float | str]
@@ -113,7 +114,7 @@ def plot(path: Path, out: Path) -> Path:
     rows = read(path)
 
     def column(name: str) -> tuple[np.ndarray, np.ndarray]:
-        pairs = [(float(r["minutes"]), float(r[name])) for r in rows if r[name] != ""]
+        pairs = [(float(r["minutes"]), float(r[name])) for r in rows if r.get(name)]
         return np.array([p[0] for p in pairs]), np.array([p[1] for p in pairs])
 
     figure, axes = plt.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
@@ -122,13 +123,24 @@ def plot(path: Path, out: Path) -> Path:
             "Training loss (parts)",
             ("root", "joints", "translation", "vertices", "reprojection", "morphology", "surface"),
         ),
-        ("Validation, degrees (median)", ("val_root_chosen_deg", "val_root_best_deg", "val_joints_deg")),
+        (
+            "Validation, degrees (median)",
+            (
+                "val_root_chosen_deg",
+                "val_root_best_deg",
+                "val_joints_deg",
+                "val_teacher_root_chosen_deg",
+                "val_teacher_joints_deg",
+            ),
+        ),
         ("Validation, other", ("val_root_over_30", "val_translation", "val_morphology", "val_surface")),
         ("Images a second", ("images_per_s",)),
     )
     for axis, (title, names) in zip(axes.flat, groups, strict=True):
         for name in names:
-            axis.plot(*column(name), label=name)
+            times, values = column(name)
+            if len(times) or "teacher" not in name:
+                axis.plot(times, values, label=name)
         axis.set(title=title, xlabel="minutes")
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)

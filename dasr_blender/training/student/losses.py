@@ -92,11 +92,20 @@ class BodySurface(nn.Module):
             self.register_buffer(name, torch.as_tensor(value).to(kind), persistent=False)
 
 
+def counted(values: Tensor, quality: Tensor) -> Tensor:
+    """Mean of values (B, …) in which a row counts as much as its quality (B,) says, of all B rows.
+
+    Not over the sum of the qualities: among good frames a bad one is worth less, and so is a batch of bad ones.
+    """
+    return (values.flatten(1).mean(1) * quality).mean() if values.dim() > 1 else (values * quality).mean()
+
+
 def _pose_parts(
     out: dict[str, Tensor], batch: Batch, body: TorchBody, config: LossConfig
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The parts that compare parameters with parameters, and which hypothesis (B,) stands for the answer."""
     parts: dict[str, Tensor] = {}
+    quality = batch["quality"]
     hypotheses = sixd_to_matrix(out["root_rotation"])  # (B, M, 3, 3)
     angle = geodesic(hypotheses, batch["root_rotation"][:, None])  # (B, M)
     shift = (out["root_translation"] - batch["root_translation"][:, None]).abs()  # (B, M, 3)
@@ -104,26 +113,27 @@ def _pose_parts(
     if config.multiplex == "softmax":
         best = out["root_logprob"].detach().argmax(1)
         probability = out["root_logprob"].exp()
-        parts["root"] = (probability * angle).sum(1).mean()
-        parts["translation"] = (probability * shift).sum(1).mean()
+        parts["root"] = counted((probability * angle).sum(1), quality)
+        parts["translation"] = counted((probability * shift).sum(1), quality)
     else:
         best = (angle + 0.5 * shift).detach().argmin(1)
-        parts["root"] = take(angle, best).mean()
+        parts["root"] = counted(take(angle, best), quality)
         if config.multiplex == "relaxed":
-            parts["mean_hypothesis"] = angle.mean()
-        parts["choice"] = F.nll_loss(out["root_logprob"], best)
-        parts["translation"] = take(shift, best).mean()
+            parts["mean_hypothesis"] = counted(angle, quality)
+        parts["choice"] = counted(-take(out["root_logprob"], best), quality)
+        parts["translation"] = counted(take(shift, best), quality)
 
     error = geodesic(sixd_to_matrix(out["joint_rotations"]), quat_to_matrix(batch["joints"]))[:, 1:]
     weight = batch["joint_weight"][:, 1:]  # the root never turns
-    parts["joints"] = (error * weight).sum() / weight.sum().clamp_min(1.0)
+    known = weight.sum().clamp_min(1.0)
+    weight = weight * quality[:, None]
+    parts["joints"] = (error * weight).sum() / known
     spread = out["joint_spread"][:, 1:].clamp(-6.0, 3.0)
-    parts["spread"] = (
-        (error.detach() * torch.exp(-spread) + spread) * weight
-    ).sum() / weight.sum().clamp_min(1.0)
+    parts["spread"] = ((error.detach() * torch.exp(-spread) + spread) * weight).sum() / known
     beta = out["morphology"] * body.std
-    parts["morphology"] = ((beta - batch["morphology"]) / body.std.clamp_min(1e-4)).abs().mean()
-    parts["morphology_prior"] = out["morphology"].square().mean()
+    off = (beta - batch["morphology"]) / body.std.clamp_min(1e-4)
+    parts["morphology"] = counted(off.abs(), quality)
+    parts["morphology_prior"] = counted(out["morphology"].square(), quality)
     return parts, best
 
 
@@ -135,17 +145,18 @@ def _surface_parts(
     shown: (B,n,n) the cells that show a known point; cover: (B,n,n) the mask, averaged over each cell.
     """
     parts: dict[str, Tensor] = {}
-    numbers = batch["surface"][shown]  # (N,)
+    numbers, quality = batch["surface"][shown], cell_quality(batch, shown)  # (N,)
     error = (out["surface_map"][shown] - surface.rest[numbers]).norm(dim=-1)
-    parts["surface"] = error.mean()
+    parts["surface"] = counted(error, quality)
     spread = out["surface_spread"][shown].clamp(-6.0, 2.0)
-    parts["surface_spread"] = (error.detach() * torch.exp(-spread) + spread).mean()
+    parts["surface_spread"] = counted(error.detach() * torch.exp(-spread) + spread, quality)
     known = shown | (cover < 0.1)  # a cell of the mask that shows nothing known proves nothing
-    parts["surface_visible"] = F.binary_cross_entropy_with_logits(
-        out["surface_visible"][known], shown[known].float()
+    surprise = F.binary_cross_entropy_with_logits(
+        out["surface_visible"][known], shown[known].float(), reduction="none"
     )
+    parts["surface_visible"] = counted(surprise, cell_quality(batch, known))
     parts["appearance"] = colour_error(out, batch, surface, shown, cover)
-    parts["appearance_prior"] = out["appearance"].square().mean()
+    parts["appearance_prior"] = counted(out["appearance"].square(), batch["quality"])
     return parts
 
 
@@ -153,6 +164,11 @@ def cells(batch: Batch) -> tuple[Tensor, Tensor]:
     """The cells (B,n,n) of a batch that show a known point, and the mask averaged over each (B,n,n)."""
     cover = F.avg_pool2d(batch["crops"][:, 3:], CELL)[:, 0]
     return (batch["surface"] != NOTHING) & (cover > 0.5), cover
+
+
+def cell_quality(batch: Batch, which: Tensor) -> Tensor:
+    """The quality (N,) of the frames that the cells `which` (B,n,n) belong to."""
+    return batch["quality"][which.nonzero()[:, 0]]
 
 
 def colour_error(
@@ -166,7 +182,7 @@ def colour_error(
     seen = F.avg_pool2d(batch["crops"][:, :3], CELL) / cover[:, None].clamp_min(1e-3)
     seen = seen.permute(0, 2, 3, 1)[shown]
     change = (out["appearance"][rows, :, None] * surface.colour_basis[:, numbers].transpose(0, 1)).sum(1)
-    return (surface.colour[numbers] + change - seen).abs().mean()
+    return counted((surface.colour[numbers] + change - seen).abs(), batch["quality"][rows])
 
 
 def student_loss(
@@ -179,6 +195,7 @@ def student_loss(
 ) -> tuple[Tensor, dict[str, float]]:
     """Loss of answers (B,…) for targets (B,…); with `clip` > 1 the rows are clips of that many frames.
 
+    Every frame counts by its quality; one of quality 0 leaves no gradient.
     surface: also ask for the surface map, the colours and the outline; the batch then holds the crops.
     Returns the sum and its parts (unweighted).
     """
@@ -192,28 +209,32 @@ def student_loss(
         true_pixels = crop_pixels(
             truth, batch["root_rotation"], batch["root_translation"], batch["crop_info"]
         )
-    parts["vertices"] = (vertices - true_vertices).norm(dim=-1).mean()
+    quality = batch["quality"]
+    parts["vertices"] = counted((vertices - true_vertices).norm(dim=-1), quality)
     pixels = crop_pixels(
         torch.cat([joints, vertices[:, ::5]], 1),
         sixd_to_matrix(take(out["root_rotation"], best)),
         take(out["root_translation"], best),
         batch["crop_info"],
     )
-    parts["reprojection"] = (pixels - true_pixels).abs().clamp(max=2.0).mean()
+    parts["reprojection"] = counted((pixels - true_pixels).abs().clamp(max=2.0), quality)
     if surface is not None:
         shown, cover = cells(batch)
-        parts["silhouette"] = _outside(pixels, true_pixels, cover[:, None])
+        parts["silhouette"] = _outside(pixels, true_pixels, cover[:, None], quality)
         if "surface_map" in out and bool(shown.any()):
             parts.update(_surface_parts(out, batch, surface, shown, cover))
     if "appearance_target" in batch:
-        parts["appearance"] = (out["appearance"] - batch["appearance_target"]).abs().mean()
+        parts["appearance"] = counted((out["appearance"] - batch["appearance_target"]).abs(), quality)
     if clip > 1:
 
         def acceleration(x: Tensor) -> Tensor:
             x = x.unflatten(0, (-1, clip))
             return x[:, 2:] - 2 * x[:, 1:-1] + x[:, :-2]
 
-        parts["acceleration"] = (acceleration(joints) - acceleration(true_joints)).norm(dim=-1).mean()
+        each = quality.unflatten(0, (-1, clip))
+        least = torch.minimum(torch.minimum(each[:, 2:], each[:, 1:-1]), each[:, :-2])  # (N, clip − 2)
+        off = (acceleration(joints) - acceleration(true_joints)).norm(dim=-1).flatten(0, 1)
+        parts["acceleration"] = counted(off, least.flatten())
     return total(parts, config.weights)
 
 
@@ -224,11 +245,11 @@ def first_look_loss(
     return total(_pose_parts(out, batch, body, config)[0], config.weights)
 
 
-def _outside(pixels: Tensor, true_pixels: Tensor, cover: Tensor) -> Tensor:
+def _outside(pixels: Tensor, true_pixels: Tensor, cover: Tensor, quality: Tensor) -> Tensor:
     """How much of the body lies outside the mask: mean of 1 − mask at points that should be inside it.
 
-    Points (B,N,2) in crop sides, cover (B,1,n,n). Only points whose true place is inside count, so that what an
-    occluder hides, or the mask leaves out, asks for nothing.
+    Points (B,N,2) in crop sides, cover (B,1,n,n), quality (B,). Only points whose true place is inside count, so that
+    what an occluder hides, or the mask leaves out, asks for nothing.
     """
     soft = F.avg_pool2d(F.pad(cover, (2, 2, 2, 2)), 5, 1)  # a slope that reaches further than a cell
 
@@ -237,7 +258,7 @@ def _outside(pixels: Tensor, true_pixels: Tensor, cover: Tensor) -> Tensor:
 
     inside = (at(true_pixels, cover) > 0.5).float()
     miss = (at(true_pixels, soft) - at(pixels, soft)).clamp_min(0.0)
-    return (inside * miss).sum() / inside.sum().clamp_min(1.0)
+    return (inside * miss * quality[:, None]).sum() / inside.sum().clamp_min(1.0)
 
 
 def total(parts: dict[str, Tensor], weights: LossWeights) -> tuple[Tensor, dict[str, float]]:

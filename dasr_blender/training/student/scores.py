@@ -18,7 +18,10 @@ from .surface import NOTHING
 def scores(
     out: dict[str, Tensor], batch: Batch, body: TorchBody, surface: BodySurface
 ) -> dict[str, np.ndarray]:
-    """Errors of every row: root rotation of the chosen and the best hypothesis, joints (degrees), the rest."""
+    """Errors of every row: root rotation of the chosen and the best hypothesis, joints (degrees), the rest.
+
+    Rows of quality 0 are not scored.
+    """
     angle = torch.rad2deg(geodesic(sixd_to_matrix(out["root_rotation"]), batch["root_rotation"][:, None]))
     chosen = out["root_logprob"].argmax(1)
     error = geodesic(sixd_to_matrix(out["joint_rotations"]), quat_to_matrix(batch["joints"]))[:, 1:]
@@ -28,26 +31,28 @@ def scores(
     shape = ((out["morphology"] * body.std - batch["morphology"]) / body.std.clamp_min(1e-4)).abs().mean(1)
     posed, _ = body(sixd_to_matrix(out["joint_rotations"]), out["morphology"] * body.std)
     true, _ = body(quat_to_matrix(batch["joints"]), batch["morphology"])
-    found = {"vertices": (posed - true).norm(dim=-1).mean(1).cpu().numpy()}
+    counts = batch["quality"] > 0
+    found = {}
     if "surface_map" in out and "surface" in batch:
-        shown = batch["surface"] != NOTHING
+        shown = (batch["surface"] != NOTHING) & counts[:, None, None]
         off = (out["surface_map"][shown] - surface.rest[batch["surface"][shown]]).norm(dim=-1)
         found["surface"] = off.cpu().numpy()
-    return {
-        **found,
-        "chosen": take(angle, chosen).cpu().numpy(),
-        "best": angle.min(1).values.cpu().numpy(),
-        "joints": joints.cpu().numpy(),
-        "translation": shift.cpu().numpy(),
-        "morphology": shape.cpu().numpy(),
+    each = {
+        "vertices": (posed - true).norm(dim=-1).mean(1),
+        "chosen": take(angle, chosen),
+        "best": angle.min(1).values,
+        "joints": joints,
+        "translation": shift,
+        "morphology": shape,
     }
+    return {**found, **{name: values[counts].cpu().numpy() for name, values in each.items()}}
 
 
-def summary(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
-    """Columns of the log from the errors of all validation rows."""
-    if not rows:
+def summary(rows: list[dict[str, np.ndarray]], whose: str = "") -> dict[str, float]:
+    """Columns of the log from the errors of all validation rows. whose: 'teacher_' for rows labelled by it."""
+    joined = {k: np.concatenate([r[k] for r in rows]) for k in rows[0]} if rows else {}
+    if not len(joined.get("chosen", ())):
         return {}
-    joined = {k: np.concatenate([r[k] for r in rows]) for k in rows[0]}
     row = {
         "val_root_chosen_deg": float(np.median(joined["chosen"])),
         "val_root_best_deg": float(np.median(joined["best"])),
@@ -57,16 +62,25 @@ def summary(rows: list[dict[str, np.ndarray]]) -> dict[str, float]:
         "val_morphology": float(np.mean(joined["morphology"])),
         "val_vertices": float(np.mean(joined["vertices"])),
     }
-    if "surface" in joined:
+    if len(joined.get("surface", ())):
         row["val_surface"] = float(np.median(joined["surface"]))
-    return row
+    return {f"val_{whose}{name.removeprefix('val_')}": value for name, value in row.items()}
 
 
-_GOOD = {"val_root_chosen_deg": 10.0, "val_translation": 0.1, "val_joints_deg": 15.0, "val_vertices": 0.05}
+TEACHER = "teacher_"
+_GOOD = {"root_chosen_deg": 10.0, "translation": 0.1, "joints_deg": 15.0, "vertices": 0.05}
 
 
-def verdict(row: dict[str, float]) -> float | None:
-    """One number to stop by, smaller is better: errors in units of what is good, averaged. None without scores."""
-    if not all(name in row for name in _GOOD):
+def verdict(row: dict[str, float], teacher_share: float = 0.0) -> float | None:
+    """One number to stop by, smaller is better: errors in units of what is good, averaged. None without scores.
+
+    teacher_share: weight of the rows that a teacher labelled; all of it where there are no others, and the reverse.
+    """
+    found = {}
+    for whose, weight in (("", 1.0 - teacher_share), (TEACHER, teacher_share)):
+        names = {f"val_{whose}{name}": good for name, good in _GOOD.items()}
+        if weight > 0 and all(name in row for name in names):
+            found[whose] = weight, float(np.mean([row[name] / good for name, good in names.items()]))
+    if not found:
         return None
-    return float(np.mean([row[name] / good for name, good in _GOOD.items()]))
+    return sum(w * score for w, score in found.values()) / sum(w for w, _ in found.values())
