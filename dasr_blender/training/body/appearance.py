@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ...core.mesh import vertex_normals
@@ -65,11 +67,16 @@ def coat_directions(vertices: np.ndarray, faces: np.ndarray, weights: np.ndarray
         (patches, grey),
         (saddle, grey),
     )
+    return orthogonal(fields, len(vertices))
+
+
+def orthogonal(fields: Iterable[tuple[np.ndarray, np.ndarray]], count: int) -> np.ndarray:
+    """Directions (N, V, 3) from (share of each of `count` vertices (V,), tint (3,)): orthogonal, all of one length."""
     done: list[np.ndarray] = []
     for field, tint in fields:
         d = (field[:, None] * tint).ravel()
         for other in done:
             d = d - other * (d @ other)
         done.append(d / np.linalg.norm(d))
-    length = AMPLITUDE * np.sqrt(len(vertices))
+    length = AMPLITUDE * np.sqrt(count)
     return np.stack(done).reshape(len(done), -1, 3) * length

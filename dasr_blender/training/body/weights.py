@@ -85,6 +85,7 @@ def keep_four(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Two that tie for the last place are both dropped: they are a left and a right joint on the middle line,
     and keeping one would make the skin lopsided.
     """
+    weights = np.pad(weights, ((0, 0), (0, max(0, 5 - weights.shape[1]))))  # of fewer than five joints
     order = np.argsort(-weights, axis=1, kind="stable")
     index = order[:, :4]
     top = np.take_along_axis(weights, index, 1)

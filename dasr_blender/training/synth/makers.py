@@ -40,6 +40,13 @@ PEOPLE = Film(
 )  # fmt: skip
 """People are mostly filmed upright from the height of an eye, often cut by the frame."""
 
+ANY = Film(
+    camera=CameraConfig(
+        pitch_common=(-20.0, 35.0), pitch_all=(-30.0, 75.0), common_share=0.6, end_on_share=0.15
+    )
+)
+"""What swims or flies is filmed from below as well."""
+
 
 @dataclass(frozen=True)
 class Maker:
@@ -78,8 +85,18 @@ def _human(rng: np.random.Generator, config: SynthConfig, category: Category, ri
     return human.human_subject(rng, config, category, rigs)
 
 
+def _template(
+    rng: np.random.Generator, config: SynthConfig, category: Category, rigs: Sequence[Any]
+) -> Subject:
+    from .template import template_subject
+
+    return template_subject(rng, category, rigs, config.frames, config.fps)
+
+
 def maker_for(category: Category) -> Maker:
-    """The maker of a category: people have hands, everything else walks on four legs."""
+    """The maker of a category: people have hands, quadrupeds toes before and behind; nothing is known of the rest."""
     if "hand.L" in category.skeleton.names:
         return Maker(_human_rigs, _human, PEOPLE)
-    return Maker(_mapped_rigs, _animal)
+    if {"front_toe.L", "hind_toe.L"} <= set(category.skeleton.names):
+        return Maker(_mapped_rigs, _animal)
+    return Maker(lambda config, category: (), _template, ANY)
