@@ -90,10 +90,17 @@ def draw(sources: tuple[Source, ...], count: int, number: int, generator: torch.
     return joined(parts)
 
 
-def long_enough(source: Source, length: int, passes: int, seed: int) -> tuple[list[int], list[int]]:
-    """Clips of at least `length` frames: those to train on in a random order, `passes` times, and those held out."""
+def windows(source: Source, length: int, passes: int, seed: int) -> tuple[list[int], list[int]]:
+    """First rows of stretches of `length` frames that cover the clips: those to train on, and at most 64 held out.
+
+    Clips come in a random order, `passes` times; a clip that is shorter gives none.
+    """
     shard = source.shard
-    usable = {int(c) for c in range(len(shard.clips)) if shard.clips[c]["rows"] >= length}
+
+    def of(clip: int) -> list[int]:
+        start, rows = shard.clips[clip]["start"], shard.clips[clip]["rows"]
+        return [int(start + at) for at in np.linspace(0, rows - length, rows // length).round()]
+
     order = np.random.default_rng(seed).permutation(shard.training_clips)
-    held = [int(c) for c in shard.validation_clips if int(c) in usable][:64]
-    return [int(c) for _ in range(passes) for c in order if int(c) in usable], held
+    train = [row for _ in range(passes) for clip in order for row in of(int(clip))]
+    return train, [row for clip in shard.validation_clips for row in of(int(clip))][:64]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .parallel import Precision, Team
-from .sources import Source, divide, draw, joined, long_enough
+from .sources import Source, divide, draw, joined, windows
 from .student.body import TorchBody
 from .student.checkpoint import AnyStudent
 from .student.dasr import DasrWeights, dasr_loss
@@ -148,7 +148,7 @@ class FrameStage:
 
 
 class ClipStage:
-    """The temporal encoder and the heads behind it, on features of whole clips."""
+    """The temporal encoder and the heads behind it, on features of stretches of clips."""
 
     name = "clips"
 
@@ -163,17 +163,17 @@ class ClipStage:
         return [(1.0, [*student.temporal.parameters(), *student.heads.parameters()])]
 
     def begin(self, clock: Clock) -> None:
-        """Features of clips, each clip with one draw of the augmentation, until half of the stage's time is gone.
+        """Features of stretches of clips, each with one draw of the augmentation, until half the stage's time is gone.
 
         Validation clips first, then training clips in a random order, all once before any a second time.
         Raises ValueError when no clip is long enough.
         """
         run, length = self.run, self.run.config.clip_frames
         run.student.eval()
-        clips: list[tuple[list[int], list[int]]] = []
+        starts: list[tuple[list[int], list[int]]] = []
         for source in run.sources:
             source.shard.refresh()
-            clips.append(long_enough(source, length, 1 if clock.steps else 4, run.config.seed))
+            starts.append(windows(source, length, 1 if clock.steps else 4, run.config.seed))
         left = 0.0 if clock.steps else clock.minutes - clock.elapsed
         begun = clock.elapsed
 
@@ -181,28 +181,31 @@ class ClipStage:
             return None if clock.steps else begun + share * left
 
         self.validation, self.cached = [], []
-        for k, (_, held) in enumerate(clips):
+        for k, (_, held) in enumerate(starts):
             self.validation.append(self._cache(k, held, NO_AUGMENT, clock, until(0.15)))
         made: dict[int, Batch] = {}
         spent = 0.15
-        for k in reversed(range(len(clips))):  # the teacher's few first: the others have what time they leave
+        for k in reversed(
+            range(len(starts))
+        ):  # the teacher's few first: the others have what time they leave
             spent += 0.4 * run.sources[k].share
-            made[k] = self._cache(k, clips[k][0], run.config.augment, clock, until(spent))
+            made[k] = self._cache(k, starts[k][0], run.config.augment, clock, until(spent))
             if not made[k]:
                 folder = run.sources[k].shard.folder
                 raise ValueError(f"{folder}: no clip has {length} frames; pack longer clips")
-        self.cached = [made[k] for k in range(len(clips))]
+        self.cached = [made[k] for k in range(len(starts))]
         if run.team.leads:
             print(
-                f"features of {' and '.join(str(len(c['features'])) for c in self.cached)} clips", flush=True
+                f"features of {' and '.join(str(len(c['features'])) for c in self.cached)} stretches",
+                flush=True,
             )
 
     def _cache(
-        self, of: int, clips: list[int], setting: AugmentConfig, clock: Clock, until: float | None
+        self, of: int, starts: list[int], setting: AugmentConfig, clock: Clock, until: float | None
     ) -> Batch:
-        """Features and targets (N, T, …) of a source's clips, by all processes, each its groups of eight."""
+        """Features and targets (N, T, …) of stretches of a source, by all processes, each its groups of eight."""
         run, threads, found = self.run, self.run.threads, {}
-        groups = [clips[i : i + 8] for i in range(0, len(clips), 8)]
+        groups = [starts[i : i + 8] for i in range(0, len(starts), 8)]
         mine = range(run.team.rank, len(groups), run.team.world)
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for start in range(0, len(mine), threads):
@@ -216,15 +219,15 @@ class ClipStage:
         return {k: torch.cat([one[k] for one in each]) for k in each[0]} if each else {}
 
     @torch.no_grad()
-    def _features(self, of: int, clips: list[int], setting: AugmentConfig, key: int) -> Batch:
+    def _features(self, of: int, starts: list[int], setting: AugmentConfig, key: int) -> Batch:
         run, length = self.run, self.run.config.clip_frames
         shard, generator = self.run.sources[of].shard, run.generator(3, key, *([of] if of else []))
-        batch = run.here(shard.batch(np.concatenate([shard.clip_rows(c)[:length] for c in clips])))
+        batch = run.here(shard.batch((np.array(starts)[:, None] + np.arange(length)).ravel()))
         batch = augment(batch, run.crop, setting, generator, run.surface.twin, length)
         seen = run.see(batch)
         batch["features"], batch["appearance_target"] = seen.features, seen.answer["appearance"]
         return {
-            k: v.unflatten(0, (len(clips), length)).cpu()
+            k: v.unflatten(0, (len(starts), length)).cpu()
             for k, v in batch.items()
             if k not in ("crops", "surface", "joints_mirrored")
         }

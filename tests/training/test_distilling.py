@@ -22,7 +22,7 @@ from dasr_blender.core import Category, Motion
 from dasr_blender.training import distill
 from dasr_blender.training.clip_folder import read_origin
 from dasr_blender.training.pack import pack
-from dasr_blender.training.sources import Source, divide
+from dasr_blender.training.sources import Source, divide, windows
 from dasr_blender.training.student import log
 from dasr_blender.training.student.body import TorchBody
 from dasr_blender.training.student.dasr import DasrWeights, dasr_loss
@@ -191,6 +191,14 @@ def test_batches_of_both_stages_are_mixed_as_asked(
         for part in range(2):
             trainer.clips.step(step, part)
     assert sum(drawn) == round(0.3 * 2 * 20)
+
+
+def test_a_long_clip_gives_all_its_stretches_and_a_short_one_none(home: Path) -> None:
+    source = Source(Shard(home / "taught-shard", 4))
+    source.shard.clips[0] |= {"rows": 30}
+    source.shard.clips[1] |= {"rows": 11}
+    train, held = windows(source, 12, 2, seed=0)
+    assert sorted(train) == [0, 0, 18, 18, 24, 24] and held == [36]
 
 
 def test_training_on_both_resumes_to_the_same_weights(config: distill.TrainConfig, tmp_path: Path) -> None:
