@@ -16,6 +16,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("distill", "main", "the student, from packed clips"),
     "export": ("export", "main", "the student to the category's predictor.onnx"),
     "export-small": ("export_small", "main", "a smaller file of an exported network"),
+    "distill-report": (
+        "distill_report",
+        "main",
+        "a student before and after learning from a teacher",
+    ),
     "ablate": ("ablate", "main", "what each part of the student is worth, and DASR's own configuration"),
     "evaluate": ("evaluate", "main", "the scores we publish"),
     "joint-map": (

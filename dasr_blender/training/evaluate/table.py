@@ -124,7 +124,7 @@ def _cell(value: Any, factor: float, digits: int) -> str:
     return f"{factor * value:.{digits}f}"
 
 
-def _grid(
+def grid(
     lines: dict[str, dict[str, Any]], columns: dict[str, tuple[str, float, int, str]], head: str
 ) -> str:
     """Lines (label → scores) under the columns that at least one of them has."""
@@ -175,7 +175,7 @@ def table(result: dict[str, Any], with_legend: bool = False) -> str:
             f"{title}: {part['clips']} clips, {part['frames']} frames of {part['dataset']} "
             f"(category {result['category']} {result['version']}; true surface: {surfaces})"
         )
-        parts.append(_grid(lines, COLUMNS, "predictor"))
+        parts.append(grid(lines, COLUMNS, "predictor"))
         if key == "rigged":
             known = ", ".join(part["with_joint_map"]) or "none"
             parts.append(f"Distances after one scale a clip about the camera. With a joint map: {known}")
@@ -214,7 +214,7 @@ def table(result: dict[str, Any], with_legend: bool = False) -> str:
             "Real clips (masks in brackets: 'true' from the clip's folder; 'chroma key' and 'automatic' are made from "
             "the pictures, and the overlap is with those)"
         )
-        parts.append(_grid(lines, REAL_COLUMNS, "clip · predictor [masks]"))
+        parts.append(grid(lines, REAL_COLUMNS, "clip · predictor [masks]"))
         if with_legend:
             parts.append(legend(REAL_COLUMNS, lines))
     return "\n\n".join(parts)
