@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from dasr_blender.core import load_category, save_category
 from dasr_blender.core.rotation import (
     geodesic,
     matrix_to_quat,
@@ -16,7 +19,7 @@ from dasr_blender.core.rotation import (
     rotvec_to_quat,
 )
 from dasr_blender.core.skeleton import forward_kinematics
-from dasr_blender.training.synth import mapping
+from dasr_blender.training.synth import mapped, mapping
 from dasr_blender.training.synth.fit_rig import FitConfig, TorchBody, rotation_matrix
 from dasr_blender.training.synth.rig import Rig, rig_map
 from dasr_blender.training.synth.rigs import RIGS, Chain, Link, RigSpec
@@ -80,6 +83,19 @@ def rig(category, truth):
         fps=24.0,
     )
     return whole.scaled(SCALE)
+
+
+def save_rig(path, rig):
+    names = ("vertices", "faces", "colours", "point_index", "skin_index", "skin_weight", "bone_parents")
+    arrays = {
+        n: getattr(rig, n) for n in (*names, "bone_rest", "bone_heads", "bone_tails", "clip_start", "pose")
+    }
+    arrays |= {
+        "bone_names": np.array(rig.bone_names),
+        "clip_names": np.array(rig.clip_names),
+        "fps": np.array(24.0),
+    }
+    np.savez(path, **arrays)
 
 
 @pytest.fixture(scope="module")
@@ -198,16 +214,7 @@ def test_the_command_maps_a_folder_once_and_prints_the_table(
     bundle = save_toy_category(tmp_path)
     folder = tmp_path / "rigs"
     folder.mkdir()
-    names = ("vertices", "faces", "colours", "point_index", "skin_index", "skin_weight", "bone_parents")
-    arrays = {
-        n: getattr(rig, n) for n in (*names, "bone_rest", "bone_heads", "bone_tails", "clip_start", "pose")
-    }
-    arrays |= {
-        "bone_names": np.array(rig.bone_names),
-        "clip_names": np.array(rig.clip_names),
-        "fps": np.array(24.0),
-    }
-    np.savez(folder / "made_up.npz", **arrays)
+    save_rig(folder / "made_up.npz", rig)
     loaded = mapping.load_rig(folder / "made_up.npz")
     assert loaded.skin(3) == pytest.approx(rig.skin(3), abs=1e-5)
     asked = []
@@ -225,6 +232,57 @@ def test_the_command_maps_a_folder_once_and_prints_the_table(
     assert again.joint_rotations == pytest.approx(motion.joint_rotations)
     assert (again.rig, again.scale, list(again.clip_names)) == ("made_up", motion.scale, ["walk", "turn"])
     assert matrix_to_quat(again.rig_from_root[:, :3, :3]).shape == (12, 4)
+
+
+def bundle_of(folder, category, version="1.0.0", **body):
+    """The category in a folder of its own, as another version and with some of its body changed."""
+    changed = replace(category, version=version, body=replace(category.body, **body))
+    return load_category(save_category(changed, folder / "toy"))
+
+
+def test_a_mapping_outlives_a_new_version_and_not_a_new_body(
+    tmp_path, category, rig, spec, motion, monkeypatch
+):
+    rigs = tmp_path / "rigs"
+    rigs.mkdir()
+    save_rig(rigs / "made_up.npz", rig)
+    monkeypatch.setitem(RIGS, "made_up", spec)
+    path = rigs / "made_up.mapping.npz"
+    newer = bundle_of(
+        tmp_path / "newer", category, "2.0.0", appearance_mean=category.body.appearance_mean * 0.5
+    )
+    longer = bundle_of(tmp_path / "longer", category, vertices=category.body.vertices * [1, 1.1, 1])
+    softer = bundle_of(tmp_path / "softer", category, skin_index=category.body.skin_index[:, [1, 0, 2, 3]])
+    other = replace(newer, name="other")
+
+    def holds(of) -> bool:
+        try:
+            return mapped.load_mapped_rig(rigs, "made_up", of).name == "made_up"
+        except ValueError as error:
+            assert "run the command map again" in str(error)
+            return False
+
+    motion.save(path)
+    assert mapping.load_mapping(path).body == motion.body != ""
+    assert [holds(c) for c in (newer, longer, softer, other)] == [True, False, False, False]
+
+    # a file of an earlier version is believed when the body leaves the errors that it tells of
+    replace(motion, body="").save(path)
+    with np.load(path) as stored:
+        arrays = {k: stored[k] for k in stored.files if k != "body"}
+    np.savez(path, **arrays)
+    assert mapping.load_mapping(path).body == ""
+    assert [holds(c) for c in (newer, longer, softer, other)] == [True, False, False, False]
+    with_less = replace(newer, morphology=newer.morphology[:-1])
+    assert not holds(with_less)
+
+    # and the command keeps what holds, noting that it does, and makes anew what does not
+    made = []
+    monkeypatch.setattr(mapping, "map_rig", lambda category, *_: made.append(category.version) or motion)
+    mapping.map_all(rigs, newer)
+    assert made == [] and mapping.load_mapping(path).body == motion.body
+    mapping.map_all(rigs, longer)
+    assert made == ["1.0.0"]
 
 
 def test_an_unknown_rig_is_an_error(category, rig):

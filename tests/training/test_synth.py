@@ -236,7 +236,7 @@ def test_dispatcher_names_every_command_and_refuses_others(capsys):
 def test_a_mapped_rig_comes_in_the_categorys_units(category, tmp_path, monkeypatch):
     """A rig stored twice as large as the body, with its mapping, must lie where its labels say."""
     pytest.importorskip("torch")
-    from dasr_blender.training.synth import mapped, mapping, rig, rigs
+    from dasr_blender.training.synth import mapped, mapping, mapping_check, rig, rigs
 
     known = a_rig(category, seed=4)
     joints = category.body.shaped(known.morphology)[1]
@@ -277,6 +277,7 @@ def test_a_mapped_rig_comes_in_the_categorys_units(category, tmp_path, monkeypat
         np.eye(4),
         0.0,
         0.0,
+        mapping_check.body_hash(category),
     )
     motion.save(tmp_path / "made.mapping.npz")
     links = {n: rigs.Link((n,), n) for n in names if not n.startswith("ear")}

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...core.category import Category
 from .mapping import load_mapping
+from .mapping_check import made_for
 from .rig import load_rig, rig_map
 from .rigs import RIGS
 from .subjects import MappedRig
@@ -28,14 +29,15 @@ def mapped_names(folder: Path) -> list[str]:
 
 
 def load_mapped_rig(folder: Path, name: str, category: Category) -> MappedRig:
-    """One rig with its labels. ValueError when it was mapped for another category or version of it."""
+    """One rig with its labels. ValueError when it was mapped for another category or another body of it."""
     motion = load_mapping(Path(folder) / f"{name}.mapping.npz")
-    if (motion.category, motion.category_version) != (category.name, category.version):
+    baked = load_rig(Path(folder) / f"{name}.npz")
+    if not made_for(category, motion, lambda: baked):
         raise ValueError(
-            f"{name} was mapped for {motion.category} {motion.category_version}, not {category.name} "
-            f"{category.version}; run the command map again."
+            f"{name} was mapped for {motion.category} {motion.category_version}, which has another body than "
+            f"{category.name} {category.version}; run the command map again."
         )
-    rig = load_rig(Path(folder) / f"{name}.npz").scaled(1 / motion.scale)
+    rig = baked.scaled(1 / motion.scale)
     poses = slice(0, len(rig.pose))
     known = rig_map(rig, category.skeleton.names, category.body.joints).rotation_weight.sum(1) > 0
     known[0] = True

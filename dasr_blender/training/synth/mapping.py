@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,11 +32,12 @@ from ...core.rotation import (
 )
 from ...core.skeleton import forward_kinematics, local_from_global, skin_transforms
 from ...core.skinning import linear_blend
-from .fit_rig import FitConfig, RestFit, fit_poses, fit_rest, sample_surface
+from .fit_rig import FitConfig, RestFit, fit_poses, fit_rest
+from .mapping_check import body_hash, made_for, posed_body, residual
 from .rig import Rig, RigMap, load_rig, rig_map
 from .rigs import RigSpec
 
-__all__ = ["Rig", "RigMotion", "load_mapping", "load_rig", "main_map", "map_rig"]
+__all__ = ["Rig", "RigMotion", "load_mapping", "load_rig", "main_map", "map_rig", "posed_body", "residual"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class RigMotion:
     """Mean distance of the joints the rig has, over the torso's length."""
     surface_error: float
     """Mean of both surface-to-surface distances over the torso's length, mean over sampled poses."""
+    body: str = ""
+    """`body_hash` of the category that it was made for; '' in files of earlier versions."""
 
     def clip_slice(self, clip: int | str) -> slice:
         """The poses of one clip."""
@@ -80,9 +83,11 @@ class RigMotion:
 def load_mapping(path: str | Path) -> RigMotion:
     """Read what `RigMotion.save` wrote."""
     with np.load(path, allow_pickle=False) as data:
-        values = {f.name: data[f.name] for f in fields(RigMotion)}
-    for name in ("rig", "category", "category_version"):
-        values[name] = str(values[name])
+        values: dict[str, Any] = {
+            f.name: data[f.name] for f in fields(RigMotion) if f.name != "body" or f.name in data
+        }
+    for name in ("rig", "category", "category_version", "body"):
+        values[name] = str(values.get(name, ""))
     for name in ("scale", "joint_error", "surface_error"):
         values[name] = float(values[name])
     return RigMotion(**values)
@@ -133,46 +138,13 @@ def map_rig(
         rig_from_root_rest=rest_root,
         joint_error=0.0,
         surface_error=0.0,
+        body=body_hash(category),
     )
     joint_error, surface_error = residual(category, rig, mapping, motion)
     return RigMotion(
         **{f.name: getattr(motion, f.name) for f in fields(motion)}
         | {"joint_error": joint_error, "surface_error": surface_error}
     )
-
-
-def posed_body(category: Category, motion: RigMotion, pose_index: Sequence[int] | np.ndarray) -> np.ndarray:
-    """The category's vertices (n,V,3) in the space and units of `rig.scaled(1 / scale)`."""
-    vertices, joints = category.body.shaped(motion.morphology)
-    transforms = skin_transforms(category.skeleton, joints, motion.joint_rotations[pose_index])
-    world = motion.rig_from_root[pose_index]
-    return linear_blend(
-        vertices, category.body.skin_index, category.body.skin_weight, world[:, None] @ transforms
-    )
-
-
-def residual(
-    category: Category, rig: Rig, mapping: RigMap, motion: RigMotion, poses: int = 12
-) -> tuple[float, float]:
-    """(joint, surface) error over the torso's length; `rig` in the motion's units."""
-    joints = category.body.shaped(motion.morphology)[1]
-    seen = mapping.has_point
-    placed = motion.rig_from_root[:, None] @ forward_kinematics(
-        category.skeleton, joints, motion.joint_rotations
-    )
-    gap = np.linalg.norm(
-        placed[..., :3, 3][:, seen] - mapping.points(rig, slice(0, len(rig.pose)))[:, seen], axis=-1
-    )
-    pair = [[category.skeleton.index(f"{limb}_upper.{side}") for side in "LR"] for limb in ("front", "hind")]
-    torso = float(np.linalg.norm(joints[pair[0]].mean(0) - joints[pair[1]].mean(0)))
-    chosen = np.unique(np.linspace(0, len(rig.pose) - 1, poses).astype(int))
-    body = posed_body(category, motion, chosen)
-    surfaces = []
-    for ours, theirs in zip(body, rig.skin(chosen), strict=True):
-        a, _ = sample_surface(ours, category.body.faces, 5000, 0)
-        b, _ = sample_surface(theirs, rig.faces, 5000, 0)
-        surfaces.append((cKDTree(b).query(a)[0].mean() + cKDTree(a).query(b)[0].mean()) / 2)
-    return float(gap.mean() / torso), float(np.mean(surfaces) / torso)
 
 
 def _from_bones(
@@ -237,15 +209,18 @@ def beyond_limits(category: Category, motion: RigMotion) -> np.ndarray:
 
 
 def map_all(folder: str | Path, category: Category, redo: bool = False) -> list[RigMotion]:
-    """Map every baked rig of a folder into `<name>.mapping.npz`; those of this category's version are kept."""
+    """Map every baked rig of a folder into `<name>.mapping.npz`; those made for this category's body are kept."""
     motions = []
     for path in sorted(Path(folder).glob("*.npz")):
         if path.name.endswith(".mapping.npz"):
             continue
         target = path.with_name(path.stem + ".mapping.npz")
         motion = load_mapping(target) if target.exists() and not redo else None
-        if motion is None or (motion.category, motion.category_version) != (category.name, category.version):
+        if motion is None or not made_for(category, motion, lambda path=path: load_rig(path)):
             motion = map_rig(category, load_rig(path))
+            motion.save(target)
+        elif not motion.body:
+            motion = replace(motion, body=body_hash(category))  # found to be so: that need not be found again
             motion.save(target)
         motions.append(motion)
         print(row(category, motion), flush=True)
