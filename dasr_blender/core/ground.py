@@ -38,9 +38,13 @@ class Feet:
 
 
 def foot_joints(category: Category) -> list[int]:
-    """The last joint of every limb that has skin of its own; none for a category without limbs."""
+    """The last joint of every limb that has skin of its own; none for a category without limbs.
+
+    A limb of a single joint, such as a fin, has no foot: nothing stands on it.
+    """
     skeleton, owner = category.skeleton, category.body.owner
-    ends = [j for j in range(len(skeleton)) if skeleton.roles[j] == "limb" and not skeleton.children(j)]
+    limbs = [j for j in range(len(skeleton)) if skeleton.roles[j] == "limb"]
+    ends = [j for j in limbs if skeleton.parents[j] in limbs and not skeleton.children(j)]
     return [j for j in ends if np.any(owner == j)]
 
 

@@ -15,6 +15,7 @@ pytest.importorskip("xatlas")
 from trees import little_tree
 
 from dasr_blender.core import CategoryError, load_category, save_category
+from dasr_blender.core.ground import foot_joints
 from dasr_blender.core.rotation import rotvec_to_quat
 from dasr_blender.training.body.template import template_category
 from dasr_blender.training.body.tree import parse_tree
@@ -83,6 +84,10 @@ def test_a_longer_trunk_takes_along_what_hangs_on_it(category) -> None:
         0.3 * np.eye(len(category.morphology))[category.morphology_names.index("body_girth")]
     )[0]
     assert np.ptp(girth[:, 1]) < 1.03 * np.ptp(category.body.vertices[:, 1])
+
+
+def test_nothing_stands_on_a_fin(category) -> None:
+    assert foot_joints(category) == []
 
 
 def test_parents_come_first_and_defaults_are_filled_in() -> None:

@@ -34,6 +34,7 @@ Array = np.ndarray
 
 FRAMES = 24
 SIZE = (320, 240)
+HABITS = CameraConfig(cut_share=0.0)
 
 
 def find_rigged(folder: Path) -> list[tuple[str, Path]]:
@@ -59,6 +60,7 @@ def film(
     renderer: Renderer,
     joints: dict[str, int],
     frames: int = FRAMES,
+    habits: CameraConfig = HABITS,
 ) -> Scene:
     """A clip of one of the rig's actions (its rest pose where it has none), before a random camera and background."""
     times, action = _stretch(rng, rig, frames)
@@ -71,7 +73,7 @@ def film(
     else:
         vertices = np.repeat(rig.vertices[None], frames, 0)
         heads = np.repeat(rig.bone_heads[None], frames, 0)
-    camera = random_camera(rng, vertices, np.arange(frames) / rig.fps, SIZE, CameraConfig(cut_share=0.0))
+    camera = random_camera(rng, vertices, np.arange(frames) / rig.fps, SIZE, habits)
     matrix = camera.camera_from_world
     seen = np.einsum("tij,tvj->tvi", matrix[:, :3, :3], vertices) + matrix[:, None, :3, 3]
     focal = np.broadcast_to(np.asarray(camera.focal_px, np.float64), frames).copy()
