@@ -12,7 +12,40 @@ from ...core.skinning import dense_weights
 from .rotation import ray_rotation
 
 
-class TorchBody(nn.Module):
+class Kinematics(nn.Module):
+    """Forward kinematics of a joint tree."""
+
+    position: Tensor  # (J,) where each joint comes in the order of the levels
+
+    def __init__(self, parents: np.ndarray, persistent: bool = False) -> None:
+        """parents (J,): of each joint, −1 for the root.  persistent: save with the weights of a network."""
+        super().__init__()
+        depth = np.zeros(len(parents), int)
+        for j in range(1, len(parents)):
+            depth[j] = depth[parents[j]] + 1
+        # Joints of one depth are posed together: eight small products instead of thirty.
+        self.levels = [(np.flatnonzero(depth == d), parents[depth == d]) for d in range(1, depth.max() + 1)]
+        order = np.concatenate([[0], *[level for level, _ in self.levels]])
+        self.register_buffer("position", torch.as_tensor(np.argsort(order)), persistent=persistent)
+
+    def posed(self, rotations: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        """rotations (B,J,3,3) local, offsets (B,J,3) from the parent → rotations and places in body space.
+
+        The root stays in its place, unturned.
+        """
+        still = torch.eye(3, device=offsets.device) + torch.zeros_like(offsets[:, :1, :1, None])  # (B, 1, 3, 3)
+        turns, places = [still], [offsets[:, :1]]
+        above_of = {0: 0}  # joint -> its place in its level
+        for level, parents in self.levels:
+            pick = [above_of[int(p)] for p in parents]
+            turn, place = turns[-1][:, pick], places[-1][:, pick]
+            turns.append(turn @ rotations[:, level])
+            places.append((turn @ offsets[:, level, :, None])[..., 0] + place)
+            above_of.update({int(j): i for i, j in enumerate(level)})
+        return torch.cat(turns, 1)[:, self.position], torch.cat(places, 1)[:, self.position]
+
+
+class TorchBody(Kinematics):
     """Kinematics and linear-blend skinning of a sample of the body's vertices."""
 
     vertices: Tensor  # (V, 3)
@@ -21,11 +54,10 @@ class TorchBody(nn.Module):
     vertex_basis: Tensor  # (K, V, 3)
     joint_basis: Tensor  # (K, J, 3)
     std: Tensor  # (K,)
-    position: Tensor  # (J,) where each joint comes in the order of the levels
 
     def __init__(self, category: Category, vertices: int = 500, persistent: bool = False) -> None:
         """vertices: how many, spread over the body.  persistent: save the body with the weights of a network."""
-        super().__init__()
+        super().__init__(category.skeleton.parents, persistent)
         body = category.body
         count = len(body.vertices)
         chosen = np.linspace(0, count - 1, min(vertices, count)).round().astype(int)
@@ -41,32 +73,14 @@ class TorchBody(nn.Module):
         ):
             value = torch.as_tensor(np.ascontiguousarray(value), dtype=torch.float32)
             self.register_buffer(name, value, persistent=persistent)
-        parents = category.skeleton.parents
-        depth = np.zeros(len(parents), int)
-        for j in range(1, len(parents)):
-            depth[j] = depth[parents[j]] + 1
-        # Joints of one depth are posed together: eight small products instead of thirty.
-        self.levels = [(np.flatnonzero(depth == d), parents[depth == d]) for d in range(1, depth.max() + 1)]
-        order = np.concatenate([[0], *[level for level, _ in self.levels]])
-        self.register_buffer("position", torch.as_tensor(np.argsort(order)), persistent=persistent)
-        self.parents = torch.as_tensor(np.maximum(parents, 0).astype(np.int64))
+        self.parents = torch.as_tensor(np.maximum(category.skeleton.parents, 0).astype(np.int64))
 
     def forward(self, rotations: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
         """rotations (B,J,3,3) local, beta (B,K) → posed vertices (B,V,3) and joints (B,J,3), body space."""
         joints = self.joints + torch.einsum("bk,kjc->bjc", beta, self.joint_basis)
         vertices = self.vertices + torch.einsum("bk,kvc->bvc", beta, self.vertex_basis)
-        offsets = joints - joints[:, self.parents]
-        still = torch.eye(3, device=beta.device) + torch.zeros_like(beta[:, :1, None, None])  # (B, 1, 3, 3)
-        turns, places = [still], [joints[:, :1]]
-        above_of = {0: 0}  # joint -> its place in its level
-        for level, parents in self.levels:
-            pick = [above_of[int(p)] for p in parents]
-            turn, place = turns[-1][:, pick], places[-1][:, pick]
-            turns.append(turn @ rotations[:, level])
-            places.append((turn @ offsets[:, level, :, None])[..., 0] + place)
-            above_of.update({int(j): i for i, j in enumerate(level)})
-        turn = torch.cat(turns, 1)[:, self.position]
-        place = torch.cat(places, 1)[:, self.position]
+        offsets = torch.cat([joints[:, :1], (joints - joints[:, self.parents])[:, 1:]], 1)
+        turn, place = self.posed(rotations, offsets)
         shift = place - (turn @ joints[..., None])[..., 0]
         affine = torch.cat([turn, shift[..., None]], -1).flatten(2)  # (B, J, 12)
         blended = torch.einsum("vj,bjm->bvm", self.weights, affine).unflatten(-1, (3, 4))

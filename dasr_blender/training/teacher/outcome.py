@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an optimised field says: poses of its frames, the surface of a subject, and pictures of both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import torch
+
+from ...core.rotation import (
+    make_continuous,
+    matrix_to_quat,
+    quat_to_matrix,
+    quat_to_rotvec,
+    rotvec_to_quat,
+    slerp,
+)
+from .clips import TeacherClip
+from .frames import Frames
+from .rays import rays_at
+from .render import Model
+
+Array = np.ndarray
+
+
+@torch.no_grad()
+def posed_clips(model: Model, clips: list[TeacherClip], frames: Frames) -> list[TeacherClip]:
+    """The clips with the poses that the field ended with; a rejected frame takes the change of its neighbours."""
+    poses = model.poses
+    rows = torch.arange(len(frames), device=poses.turn.device)
+    views, bend = poses.views(rows), poses.rotvecs(rows)
+    rotation, translation, joints = (
+        v.double().cpu().numpy() for v in (views.rotation, views.translation, bend)
+    )
+    whose = frames.clip.numpy()
+    out = []
+    for c, clip in enumerate(clips):
+        own = np.flatnonzero(whose == c)
+        if not len(own):
+            out.append(clip)
+            continue
+        number = frames.number.numpy()[own]
+        motion = clip.motion
+        pose = motion.camera_from_root.astype(np.float64).copy()
+        quats = motion.joint_rotations.astype(np.float64).copy()
+        pose[number, :3, :3], pose[number, :3, 3] = rotation[own], translation[own]
+        quats[number] = rotvec_to_quat(joints[own])
+        for i in np.setdiff1d(np.arange(len(clip)), number):
+            pose[i], quats[i] = _between(pose, quats, number, int(i))
+        quats[:, 0] = [1, 0, 0, 0]
+        out.append(
+            clip.with_motion(
+                replace(
+                    motion,
+                    camera_from_root=pose,
+                    joint_rotations=make_continuous(quats),
+                    morphology=model.shape.coefficients(clip.subject),
+                    relief=np.zeros(0),
+                )
+            )
+        )
+    return out
+
+
+def _between(pose: Array, quats: Array, known: Array, i: int) -> tuple[Array, Array]:
+    """Frame i's root pose (4, 4) and joints (J, 4) from the known frames on either side."""
+    after = int(np.searchsorted(known, i))
+    low, high = int(known[max(after - 1, 0)]), int(known[min(after, len(known) - 1)])
+    share = 0.0 if high == low else float(np.clip((i - low) / (high - low), 0, 1))
+    out = np.eye(4)
+    turn = pose[low, :3, :3].T @ pose[high, :3, :3]
+    angle = quat_to_rotvec(matrix_to_quat(turn))
+    out[:3, :3] = pose[low, :3, :3] @ quat_to_matrix(rotvec_to_quat(share * angle))
+    out[:3, 3] = (1 - share) * pose[low, :3, 3] + share * pose[high, :3, 3]
+    return out, slerp(quats[low], quats[high], np.full((len(quats[low]),), share))
+
+
+@torch.no_grad()
+def subject_surface(model: Model, subject: int, resolution: int = 128) -> tuple[Array, Array, Array]:
+    """Vertices (N, 3) at rest of a subject, metres; faces (M, 3); and the vertices in canonical space.
+
+    Raises ValueError when the field holds no surface.
+    """
+    from .mesh import extract_mesh
+
+    device = model.told.device
+
+    def distance(points: Array) -> Array:
+        at = torch.as_tensor(np.asarray(points, np.float32), device=device)
+        return torch.cat([model.canonical.distance(part) for part in at.split(65536)]).cpu().numpy()
+
+    box = model.canonical.box
+    vertices, faces = extract_mesh(distance, box.low, box.high, resolution)
+    at = torch.as_tensor(vertices, dtype=torch.float32, device=device)[None]
+    who = torch.tensor([subject], device=device)
+    rest = model.morphology.to_subject(at, model.shape.beta[who], who)[0]
+    return rest.double().cpu().numpy(), faces, vertices
+
+
+@torch.no_grad()
+def field_picture(model: Model, frames: Frames, rows: list[int], beta: float, side: int = 64) -> Array:
+    """For each frame: input | render | mask error | canonical points as colours; (rows·P, 4·P, 3) uint8."""
+    strips = []
+    whole = frames.mask.shape[-1]
+    pixel = ((torch.arange(side).float() + 0.5) / side * whole).long()
+    grid = (pixel[:, None] * whole + pixel[None]).reshape(1, -1)
+    low, span = model.canonical.base.low, model.canonical.base.span
+    for row in rows:
+        at = torch.tensor([row])
+        device = model.told.device
+        posed = model.posed(at.to(device), frames.subject[at].to(device), frames.clip[at].to(device))
+        rays = rays_at(frames, model.poses.start_info[at.to(device)], at, grid)
+        seen = model.render(rays, posed, beta)
+        opacity = seen.opacity[0].clamp(0, 1)
+        body = opacity[:, None] * seen.colour[0] + (1 - opacity[:, None]) * 0.15
+        error = torch.stack([(rays.mask[0] - opacity).clamp_min(0), (opacity - rays.mask[0]).clamp_min(0)], -1)
+        error = torch.cat([error, 0.4 * torch.minimum(opacity, rays.mask[0])[:, None]], -1)
+        points = ((seen.rest[0] - low) / span).clamp(0, 1) * opacity[:, None]
+        panels = [p.reshape(side, side, 3).cpu().numpy() for p in (rays.colour[0], body, error, points)]
+        strips.append(np.concatenate(panels, 1))
+    image = (np.concatenate(strips) * 255).round().clip(0, 255).astype(np.uint8)
+    return cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The teacher from a clip to what it learned, at a size that takes seconds; stopped and gone on with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from surface_truth import with_map
+from toy_clips import render
+from tracked import case
+
+from dasr_blender.core import Category, project
+from dasr_blender.core.rotation import quat_multiply, rotvec_to_matrix, rotvec_to_quat
+from dasr_blender.training.evaluate.scene import Scene, posed_in_camera
+from dasr_blender.training.evaluate.scores import compare, overlap
+from dasr_blender.training.parallel import Team
+from dasr_blender.training.teacher.clips import TeacherClip
+from dasr_blender.training.teacher.config import FieldConfig
+from dasr_blender.training.teacher.frames import chances, load_frames
+from dasr_blender.training.teacher.model import make_model
+from dasr_blender.training.teacher.optimise import Optimiser
+from dasr_blender.training.teacher.outcome import field_picture, posed_clips
+from dasr_blender.training.teacher.register import RegisterConfig, common_morphology, quality, rest_motion
+
+TINY = FieldConfig(
+    width=16, depth=2, frames=6, rays=24, coarse=12, fine=8, crop=48, base_grid=40, regular=128, steps=12,
+    save_every=100, picture_every=0,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def clips(toy_category: Category) -> list[TeacherClip]:
+    """Two rendered clips, their roots turned by up to 12° and their joints bent by 6°."""
+    rng = np.random.default_rng(0)
+    out = []
+    for n, seed in enumerate((3, 8)):
+        given = case(toy_category, frames=8, seed=seed)
+        frames, masks = render(toy_category, given.motion)
+        boxes = []
+        for mask in masks:
+            y, x = np.nonzero(mask)
+            boxes.append((x.min(), y.min(), x.max() + 1, y.max() + 1))
+        true = given.motion
+        scene = Scene(
+            f"clip-{n}", list(frames), list(masks), np.array(boxes, float), true.focal_px, true.principal_point,
+            true.fps, true=true, category=toy_category, interpolated=np.zeros(8, bool),
+        )  # fmt: skip
+        pose = true.camera_from_root.copy()
+        pose[:, :3, :3] = rotvec_to_matrix(rng.normal(0, 0.12, 3)) @ pose[:, :3, :3]
+        bend = rotvec_to_quat(rng.normal(0, 0.1, true.joint_rotations.shape[1:2] + (3,)))
+        joints = quat_multiply(true.joint_rotations, bend)
+        joints[:, 0] = [1, 0, 0, 0]
+        motion = replace(true, camera_from_root=pose, joint_rotations=joints)
+        prediction = with_map(toy_category, given)
+        out.append(TeacherClip(scene, motion, prediction, np.ones(8)))
+    return out
+
+
+def optimiser(
+    category: Category, clips: list[TeacherClip], out: Path, config: FieldConfig = TINY
+) -> Optimiser:
+    torch.set_num_threads(1)
+    frames = load_frames(category, clips, config.crop)
+    model = make_model(category, clips, frames, common_morphology(clips), None, config)
+    return Optimiser(model, frames, out, Team(torch.device("cpu")))
+
+
+def test_poses_come_nearer_the_truth(
+    toy_category: Category, clips: list[TeacherClip], tmp_path: Path
+) -> None:
+    config = replace(TINY, steps=120, rays=32)
+    run = optimiser(toy_category, clips, tmp_path, config)
+    model = run.run()
+    found = posed_clips(model, clips, run.frames)
+
+    def root(which: list[TeacherClip]) -> float:
+        errors = [compare(toy_category, c.motion, c.scene.true)["root_deg"] for c in which if c.scene.true]
+        return float(np.mean(errors))
+
+    def agree(which: list[TeacherClip]) -> float:
+        return float(np.mean([overlap(toy_category, c.motion, c.scene.masks).mean() for c in which]))
+
+    assert root(found) < 0.7 * root(clips)
+    assert agree(found) > agree(clips) + 0.02
+    rows = (tmp_path / "teacher.csv").read_text().splitlines()
+    assert rows[0].startswith("step,minutes") and len(rows) >= 2
+    picture = field_picture(model, run.frames, [0, 9], 0.004, side=24)
+    assert picture.shape == (96, 192, 3) and picture.dtype == np.uint8
+    assert picture[:48, 48:96].std() > 5  # something was drawn
+
+
+def test_a_stopped_run_ends_the_same(
+    toy_category: Category, clips: list[TeacherClip], tmp_path: Path
+) -> None:
+    whole = optimiser(toy_category, clips, tmp_path / "whole").run().state_dict()
+    optimiser(toy_category, clips, tmp_path / "halves").run(until=7)
+    halves = optimiser(toy_category, clips, tmp_path / "halves").run().state_dict()
+    assert whole.keys() == halves.keys()
+    different = [name for name in whole if not torch.equal(whole[name], halves[name])]
+    assert different == []
+
+
+def test_another_runs_checkpoint_is_refused(
+    toy_category: Category, clips: list[TeacherClip], tmp_path: Path
+) -> None:
+    optimiser(toy_category, clips, tmp_path).run(until=1)
+    with pytest.raises(ValueError, match="other settings"):
+        optimiser(toy_category, clips, tmp_path, replace(TINY, seed=4))
+    with pytest.raises(ValueError, match="its frames"):
+        optimiser(toy_category, clips[:1], tmp_path)
+
+
+def test_frames_know_their_neighbours_and_what_moved(
+    toy_category: Category, clips: list[TeacherClip]
+) -> None:
+    good = np.ones(8)
+    good[3] = 0  # rejected
+    frames = load_frames(toy_category, [replace(clips[0], quality=good), clips[1]], 48)
+    assert len(frames) == 15
+    assert frames.after[:7].tolist() == [1, 2, -1, 4, 5, 6, -1]
+    assert frames.before[:7].tolist() == [-1, 0, 1, -1, 3, 4, 5]
+    assert (frames.flow_trust[2] == 0).all() and frames.flow_trust[1].max() > 0.5
+    assert frames.draw.sum(1).numpy() == pytest.approx(np.ones(15), rel=1e-4)
+
+
+def test_rays_are_drawn_at_the_rim() -> None:
+    mask = np.zeros((60, 60), np.float32)
+    mask[20:40, 20:40] = 1
+    chance = chances(mask, np.ones((60, 60)))
+    rim = chance[20, 20:40].mean()
+    assert rim > 2 * chance[30, 30] > 0
+    assert chance[30, 30] > 10 * chance[0, 0] > 0
+    unknown = np.ones((60, 60))
+    unknown[:, :30] = 0
+    assert chances(mask, unknown)[:, :30].sum() == 0
+
+
+def test_bad_frames_are_rejected(toy_category: Category, clips: list[TeacherClip]) -> None:
+    scene, motion = clips[0].scene, clips[0].motion
+    agree = np.full(8, 0.8)
+    agree[2] = 0.2
+    pose = motion.camera_from_root.copy()
+    pose[5:, :3, :3] = pose[5:, :3, :3] @ rotvec_to_matrix(np.array([0, 0, np.pi]))
+    found = quality(scene, replace(motion, mask_iou=agree, camera_from_root=pose), RegisterConfig())
+    assert found[2] == 0 and found[4] == found[5] == 0
+    assert found[[0, 1, 3, 6, 7]] == pytest.approx(0.8)
+
+
+def test_without_a_student_it_starts_at_rest_from_the_side(
+    toy_category: Category, clips: list[TeacherClip]
+) -> None:
+    scene = clips[0].scene
+    motion = rest_motion(toy_category, scene).validate(toy_category)
+    seen = posed_in_camera(toy_category, motion)
+    pixels = project(seen, motion.focal_px, motion.principal_point)
+    middle, extent = 0.5 * (pixels.min(1) + pixels.max(1)), np.ptp(pixels, axis=1).max(1)
+    assert np.abs(middle - scene.center).max() < 0.1 * scene.side.min()
+    assert (extent / scene.side) == pytest.approx(np.ones(8), abs=0.3)
+    assert np.allclose(motion.camera_from_root[:, :3, :3] @ [0, -1, 0], [1, 0, 0])  # it looks to the right
