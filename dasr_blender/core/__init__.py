@@ -36,6 +36,7 @@ from .skeleton import (
 )
 from .skinning import dual_quaternion, linear_blend
 from .travel import filmed_by
+from .views import View, ViewError, read_views, remove_view, views_path, write_view
 
 __all__ = [
     "Body",
@@ -54,6 +55,8 @@ __all__ = [
     "Proportion",
     "Raster",
     "Skeleton",
+    "View",
+    "ViewError",
     "category_search_path",
     "clamp_rotations",
     "crop_info",
@@ -75,10 +78,14 @@ __all__ = [
     "project",
     "rasterize",
     "ray_rotation",
+    "read_views",
+    "remove_view",
     "save_category",
     "sha256_of",
     "silhouette",
     "skin_transforms",
     "transform",
+    "views_path",
+    "write_view",
     "written_atomically",
 ]

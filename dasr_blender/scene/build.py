@@ -67,7 +67,7 @@ def build_scene(plan: ScenePlan, scene: bpy.types.Scene | None = None) -> BuiltS
             is left behind.
     """
     scene = scene or bpy.context.scene
-    with _all_or_nothing():
+    with all_or_nothing():
         collection = bpy.data.collections.new(plan.name)
         scene.collection.children.link(collection)
         armature = write_armature(plan.armature, collection, scene)
@@ -104,7 +104,7 @@ def _set_range(scene: bpy.types.Scene, settings: SceneSettings) -> None:
 
 
 @contextmanager
-def _all_or_nothing() -> Iterator[None]:
+def all_or_nothing() -> Iterator[None]:
     """Remove every datablock made inside the block when it fails."""
     before = {kind: set(getattr(bpy.data, kind)) for kind in _KINDS}
     try:

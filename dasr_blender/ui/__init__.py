@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import bpy
 
-from . import corrections, operators, panels, preferences, properties
+from . import corrections, operators, panels, preferences, properties, views
 
 _CLASSES = (
     *properties.CLASSES,
     *preferences.CLASSES,
     *operators.CLASSES,
     *corrections.CLASSES,
+    *views.CLASSES,
     *panels.CLASSES,
 )
 _cli_command = None

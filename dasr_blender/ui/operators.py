@@ -27,7 +27,8 @@ def stop_running() -> None:
     _running.clear()
 
 
-def _request(context) -> JobRequest:
+def job_request(context) -> JobRequest:
+    """What the panel asks for."""
     settings = context.scene.dasr
     clip = settings.movie_clip if settings.source == "MOVIECLIP" else None
     provider, threads = network_settings()
@@ -131,7 +132,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
         self._release(context)
 
     def _start(self, context) -> Worker:
-        self._request = _request(context)
+        self._request = job_request(context)
         worker = Worker(self._request.arguments(), self._request.environment())
         worker.start()
         _running["job"] = worker
@@ -183,13 +184,13 @@ class DASR_OT_solve_camera(bpy.types.Operator):
             cls.poll_message_set("A reconstruction is running")
             return False
         chosen = settings.movie_clip if settings.source == "MOVIECLIP" else settings.filepath
-        if not chosen or not (_request(context).directory / "motion.npz").is_file():
+        if not chosen or not (job_request(context).directory / "motion.npz").is_file():
             cls.poll_message_set("Reconstruct the clip first: the tracker has to know where the subject is")
             return False
         return True
 
     def execute(self, context):
-        request = replace(_request(context), camera="solve", solved_clip="")
+        request = replace(job_request(context), camera="solve", solved_clip="")
         hidden = request.directory / ".dasr"
         kept = sorted(hidden.glob("masks-*.npz"), key=lambda path: path.stat().st_mtime)
         result = {"motion": request.directory / "motion.npz", "masks": kept[-1] if kept else None}

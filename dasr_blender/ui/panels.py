@@ -7,7 +7,7 @@ import textwrap
 
 import bpy
 
-from . import corrections
+from . import corrections, views
 
 
 def _draw(panel: bpy.types.Panel, context) -> None:
@@ -93,6 +93,12 @@ class _Corrections:
     draw = corrections.draw
 
 
+class _Views:
+    bl_label = "Set Views by Hand"
+    bl_options = {"DEFAULT_CLOSED"}
+    draw = views.draw
+
+
 class _Output:
     bl_label = "Output"
     bl_options = {"DEFAULT_CLOSED"}
@@ -107,6 +113,7 @@ def _panels(space: str, prefix: str) -> list[type[bpy.types.Panel]]:
         type(prefix, (_Main, bpy.types.Panel), place),
         type(f"{prefix}_clip", (_Clip, bpy.types.Panel), child),
         type(f"{prefix}_corrections", (_Corrections, bpy.types.Panel), child),
+        type(f"{prefix}_views", (_Views, bpy.types.Panel), child),
         type(f"{prefix}_output", (_Output, bpy.types.Panel), child),
     ]
 

@@ -72,6 +72,12 @@ def main(zip_file: str, clip: str, masks: str, out: str) -> None:
     except RuntimeError as error:  # how bpy.ops hands on an operator's report({'ERROR'})
         seen["bad_outcome"] = str(error).strip()
     seen["bad_left_nothing"] = objects == len(bpy.data.objects)
+    settings.filepath = clip
+    views = Path(clip).with_name(f"{Path(clip).stem}.views.json")
+    seen["poll_without_template"] = bpy.ops.dasr.save_view.poll()
+    seen["views"] = [sorted(bpy.ops.dasr.add_template()), sorted(bpy.ops.dasr.save_view()), views.is_file()]
+    seen["views"] += [sorted(bpy.ops.dasr.show_view(frame=0)), sorted(bpy.ops.dasr.remove_view(frame=0))]
+    seen["views"] += [views.exists()]
     bpy.ops.preferences.addon_disable(module=module)
     seen["after"] = traces()
     print("\n" + json.dumps(seen))

@@ -82,7 +82,7 @@ def test_installs_reconstructs_and_leaves_nothing_behind(extension_zip, clip, tm
 
     nothing = {"types": [], "operators": [], "properties": [], "handlers": []}
     assert seen["before"] == nothing
-    assert {"DASR_PT_view3d", "DASR_PT_clip", "DASR_OT_reconstruct"} <= set(seen["installed"]["types"])
+    assert {"DASR_PT_view3d", "DASR_PT_clip_views", "DASR_OT_reconstruct", "DASR_OT_save_view"} <= set(seen["installed"]["types"])
     for turn in ("first", "second"):
         assert seen[f"disabled_{turn}"] == nothing
         assert seen[f"enabled_{turn}"] == seen["installed"]
@@ -99,3 +99,6 @@ def test_installs_reconstructs_and_leaves_nothing_behind(extension_zip, clip, tm
     assert any(name.endswith(".bvh") for name in seen["files"])
     assert "missing.mp4" in seen["bad_outcome"]
     assert seen["bad_left_nothing"]
+    done = ["FINISHED"]
+    assert seen["poll_without_template"] is False
+    assert seen["views"] == [done, done, True, done, done, False]

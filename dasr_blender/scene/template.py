@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A category's body put before a clip, to be lined up with it by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import bpy
+import numpy as np
+
+from ..core import Category, Motion, default_focal, read_views, views_path
+from ..core.files import clip_name
+from ..core.rotation import quat_to_matrix
+from .action import pose_basis
+from .armature import write_armature
+from .build import all_or_nothing, frame_rate
+from .camera import CV_FROM_BLENDER, find_background, movie_clip, write_camera
+from .mesh import write_mesh
+from .plan import ScenePlan, ScenePlanError, plan_scene
+from .views import CATEGORY, CLIP, FIRST, key_pose, scene_frame
+
+FILLS = 0.6  # of the picture, that the body is first shown at
+# camera_from_body of a subject that looks to the picture's right: its −Y is the camera's +x, its Z is up
+FROM_THE_SIDE = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
+
+
+def first_pose(category: Category, size: tuple[int, int], focal: float) -> np.ndarray:
+    """camera_from_root (4, 4) of the body at rest, seen from its right side, in the middle of the picture.
+
+    size: width and height, pixels.
+    """
+    seen = category.body.vertices.astype(np.float64) @ FROM_THE_SIDE.T
+    low, high = seen.min(0), seen.max(0)
+    extent = (high - low) / 2
+    depth = focal * max(2 * extent[0] / (FILLS * size[0]), 2 * extent[1] / (FILLS * size[1]))
+    pose = np.eye(4)
+    pose[:3, :3] = FROM_THE_SIDE
+    pose[:3, 3] = -(low + high) / 2 + [0, 0, depth + extent[2]]
+    return pose
+
+
+def template_motion(category: Category, clip: bpy.types.MovieClip, fps: float, focal: float = 0.0) -> Motion:
+    """One frame of the body at rest before a clip; focal in pixels, 0 for the usual one."""
+    size = int(clip.size[0]), int(clip.size[1])
+    focal, joints = focal or default_focal(size), len(category.skeleton)
+    rest = np.zeros((1, joints, 4))
+    rest[..., 0] = 1
+    return Motion(
+        fps=fps,
+        frame_index=np.zeros(1, np.int64),
+        image_size=np.array(size),
+        focal_px=np.array([focal]),
+        principal_point=np.array(size) / 2,
+        camera_from_root=first_pose(category, size, focal)[None],
+        joint_rotations=rest,
+        morphology=np.zeros(len(category.morphology)),
+        appearance=np.zeros(len(category.body.appearance_basis)),
+        confidence=np.ones(1),
+        joint_confidence=np.ones((1, joints)),
+        mask_iou=np.full(1, np.nan),
+        category=category.name,
+        category_version=category.version,
+    )
+
+
+def add_template(
+    category: Category,
+    clip: str | Path,
+    scene: bpy.types.Scene,
+    names: str = "neutral",
+    start_frame: int = 1,
+    focal: float = 0.0,
+    set_range: bool = False,
+) -> tuple[bpy.types.Object, str]:
+    """Put the category's body before a clip; returns the rig, and a warning ("" for none).
+
+    The scene looks through the clip's camera from then on. Views that lie beside the clip already are keyed.
+
+    Args:
+        clip: movie, folder of images, or a pattern of images.
+        names: bone-name profile of the category.
+        start_frame: scene frame that shows the clip's first frame.
+        focal: pixels; 0 for that of the views, or else the usual one.
+        set_range: set the scene's frame rate and range to the clip's.
+
+    Raises:
+        DasrError: the clip or its views cannot be read, or Blender refused; nothing is left behind.
+    """
+    name, views = clip_name(clip), read_views(views_path(clip), category)
+    with all_or_nothing():
+        background, warning = find_background(name, clip, start_frame, np.zeros(1, np.int64))
+        shown = movie_clip(background) if background else None
+        if shown is None:
+            raise ScenePlanError(warning or f"Blender cannot read {clip}; choose another clip.")
+        focal = focal or (views[0].focal_px if views else 0.0)
+        motion = template_motion(category, shown, shown.fps or 24.0, focal)
+        plan = plan_scene(
+            category, motion, clip_path=clip, names=names, name=f"{name} template", start_frame=start_frame
+        )
+        marks = {CATEGORY: category.name, CLIP: str(clip), FIRST: float(start_frame)}
+        plan = replace(plan, armature=replace(plan.armature, properties=marks, switches={}))
+        armature, warning = _write(plan, scene)
+        for view in views:
+            frame = scene_frame(armature, view.frame)
+            _pose(plan, armature, _world(plan) @ view.camera_from_root, view.joint_rotations)
+            key_pose(armature, frame)
+    if set_range:
+        scene.render.fps, scene.render.fps_base = frame_rate(motion.fps)
+        scene.frame_start, scene.frame_end = start_frame, start_frame + max(shown.frame_duration, 1) - 1
+    first = scene_frame(armature, views[0].frame) if views else start_frame
+    inside = start_frame <= scene.frame_current < start_frame + shown.frame_duration
+    scene.frame_set(scene.frame_current if inside and not views else first)
+    return armature, warning
+
+
+def _write(plan: ScenePlan, scene: bpy.types.Scene) -> tuple[bpy.types.Object, str]:
+    collection = bpy.data.collections.new(plan.name)
+    scene.collection.children.link(collection)
+    armature = write_armature(plan.armature, collection, scene)
+    write_mesh(plan.mesh, collection, armature)
+    render = scene.render
+    aspect = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
+    camera, warning = write_camera(plan.camera, collection, aspect)
+    scene.camera = camera
+    for image in camera.data.background_images:  # the picture shines through the body that is laid on it
+        image.display_depth, image.alpha = "FRONT", 0.5
+    _place(plan, armature, plan.action.root_location[0], plan.action.bone_rotations[0])
+    for bone in armature.pose.bones:  # a joint turns; it does not leave its place
+        bone.lock_scale = (True, True, True)
+        bone.lock_location = (bone.parent is not None,) * 3
+    return armature, warning
+
+
+def _world(plan: ScenePlan) -> np.ndarray:
+    """world_from_camera (4, 4), OpenCV's camera."""
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = quat_to_matrix(plan.camera.rotation[0]), plan.camera.location[0]
+    return pose @ CV_FROM_BLENDER
+
+
+def _pose(
+    plan: ScenePlan, armature: bpy.types.Object, world_from_root: np.ndarray, rotations: np.ndarray
+) -> None:
+    bones = plan.armature.bones
+    axes = np.stack([bone.rotation for bone in bones])
+    location, turns = pose_basis(world_from_root[None], rotations[None], axes, bones[0].head)
+    _place(plan, armature, location[0], turns[0])
+
+
+def _place(plan: ScenePlan, armature: bpy.types.Object, location: np.ndarray, turns: np.ndarray) -> None:
+    for bone, turn in zip(plan.armature.bones, turns, strict=True):
+        pose = armature.pose.bones[bone.name]
+        pose.rotation_quaternion = turn
+        if bone.parent < 0:
+            pose.location = location
