@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,6 +60,37 @@ def read_origin(folder: Path) -> str:
         return str(json.loads(path.read_text(encoding="utf-8")).get("source", "unknown"))
     except (OSError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: not a readable description ({error}); make the clip again") from error
+
+
+def write_clip_folder(
+    folder: Path,
+    frames: Sequence[np.ndarray],
+    masks: Sequence[np.ndarray],
+    motion: Motion,
+    meta: dict[str, object],
+    jpeg_quality: int,
+    surface: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Path:
+    """Write a pseudo-ground-truth folder, whole or not at all; one that is there already must be empty.
+
+    frames (H, W, 3) uint8 RGB and masks (H, W) uint8, in the motion's order; surface: see `save_surface`.
+    """
+    part = folder.with_name(f".{folder.name}.part{os.getpid()}")
+    shutil.rmtree(part, ignore_errors=True)
+    (part / "frames").mkdir(parents=True)
+    (part / "masks").mkdir()
+    for i, image, mask in zip(motion.frame_index, frames, masks, strict=True):
+        name = f"{int(i):05d}"
+        cv2.imwrite(
+            str(part / "frames" / f"{name}.jpg"), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
+        )
+        cv2.imwrite(str(part / "masks" / f"{name}.png"), mask, [cv2.IMWRITE_PNG_BILEVEL, 1])
+    motion.save(part / "motion.npz")
+    (part / "meta.json").write_text(json.dumps(meta))
+    if surface is not None:
+        save_surface(part, *surface)
+    os.replace(part, folder)
+    return folder
 
 
 def mask_boxes(masks: Sequence[np.ndarray]) -> np.ndarray | None:

@@ -27,7 +27,7 @@ from ...core.category import Category, load_category
 from ...core.files import sha256_of
 from ...core.motion import Motion
 from ...core.rotation import make_continuous
-from ..clip_folder import save_surface
+from ..clip_folder import write_clip_folder
 from .camera import CameraConfig, random_camera
 from .coat import random_coat
 from .corrupt import CorruptConfig, background, exposure, mask_errors, occluders, optics
@@ -228,19 +228,10 @@ def _parts_in_pixels(rng: np.random.Generator, subject: Subject, camera, matrix:
 
 def write_clip(clip: ClipData, folder: Path) -> None:
     """Write one clip folder, whole or not at all."""
-    part = folder.with_name(f".{folder.name}.part{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)
-    (part / "frames").mkdir(parents=True)
-    (part / "masks").mkdir()
-    quality = [cv2.IMWRITE_JPEG_QUALITY, int(str(clip.meta["jpeg_quality"]))]
-    for i, (image, mask) in enumerate(zip(clip.frames, clip.masks, strict=True)):
-        cv2.imwrite(str(part / "frames" / f"{i:05d}.jpg"), image[..., ::-1], quality)
-        cv2.imwrite(str(part / "masks" / f"{i:05d}.png"), mask, [cv2.IMWRITE_PNG_BILEVEL, 1])
-    clip.motion.save(part / "motion.npz")
-    (part / "meta.json").write_text(json.dumps(clip.meta))
-    if clip.surface is not None:
-        save_surface(part, *clip.surface)
-    os.replace(part, folder)
+    quality = int(str(clip.meta["jpeg_quality"]))
+    write_clip_folder(
+        folder, list(clip.frames), list(clip.masks), clip.motion, clip.meta, quality, clip.surface
+    )
 
 
 def clip_folder(out: Path, number: int) -> Path:
