@@ -23,16 +23,17 @@ from .clips import TeacherClip
 
 Array = np.ndarray
 
-
-# What a clip is bent by when time is no matter: nearer its outlines, and freer of where it began.
-FIRM = FitConfig(outline_noise=0.006, joint_turn=0.3, root_turn=0.3, root_depth=0.3)
+# What a clip is bent by when its shape is known: near its outlines, and freer of where it began.
+FIRM = FitConfig(outline_noise=0.006, joint_turn=0.6, rest=3.0, root_turn=0.3, root_depth=0.3)
+# And when it is not: a relief that is only what many outlines ask for.
+STIFF = FitConfig(outline_noise=0.006, relief_height=0.05)
 
 
 @dataclass(frozen=True)
 class FinishConfig:
     """How the teacher's poses are bent onto the clips, and how a shape is agreed on."""
 
-    shape_fit: FitConfig = FitConfig()
+    shape_fit: FitConfig = STIFF
     """weights while a clip's own shape is sought"""
     pose_fit: FitConfig = FIRM
     """weights once the shape is known"""
