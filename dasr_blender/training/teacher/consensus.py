@@ -18,7 +18,9 @@ from ...clip.flow import flow
 from ...core.camera import encode_root
 from ...core.category import Category
 from ...core.motion import Motion
+from ...core.skinning import dense_weights
 from ...predict import FitConfig, Prediction, fit
+from ...predict.fit_relief import part_radius
 from .clips import TeacherClip
 
 Array = np.ndarray
@@ -41,6 +43,8 @@ class FinishConfig:
     """how often every clip is fitted with its shape free, and the shape agreed on"""
     least: float = 0.3
     """agreement with its masks below which a clip has no say in the shape"""
+    deepest: float = 0.35
+    """how far the surface may be sunk, as a share of its distance from the bone"""
     focal_known: bool = True
     """leave the clips' focal lengths as they are"""
     workers: int = 2
@@ -76,8 +80,16 @@ def shared_shape(
             )
         morphology = robust_mean(_in_std(category, asked), weight) * _std(category)
         found = [c.motion.relief if len(c.motion.relief) else np.zeros(len(relief)) for c in asked]
-        relief = robust_mean(np.stack(found), weight)
+        # a clip may sink what hides in it; over the rounds a leg must not become a thread
+        relief = np.maximum(robust_mean(np.stack(found), weight), -config.deepest * thickness(category))
     return morphology, relief
+
+
+def thickness(category: Category) -> Array:
+    """How thick the body is round the bones at each vertex, ``(V,)`` metres."""
+    body = category.body
+    weights = dense_weights(body.skin_index, body.skin_weight, len(category.skeleton))
+    return weights @ part_radius(category)
 
 
 def fit_clips(

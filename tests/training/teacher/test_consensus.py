@@ -20,6 +20,7 @@ from dasr_blender.training.teacher.consensus import (
     reshaped,
     robust_mean,
     shared_shape,
+    thickness,
 )
 
 FAST = FinishConfig(
@@ -80,6 +81,16 @@ def test_held_and_rejected_clips_have_no_say(
         shared_shape(toy_category, [held, bad], config)
     (given,) = fit_clips(toy_category, [bad], *alone, config)
     assert np.array_equal(given.motion.morphology, alone[0])
+
+
+def test_no_part_is_sunk_to_a_thread(
+    toy_category: Category, clips: tuple[list[TeacherClip], np.ndarray]
+) -> None:
+    thin = thickness(toy_category)
+    assert thin.min() > 0
+    sunk = replace(clips[0][0].motion, relief=-2 * thin)
+    _, relief = shared_shape(toy_category, clips[0][:1], replace(FAST, deepest=0.3), sunk)
+    assert (relief >= -0.3 * thin - 1e-12).all() and relief.min() < 0
 
 
 def test_an_outlier_hardly_moves_the_mean() -> None:
