@@ -27,6 +27,8 @@ QUALITIES = {
 # Commands of the training part, which is asked with everything that follows their names.
 TRAINING = {
     "evaluate": "score a category's predictor on rendered clips, real clips and rigged models",
+    "train": "train new-category makes a category from a skeleton template and videos; train alone, a student from "
+    "packed clips",
     "joint-map": "guess which bones of a rigged model are the category's joints",
 }
 

@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "synth": ("synth.clips", "main", "rendered clips with labels (needs OpenGL through EGL)"),
     "pack": ("pack", "main", "clip folders to one file of crops and targets"),
     "train": ("distill", "main", "the student, from packed clips"),
+    "new-category": ("new_category", "main", "a category from a skeleton template and videos alone"),
     "export": ("export", "main", "the student to the category's predictor.onnx"),
     "export-small": ("export_small", "main", "a smaller file of an exported network"),
     "distill-report": (
@@ -43,6 +44,8 @@ def main(argv: list[str] | None = None) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else 2
+    if arguments[:2] == ["train", "new-category"]:
+        arguments = arguments[1:]
     name, rest = arguments[0], arguments[1:]
     if name not in COMMANDS:
         print(f"There is no command '{name}'.\n{usage()}", file=sys.stderr)
