@@ -40,7 +40,7 @@ class LossWeights:
     start: Ramp = (0.02, 0.005, 0.3)
     rest: Ramp = (1e-3, 1e-3, 0.0)
     limit: Ramp = (1.0, 1.0, 0.0)
-    morphology: Ramp = (0.01, 0.005, 0.3)
+    morphology: Ramp = (0.05, 0.03, 0.3)
     residual_morphology: Ramp = (1.0, 0.3, 0.5)
     symmetry: Ramp = (0.3, 0.1, 0.5)
 
@@ -53,8 +53,8 @@ class LossWeights:
 class FieldConfig:
     """Sizes of the field and of a step; the defaults are the small setting, for two processor cores."""
 
-    begin: Literal["body", "sphere"] = "body"
-    """what the signed distance starts from: the category's body, or an ellipsoid of its size"""
+    begin: Literal["body", "ball"] = "body"
+    """what the signed distance starts from: the category's body, or a ball of its size"""
     encoding: Literal["waves", "grid"] = "waves"
     """of canonical points: sines and cosines, or learned features in grids of several resolutions"""
     width: int = 64

@@ -8,6 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from ...core.rotation import (
     make_continuous,
@@ -100,25 +101,45 @@ def subject_surface(model: Model, subject: int, resolution: int = 128) -> tuple[
 
 
 @torch.no_grad()
+def field_overlap(model: Model, frames: Frames, most: int = 48, side: int = 48) -> float:
+    """Mean agreement of the field's silhouettes with the masks, over `most` frames spread over all."""
+    found = []
+    for row in np.linspace(0, len(frames) - 1, min(most, len(frames))).round().astype(int).tolist():
+        mask, opacity, _, _ = _looked(model, frames, row, side, 0.005 * model.canonical.unit)
+        shown, drawn = mask > 0.5, opacity > 0.5
+        found.append(float((shown & drawn).sum() / (shown | drawn).sum().clamp_min(1)))
+    return float(np.mean(found))
+
+
+def _looked(
+    model: Model, frames: Frames, row: int, side: int, beta: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A frame's mask (P,), and the field's opacity (P,), colours and canonical points (P, 3), P = side²."""
+    whole, device = frames.mask.shape[-1], model.told.device
+    pixel = ((torch.arange(side).float() + 0.5) / side * whole).long()
+    grid = (pixel[:, None] * whole + pixel[None]).reshape(1, -1)
+    at = torch.tensor([row])
+    posed = model.posed(at.to(device), frames.subject[at].to(device), frames.clip[at].to(device))
+    rays = rays_at(frames, model.poses.start_info[at.to(device)], at, grid)
+    seen = model.render(rays, posed, beta)
+    return rays.mask[0], seen.opacity[0].clamp(0, 1), seen.colour[0], seen.rest[0]
+
+
+@torch.no_grad()
 def field_picture(model: Model, frames: Frames, rows: list[int], beta: float, side: int = 64) -> Array:
     """For each frame: input | render | mask error | canonical points as colours; (rows·P, 4·P, 3) uint8."""
     strips = []
     whole = frames.mask.shape[-1]
     pixel = ((torch.arange(side).float() + 0.5) / side * whole).long()
-    grid = (pixel[:, None] * whole + pixel[None]).reshape(1, -1)
     low, span = model.canonical.base.low, model.canonical.base.span
     for row in rows:
-        at = torch.tensor([row])
-        device = model.told.device
-        posed = model.posed(at.to(device), frames.subject[at].to(device), frames.clip[at].to(device))
-        rays = rays_at(frames, model.poses.start_info[at.to(device)], at, grid)
-        seen = model.render(rays, posed, beta)
-        opacity = seen.opacity[0].clamp(0, 1)
-        body = opacity[:, None] * seen.colour[0] + (1 - opacity[:, None]) * 0.15
-        error = torch.stack([(rays.mask[0] - opacity).clamp_min(0), (opacity - rays.mask[0]).clamp_min(0)], -1)
-        error = torch.cat([error, 0.4 * torch.minimum(opacity, rays.mask[0])[:, None]], -1)
-        points = ((seen.rest[0] - low) / span).clamp(0, 1) * opacity[:, None]
-        panels = [p.reshape(side, side, 3).cpu().numpy() for p in (rays.colour[0], body, error, points)]
+        mask, opacity, colour, rest = _looked(model, frames, row, side, beta)
+        shown = frames.colour[row][:, pixel][:, :, pixel].permute(1, 2, 0).reshape(-1, 3).float() / 255
+        body = opacity[:, None] * colour + (1 - opacity[:, None]) * 0.15
+        error = torch.stack([(mask - opacity).clamp_min(0), (opacity - mask).clamp_min(0)], -1)
+        error = torch.cat([error, 0.4 * torch.minimum(opacity, mask)[:, None]], -1)
+        points = ((rest - low) / span).clamp(0, 1) * opacity[:, None]
+        panels = [p.reshape(side, side, 3).cpu().numpy() for p in (shown, body, error, points)]
         strips.append(np.concatenate(panels, 1))
     image = (np.concatenate(strips) * 255).round().clip(0, 255).astype(np.uint8)
     return cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
