@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import median_filter
 
 from ...clip import load_clip
 from ...clip.flow import flow
@@ -31,6 +32,8 @@ class RegisterConfig:
     """agreement of body and mask under which a frame is rejected"""
     least_mask: float = 0.004
     """share of the picture that the mask must fill"""
+    area: tuple[float, float] = (0.5, 1.5)
+    """mask's area over the usual one within two seconds either way, beyond which the mask took in or lost something"""
     jump: float = 60.0
     """degrees that the root may turn from one frame to the next"""
     start: str = "fit"
@@ -97,9 +100,13 @@ def start(
 
 
 def mask_quality(scene: Scene, config: RegisterConfig) -> Array:
-    """1 for frames with a mask of their own that is large enough, (T,)."""
+    """1 for frames with a mask of their own that is large enough and not suddenly larger or smaller, (T,)."""
     area = np.array([(mask > 127).mean() for mask in scene.masks])
     good = area > config.least_mask
+    window = 2 * max(1, round(2 * scene.fps)) + 1
+    usual = median_filter(area, min(window, len(area)), mode="nearest")
+    ratio = area / np.maximum(usual, 1e-9)
+    good &= (ratio > config.area[0]) & (ratio < config.area[1])
     if scene.interpolated is not None:
         good &= ~scene.interpolated
     return good.astype(np.float64)

@@ -24,7 +24,13 @@ from dasr_blender.training.teacher.frames import chances, load_frames
 from dasr_blender.training.teacher.model import make_model
 from dasr_blender.training.teacher.optimise import Optimiser
 from dasr_blender.training.teacher.outcome import field_picture, posed_clips
-from dasr_blender.training.teacher.register import RegisterConfig, common_morphology, quality, rest_motion
+from dasr_blender.training.teacher.register import (
+    RegisterConfig,
+    common_morphology,
+    mask_quality,
+    quality,
+    rest_motion,
+)
 
 TINY = FieldConfig(
     width=16, depth=2, frames=6, rays=24, coarse=12, fine=8, crop=48, base_grid=40, regular=128, steps=12,
@@ -148,6 +154,14 @@ def test_bad_frames_are_rejected(toy_category: Category, clips: list[TeacherClip
     found = quality(scene, replace(motion, mask_iou=agree, camera_from_root=pose), RegisterConfig())
     assert found[2] == 0 and found[4] == found[5] == 0
     assert found[[0, 1, 3, 6, 7]] == pytest.approx(0.8)
+
+
+def test_a_mask_that_suddenly_grows_is_not_believed(clips: list[TeacherClip]) -> None:
+    scene = clips[0].scene
+    masks = [mask.copy() for mask in scene.masks]
+    masks[4][:] = 255
+    found = mask_quality(replace(scene, masks=masks), RegisterConfig())
+    assert found.tolist() == [1, 1, 1, 1, 0, 1, 1, 1]
 
 
 def test_without_a_student_it_starts_at_rest_from_the_side(
