@@ -30,6 +30,8 @@ class RegisterConfig:
 
     least_iou: float = 0.45
     """agreement of body and mask under which a frame is rejected"""
+    kept_iou: float = 0.65
+    """agreement at the end under which a frame is left out of the pseudo ground truth"""
     least_mask: float = 0.004
     """share of the picture that the mask must fill"""
     area: tuple[float, float] = (0.5, 1.5)

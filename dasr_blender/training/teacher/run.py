@@ -32,7 +32,7 @@ from .model import make_model
 from .optimise import Optimiser
 from .outcome import field_picture, posed_clips, subject_surface
 from .product import turntable, write_glb, write_pseudo_truth
-from .register import RegisterConfig, common_morphology, register
+from .register import RegisterConfig, common_morphology, mask_quality, register
 from .render import Model
 
 Array = np.ndarray
@@ -132,7 +132,7 @@ class _Teaching:
                     (model.shape.coefficients(s), np.zeros(len(category.body.vertices)))
                     for s in range(len(shapes))
                 ]
-        clips = [judged(category, clip) for clip in clips]
+        clips = [judged(category, clip, config.register.kept_iou) for clip in clips]
         with self.stage("product", 0.95, "Writing what was found"):
             taught = self._write(model, clips, shapes)
         facts = {
@@ -196,7 +196,12 @@ class _Teaching:
         """The category's topology laid on each subject's surface, and all poses fitted with that shape frozen."""
         found, out = [], []
         for subject, (_, relief) in enumerate(shapes):
-            own = [clip for clip in clips if clip.subject == subject]
+            # a frame that was lost at the start may be found now, if its mask is good
+            own = [
+                replace(clip, quality=mask_quality(clip.scene, self.config.register))
+                for clip in clips
+                if clip.subject == subject
+            ]
             vertices, faces, _ = subject_surface(model, subject, self.config.resolution)
             shape = fit_topology(
                 self.category, model.shape.coefficients(subject), vertices, faces, relief0=relief
@@ -218,7 +223,11 @@ class _Teaching:
             save_picture(out / f"{name}-turntable.jpg", turntable(category, morphology, relief, paint))
             best = max(own, key=lambda clip: float(clip.quality.max()))
             write_glb(category, best.motion, int(best.quality.argmax()), paint, out / f"{name}.glb")
-        folders = write_pseudo_truth(category, clips, out / "set")
+        folders = write_pseudo_truth(category, [clip for clip in clips if not clip.held], out / "set")
+        if any(
+            clip.held for clip in clips
+        ):  # beside, for a look at what a student makes of clips it never saw
+            write_pseudo_truth(category, [clip for clip in clips if clip.held], out / "held")
         return Taught(clips, shapes, colours, folders, {})
 
 
@@ -234,11 +243,12 @@ def steady(clip: TeacherClip, seconds: float = STEADY_FOR) -> TeacherClip:
     return clip.with_motion(replace(motion, camera_from_root=pose))
 
 
-def judged(category: Category, clip: TeacherClip) -> TeacherClip:
-    """The clip with its frames' quality as they agree with their masks now; rejected ones stay so."""
+def judged(category: Category, clip: TeacherClip, least: float = 0.0) -> TeacherClip:
+    """The clip with its frames' quality as they agree with their masks now; rejected ones stay so, and those whose
+    agreement is below `least` join them."""
     iou = np.nan_to_num(overlap(category, clip.motion, clip.scene.masks), nan=0.0)
     motion = replace(clip.motion, mask_iou=iou)
-    return replace(clip, motion=motion, quality=np.where(clip.quality > 0, iou, 0.0))
+    return replace(clip, motion=motion, quality=np.where((clip.quality > 0) & (iou >= least), iou, 0.0))
 
 
 def _iou(clip: TeacherClip) -> float:
