@@ -23,7 +23,7 @@ from dasr_blender.core.motion import Motion
 from dasr_blender.predict import FitConfig, Student
 from dasr_blender.training import new_category as command
 from dasr_blender.training.body.template import template_category
-from dasr_blender.training.new_category.adopt import adopt, adopted
+from dasr_blender.training.new_category.adopt import adopt, adopted, flesh, held_back
 from dasr_blender.training.new_category.config import NewCategoryConfig
 from dasr_blender.training.new_category.run import new_category
 from dasr_blender.training.new_category.steps import Steps
@@ -124,6 +124,18 @@ def test_the_learnt_shape_becomes_the_mean_and_motions_keep_their_surface(here: 
     assert (low <= -morphology + 1e-9).all() and (
         high >= -morphology - 1e-9
     ).all()  # the template is still in reach
+
+
+def test_a_fin_is_not_sunk_to_a_thread(here: Path) -> None:
+    body = load_category(here / "body").body
+    thick = flesh(body)
+    fins, trunk = np.isin(body.owner, [1, 2]), body.owner == 0
+    assert 0.02 < np.median(thick[fins]) < 0.12 and np.median(thick[trunk]) > 0.12
+    relief = held_back(body, np.full(len(body.vertices), -0.02))
+    assert (relief[fins] > -0.02 - 1e-9).all() and relief[fins].mean() > -0.016
+    assert relief[trunk].mean() < relief[fins].mean() - 0.005
+    raised = np.full(len(body.vertices), 0.02)
+    np.testing.assert_allclose(held_back(body, raised), raised)
 
 
 def test_steps_are_done_once_and_again_when_something_before_them_changed(tmp_path: Path) -> None:

@@ -7,10 +7,32 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...core.body import Body
 from ...core.category import Category
 from ...core.motion import Motion
 
 Array = np.ndarray
+DEEPEST = 0.15
+"""How far either side of the flesh may be sunk, as a share of its thickness: a fin must not become a thread."""
+
+
+def flesh(body: Body, near: int = 200) -> Array:
+    """How thick the flesh is under each vertex ``(V,)`` metres: to the nearest vertex inside that faces the other way.
+
+    inf where none of the `near` nearest ones does: it is thick there.
+    """
+    from scipy.spatial import KDTree
+
+    points, normals = np.asarray(body.vertices, np.float64), body.normals
+    away, found = KDTree(points).query(points, k=min(near, len(points)))
+    inside = np.einsum("vkc,vc->vk", points[found] - points[:, None], normals) < 0
+    opposite = np.einsum("vkc,vc->vk", normals[found], normals) < -0.3
+    return np.where(inside & opposite, away, np.inf).min(axis=1)
+
+
+def held_back(body: Body, relief: Array) -> Array:
+    """A relief ``(V,)`` metres that sinks nothing by more than a share `DEEPEST` of its thickness."""
+    return np.maximum(relief, -DEEPEST * flesh(body))
 
 
 def adopt(

@@ -14,6 +14,7 @@ from ..evaluate.scores import overlap
 from ..teacher.clips import TeacherClip
 from ..teacher.consensus import FinishConfig, fit_clips, shared_shape
 from ..teacher.register import RegisterConfig, register
+from .adopt import held_back
 
 Array = np.ndarray
 SHAPE = "shape.npz"
@@ -47,6 +48,7 @@ def learn(
     clips = register(category, (videos,), cache, only=only, config=REGISTER, report=report)
     config = replace(FINISH, workers=workers)
     morphology, relief = shared_shape(category, clips, config)
+    relief = held_back(category.body, relief)
     clips = fit_clips(category, clips, morphology, relief, config)
     return Lesson(morphology, relief, [judged(category, clip) for clip in clips])
 
@@ -70,6 +72,7 @@ def learn_by_field(
     )  # fmt: skip
     taught = teach(settings, report)
     (morphology, relief), steps = taught.shapes[0], taught.facts.get("steps", 0)
+    relief = held_back(category.body, relief)
     how = f"neural field ({steps} steps)" if steps else "neural field"
     return Lesson(morphology, relief, taught.clips, f"{how}, then the fit with its shape", taught.colours[0])
 
