@@ -82,7 +82,8 @@ def test_installs_reconstructs_and_leaves_nothing_behind(extension_zip, clip, tm
 
     nothing = {"types": [], "operators": [], "properties": [], "handlers": []}
     assert seen["before"] == nothing
-    assert {"DASR_PT_view3d", "DASR_PT_clip_views", "DASR_OT_reconstruct", "DASR_OT_save_view"} <= set(seen["installed"]["types"])
+    wanted = {"DASR_PT_view3d", "DASR_PT_clip_views", "DASR_OT_reconstruct", "DASR_OT_save_view"}
+    assert wanted <= set(seen["installed"]["types"])
     for turn in ("first", "second"):
         assert seen[f"disabled_{turn}"] == nothing
         assert seen[f"enabled_{turn}"] == seen["installed"]
