@@ -71,10 +71,10 @@ def learn_by_field(
         field=FieldConfig(steps=0, minutes=minutes), register=REGISTER, finish=FINISH,
     )  # fmt: skip
     taught = teach(settings, report)
-    (morphology, relief), steps = taught.shapes[0], taught.facts.get("steps", 0)
+    (morphology, relief), steps = taught.shapes[0], taught.facts["steps"]
     relief = held_back(category.body, relief)
-    how = f"neural field ({steps} steps)" if steps else "neural field"
-    return Lesson(morphology, relief, taught.clips, f"{how}, then the fit with its shape", taught.colours[0])
+    how = f"neural field ({steps} steps), then the fit with its shape"
+    return Lesson(morphology, relief, taught.clips, how, taught.colours[0])
 
 
 def judged(category: Category, clip: TeacherClip) -> TeacherClip:

@@ -96,6 +96,7 @@ class _Teaching:
         self.category = load_category(config.category)
         self.tell = report or (lambda share, text: None)
         self.seconds: dict[str, float] = {}
+        self.steps = 0
 
     @contextmanager
     def stage(self, name: str, share: float, text: str) -> Iterator[None]:
@@ -148,7 +149,7 @@ class _Teaching:
             "clips": {c.name: {"iou": _iou(c), "frames": len(c), "held": c.held} for c in clips},
             "seconds": self.seconds,
             "device": str(self.team.device),
-            "steps": model.config.steps,
+            "steps": self.steps,
         }
         taught.facts = facts
         with written_atomically(config.out / "report.json") as path:
@@ -188,7 +189,9 @@ class _Teaching:
             save_picture(path, image)
 
         optimiser = Optimiser(model, frames, self.config.out / "field", self.team, picture)
-        return optimiser.run(progress=lambda share, text: self.tell(0.32 + 0.48 * share, text))
+        optimiser.run(progress=lambda share, text: self.tell(0.32 + 0.48 * share, text))
+        self.steps = optimiser.clock.step
+        return model
 
     def _finish(
         self, model: Model, clips: list[TeacherClip], shapes: list[tuple[Array, Array]]
