@@ -14,10 +14,12 @@ from ...clip import load_clip
 from ...clip.flow import flow
 from ...core.category import Category
 from ...core.motion import Motion
+from ...core.views import View, read_views
 from ...predict import Student, fit
 from ..evaluate.real import RealClip, find_clips, find_masks, real_scene
 from ..evaluate.rows import Tracked
 from ..evaluate.scene import Scene
+from .anchors import anchored
 from .clips import TeacherClip
 
 Array = np.ndarray
@@ -55,7 +57,8 @@ def register(
 ) -> list[TeacherClip]:
     """Every video with its first poses. Masks are kept in `cache`; held: names of those left out of learning.
 
-    Raises ValueError or a ClipError when a video cannot be used.
+    Views set by hand beside a video (`core.views`) anchor its poses. Raises ValueError, a ClipError or a ViewError when
+    a video cannot be used.
     """
     found = find_clips(videos, only)
     unknown = set(held) - {real.name for real in found}
@@ -67,7 +70,8 @@ def register(
     out = []
     for n, real in enumerate(found):
         scene = read_scene(real, cache, config.max_side)
-        out.append(start(category, scene, student, config, held=real.name in held))
+        views = read_views(real.source, category)
+        out.append(start(category, scene, student, config, real.name in held, views))
         if report is not None:
             report(real.name, n + 1, len(found))
     if not any(len(clip.used) for clip in out if not clip.held):
@@ -83,16 +87,21 @@ def read_scene(real: RealClip, cache: Path, max_side: int = 960) -> Scene:
 
 
 def start(
-    category: Category, scene: Scene, student: Student | None, config: RegisterConfig, held: bool = False
+    category: Category,
+    scene: Scene,
+    student: Student | None,
+    config: RegisterConfig,
+    held: bool = False,
+    views: Sequence[View] = (),
 ) -> TeacherClip:
-    """A clip with the poses it starts from."""
+    """A clip with the poses it starts from; views: of its frames, set by hand, which the poses agree with."""
     if student is None:
-        motion = rest_motion(category, scene)
+        motion = anchored(rest_motion(category, scene), views)
         return TeacherClip(scene, motion, None, mask_quality(scene, config), held=held)
     answer = Tracked("start", category, student=student).answer(scene)
     if answer is None or answer.prediction is None:
         raise ValueError(f"{scene.name}: the student has no answer")
-    motion = answer.motion
+    motion = anchored(answer.motion, views)
     if config.start == "fit":
         motion = fit(
             category, motion, answer.prediction, scene.crops(category.network.input_size), scene.center, scene.side,

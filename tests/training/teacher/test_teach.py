@@ -15,9 +15,11 @@ from tracked import case
 
 from dasr_blender.core import Category, project
 from dasr_blender.core.rotation import quat_multiply, rotvec_to_matrix, rotvec_to_quat
+from dasr_blender.core.views import View
 from dasr_blender.training.evaluate.scene import Scene, posed_in_camera
 from dasr_blender.training.evaluate.scores import compare, overlap
 from dasr_blender.training.parallel import Team
+from dasr_blender.training.teacher.anchors import anchored
 from dasr_blender.training.teacher.clips import TeacherClip
 from dasr_blender.training.teacher.config import FieldConfig
 from dasr_blender.training.teacher.frames import chances, load_frames
@@ -162,6 +164,34 @@ def test_a_mask_that_suddenly_grows_is_not_believed(clips: list[TeacherClip]) ->
     masks[4][:] = 255
     found = mask_quality(replace(scene, masks=masks), RegisterConfig())
     assert found.tolist() == [1, 1, 1, 1, 0, 1, 1, 1]
+
+
+def test_views_set_by_hand_turn_a_clip_round(toy_category: Category, clips: list[TeacherClip]) -> None:
+    true = clips[0].scene.true
+    assert true is not None
+    wrong = true.camera_from_root.copy()
+    wrong[:, :3, :3] = wrong[:, :3, :3] @ rotvec_to_matrix(np.array([0, 0, np.pi]))  # taken for its back end
+    wrong[:, :3, 3] *= 1.1
+    rest = np.zeros_like(true.joint_rotations)
+    rest[..., 0] = 1
+    motion = replace(true, camera_from_root=wrong, joint_rotations=rest)
+
+    def view(i: int) -> View:
+        # as large and in the same place, set with twice the picture and another focal length
+        pose = true.camera_from_root[i].copy()
+        pose[2, 3] *= 1.5
+        return View(
+            i, 3.0 * true.focal_px[i], 2 * true.image_size, true.image_size, pose, true.joint_rotations[i]
+        )
+
+    found = anchored(motion, [view(1), view(6), replace(view(1), frame=99)]).validate(toy_category)
+    before, after = compare(toy_category, motion, true), compare(toy_category, found, true)
+    assert before["root_deg"].min() > 170
+    assert after["root_deg"][[1, 6]].max() < 1e-3 and after["root_deg"].max() < 15
+    assert after["joints_deg"][[1, 6]].max() < 1e-3
+    assert after["joints_deg"].mean() < 0.7 * before["joints_deg"].mean()
+    assert after["translation"][[1, 6]].max() < 1e-6
+    assert anchored(motion, []) is motion and anchored(motion, [replace(view(1), frame=99)]) is motion
 
 
 def test_without_a_student_it_starts_at_rest_from_the_side(
