@@ -110,17 +110,25 @@ def start(
     return TeacherClip(scene, motion, answer.prediction, quality(scene, motion, config), held=held)
 
 
+def has_mask(scene: Scene, config: RegisterConfig) -> Array:
+    """Frames (T,) bool with a mask of their own that is large enough."""
+    good = _areas(scene) > config.least_mask
+    return good if scene.interpolated is None else good & ~scene.interpolated
+
+
 def mask_quality(scene: Scene, config: RegisterConfig) -> Array:
-    """1 for frames with a mask of their own that is large enough and not suddenly larger or smaller, (T,)."""
-    area = np.array([(mask > 127).mean() for mask in scene.masks])
-    good = area > config.least_mask
+    """1 for frames to learn from: with a mask of their own, and not suddenly larger or smaller, (T,)."""
+    area = _areas(scene)
     window = 2 * max(1, round(2 * scene.fps)) + 1
     usual = median_filter(area, min(window, len(area)), mode="nearest")
     ratio = area / np.maximum(usual, 1e-9)
-    good &= (ratio > config.area[0]) & (ratio < config.area[1])
-    if scene.interpolated is not None:
-        good &= ~scene.interpolated
+    good = has_mask(scene, config) & (ratio > config.area[0]) & (ratio < config.area[1])
     return good.astype(np.float64)
+
+
+def _areas(scene: Scene) -> Array:
+    """Share of the picture that each mask fills, (T,)."""
+    return np.array([(mask > 127).mean() for mask in scene.masks])
 
 
 def quality(scene: Scene, motion: Motion, config: RegisterConfig) -> Array:

@@ -32,7 +32,7 @@ from .model import make_model
 from .optimise import Optimiser
 from .outcome import field_picture, posed_clips, subject_surface
 from .product import turntable, write_glb, write_pseudo_truth
-from .register import RegisterConfig, common_morphology, mask_quality, register
+from .register import RegisterConfig, common_morphology, has_mask, mask_quality, register
 from .render import Model
 
 Array = np.ndarray
@@ -134,6 +134,8 @@ class _Teaching:
                     for s in range(len(shapes))
                 ]
         clips = [judged(category, clip, config.register.kept_iou) for clip in clips]
+        for clip in clips:  # what a doubtful mask agrees with is no truth
+            clip.quality = clip.quality * mask_quality(clip.scene, config.register)
         with self.stage("product", 0.95, "Writing what was found"):
             taught = self._write(model, clips, shapes)
         facts = {
@@ -199,9 +201,9 @@ class _Teaching:
         """The category's topology laid on each subject's surface, and all poses fitted with that shape frozen."""
         found, out = [], []
         for subject, (_, relief) in enumerate(shapes):
-            # a frame that was lost at the start may be found now, if its mask is good
+            # a frame that was lost at the start may be found now
             own = [
-                replace(clip, quality=mask_quality(clip.scene, self.config.register))
+                replace(clip, quality=has_mask(clip.scene, self.config.register).astype(np.float64))
                 for clip in clips
                 if clip.subject == subject
             ]
