@@ -164,7 +164,7 @@ def speed(args: argparse.Namespace) -> None:
         reached = seconds if reached is None and iou >= args.until else reached
     print(f"IoU {args.until} after {'never' if reached is None else f'{reached:.0f} s'}")
     with torch.profiler.profile() as profile:
-        for step in range(4):
+        for step in range(2):
             generator = torch.Generator().manual_seed(step)
             loss, _ = objective(model, frames, draw_rows(frames, config.frames, generator), 0.5, generator)
             loss.backward()
