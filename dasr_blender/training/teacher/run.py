@@ -154,8 +154,9 @@ class _Teaching:
             "steps": self.steps,
         }
         taught.facts = facts
-        with written_atomically(config.out / "report.json") as path:
-            path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        if self.team.leads:
+            with written_atomically(config.out / "report.json") as path:
+                path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
         self.tell(1.0, "Done")
         return taught
 
