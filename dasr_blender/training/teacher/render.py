@@ -32,8 +32,8 @@ class Seen:
     """What rays (B, R) with n samples show.
 
     opacity (B, R); colour (B, R, 3); rest (B, R, 3): canonical point, the mean along the ray; posed and canonical
-    (B, R·n, 3): the samples, body space and at rest; depth, weight (B, R, n); skin (B, R·n, J): skinning weights;
-    encoded (B, R·n, e); reached (B, R, n): light that gets as far as a sample; known (B, R): rays that pass the body.
+    (B, R·n, 3): the samples, body space and at rest; weight (B, R, n); encoded (B, R·n, e); reached (B, R, n): light
+    that gets as far as a sample.
     """
 
     opacity: Tensor
@@ -41,10 +41,7 @@ class Seen:
     rest: Tensor
     posed: Tensor
     canonical: Tensor
-    subject_rest: Tensor
-    depth: Tensor
     weight: Tensor
-    skin: Tensor
     encoded: Tensor
     reached: Tensor
 
@@ -137,7 +134,7 @@ class Model(nn.Module):
         depth = self._place(rays, posed, beta, generator)
         shape = depth.shape
         points = posed.views.body((rays.direction[:, :, None] * depth[..., None]).flatten(1, 2))
-        rest, skin, squares = to_rest(self.gaussians, posed.bones, points, self.config.blend)
+        rest, _, squares = to_rest(self.gaussians, posed.bones, points, self.config.blend)
         canonical = self.morphology.to_canonical(rest, posed.beta, posed.subject)
         distance, feature, encoded = self.canonical(canonical)
         width = beta * torch.exp(self.canonical.log_beta)
@@ -158,10 +155,7 @@ class Model(nn.Module):
             along(canonical) / opacity[..., None].clamp_min(1e-3),
             points,
             canonical,
-            rest,
-            depth,
             weight,
-            skin,
             encoded,
             reached,
         )
