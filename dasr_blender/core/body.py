@@ -84,6 +84,11 @@ class Body:
         return vertex_normals(self.vertices.astype(np.float64), self.faces)
 
     @property
+    def morphology_scale(self) -> Array:
+        """The proportions' standard deviations ``(K,)`` float64, none so small that dividing by it makes no sense."""
+        return np.maximum(self.morphology_std.astype(np.float64), 1e-4)
+
+    @property
     def owner(self) -> Array:
         """The joint with the most weight at each vertex, ``(V,)``."""
         return strongest_joint(self.skin_index, self.skin_weight)

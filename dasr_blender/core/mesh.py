@@ -6,6 +6,21 @@ from __future__ import annotations
 import numpy as np
 
 
+def area_samples(
+    vertices: np.ndarray, faces: np.ndarray, count: int, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places spread evenly over a surface: faces (count,), in no order, and the weights (count, 3) of their corners.
+
+    vertices (V, 3), faces (F, 3).
+    """
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    rng = np.random.default_rng(seed)
+    face = rng.choice(len(faces), count, p=area / area.sum())
+    u = np.sort(rng.random((count, 2)), axis=1)
+    return face, np.stack([u[:, 0], u[:, 1] - u[:, 0], 1 - u[:, 1]], 1)
+
+
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """Area-weighted unit normals; vertices (..., V, 3), faces (F, 3) → (..., V, 3)."""
     corners = vertices[..., faces, :]  # (..., F, 3, 3)

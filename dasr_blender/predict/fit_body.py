@@ -95,7 +95,7 @@ class BodyModel:
         self.joints = len(skeleton)
         self.relief = np.zeros((0, len(body.vertices))) if relief is None else np.asarray(relief, np.float64)
         self.proportions = len(body.morphology_std)
-        std = np.maximum(np.asarray(body.morphology_std, np.float64), 1e-4)
+        std = body.morphology_scale
         self.std = np.concatenate([std, np.ones(len(self.relief))])
         self.shared = len(self.std) + 1
         self.size = 6 + 3 * (self.joints - 1)

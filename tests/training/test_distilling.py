@@ -16,6 +16,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tiny_training import three_steps, weights
 from toy_clips import random_motion, write_clips
 
 from dasr_blender.core import Category, Motion
@@ -58,27 +59,8 @@ def home(toy_category: Category, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="module")
 def config(toy_category_folder: Path, home: Path) -> distill.TrainConfig:
-    return distill.TrainConfig(
-        shard=home / "synthetic-shard",
-        teacher=home / "taught-shard",
-        teacher_share=0.3,
-        teacher_held_out=4,
-        out=Path(),
-        category=str(toy_category_folder),
-        frame_steps=3,
-        clip_steps=3,
-        batch=8,
-        clip_batch=4,
-        width=64,
-        imagenet=False,
-        vertices=50,
-        checkpoint_minutes=1e9,
-        plot=False,
-    )
-
-
-def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    return torch.load(checkpoint, weights_only=True)["student"]
+    plain = three_steps(toy_category_folder, home / "synthetic-shard", clip_batch=4)
+    return replace(plain, teacher=home / "taught-shard", teacher_share=0.3, teacher_held_out=4)
 
 
 def as_before(folder: Path, out: Path) -> Path:

@@ -15,6 +15,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tiny_training import three_steps, weights
 from toy_clips import write_clips
 
 from dasr_blender.core import Category
@@ -42,24 +43,7 @@ def shard(toy_category: Category, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.fixture(scope="module")
 def config(toy_category_folder: Path, shard: Path) -> distill.TrainConfig:
     """Three steps of each stage."""
-    return distill.TrainConfig(
-        shard=shard,
-        out=Path(),
-        category=str(toy_category_folder),
-        frame_steps=3,
-        clip_steps=3,
-        batch=8,
-        clip_batch=2,
-        width=64,
-        imagenet=False,
-        vertices=50,
-        checkpoint_minutes=1e9,
-        plot=False,
-    )
-
-
-def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    return torch.load(checkpoint, weights_only=True)["student"]
+    return three_steps(toy_category_folder, shard, clip_batch=2)
 
 
 def furthest(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
+from ...core.mesh import area_samples
+
 Array = np.ndarray
 
 THRESHOLDS = (0.10, 0.05, 0.02)  # metres
@@ -135,13 +137,10 @@ class Surface:
 
     def __init__(self, vertices: Array, faces: Array, seed: int = 0) -> None:
         """vertices (V, 3) metres; faces (F, 3)."""
-        self.corners = np.asarray(vertices, np.float64)[faces]  # (F, 3, 3)
-        edges = self.corners[:, 1:] - self.corners[:, :1]
-        area = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1)
-        rng = np.random.default_rng(seed)
-        self._face = np.sort(rng.choice(len(faces), _INDEX, p=area / area.sum()))
-        u = np.sort(rng.random((_INDEX, 2)), axis=1)
-        weight = np.stack([u[:, 0], u[:, 1] - u[:, 0], 1 - u[:, 1]], 1)
+        vertices = np.asarray(vertices, np.float64)
+        self.corners = vertices[faces]  # (F, 3, 3)
+        face, weight = area_samples(vertices, faces, _INDEX, seed)
+        self._face = np.sort(face)
         self._points = np.einsum("nk,nkc->nc", weight, self.corners[self._face])
         self._tree = _tree(self._points)
 

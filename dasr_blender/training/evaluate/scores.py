@@ -48,7 +48,7 @@ def compare(
     depth = true.camera_from_root[:, 2, 3]
     ratio = (depth / found.camera_from_root[:, 2, 3])[:, None, None]
     roots = [m.camera_from_root[:, None, :3, 3] for m in (found, true)]
-    std = np.maximum(category.body.morphology_std, 1e-4)
+    std = category.body.morphology_scale
     shape = np.nan  # proportions of another body mean something else
     if true_category is None or true_category.morphology == category.morphology:
         shape = np.abs((np.asarray(found.morphology) - true.morphology) / std).mean()

@@ -13,11 +13,19 @@ import numpy as np
 
 from ...core.category import Category
 from ...core.rotation import quat_multiply, rotvec_to_matrix, rotvec_to_quat, slerp
-from ...core.skeleton import Skeleton, clamp_rotations, skin_transforms
-from ...core.skinning import linear_blend
+from ...core.skeleton import Skeleton, clamp_rotations
 from .gait import gait, head_carriage, legs_of, stand, tail, turning
 from .species import random_morphology
-from .subjects import MappedRig, Subject, losable_parts, pick_times, rigid_at, rotations_at, stride
+from .subjects import (
+    MappedRig,
+    Subject,
+    body_in_world,
+    losable_parts,
+    pick_times,
+    rigid_at,
+    rotations_at,
+    stride,
+)
 
 # Rotation about +X (the animal's left): positive lowers the head, takes a foot backwards. Degrees.
 _POSES: dict[str, dict[str, float]] = {
@@ -228,20 +236,13 @@ def body_subject(
     world[:, :3, :3] = about_z @ world[:, :3, :3] @ rotvec_to_matrix(tilt)
     world[:, :3, 3] += stride(rng, world, seconds)
     morphology = random_morphology(rng, category, [r.morphology for r in rigs])
-    rest, joints = body.shaped(morphology)
-    posed = linear_blend(
-        rest.astype(np.float32),
-        body.skin_index,
-        body.skin_weight,
-        skin_transforms(skeleton, joints, rotations),
-    )
-    vertices = np.einsum("tij,tvj->tvi", world[:, :3, :3], posed) + world[:, None, :3, 3]
+    rest, vertices = body_in_world(category, morphology, rotations, world)
     regions = body_regions(category, rest)
     return Subject(
         name,
         action,
         "body",
-        vertices.astype(np.float32),
+        vertices,
         body.faces,
         rest,
         body.appearance_mean,

@@ -14,7 +14,7 @@ import torch
 from scipy.spatial import cKDTree
 
 from ...core.category import Category
-from ...core.mesh import vertex_normals
+from ...core.mesh import area_samples, vertex_normals
 from .rig import Rig, RigMap
 
 Tensor = torch.Tensor
@@ -238,15 +238,11 @@ def sample_surface(
     vertices: np.ndarray, faces: np.ndarray, count: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Points (count,3) evenly over the surface and their face normals (count,3)."""
-    rng = np.random.default_rng(seed)
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    normal = np.cross(b - a, c - a)
-    area = np.linalg.norm(normal, axis=1)
-    pick = rng.choice(len(faces), count, p=area / area.sum())
-    u = np.sort(rng.random((count, 2)), axis=1)
-    weights = np.stack([u[:, 0], u[:, 1] - u[:, 0], 1 - u[:, 1]], 1)
-    corners = np.stack([a[pick], b[pick], c[pick]], 1)
-    return np.einsum("nk,nki->ni", weights, corners), normal[pick] / area[pick, None]
+    pick, weights = area_samples(vertices, faces, count, seed)
+    corners = vertices[faces[pick]]
+    normal = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    points = np.einsum("nk,nki->ni", weights, corners)
+    return points, normal / np.linalg.norm(normal, axis=1, keepdims=True)
 
 
 def fit_poses(

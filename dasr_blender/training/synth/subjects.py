@@ -6,13 +6,14 @@ A rig's labels are those that `mapping` solved for it. `bodies` makes subjects o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ...core.category import Category
 from ...core.rotation import slerp
-from ...core.skeleton import forward_kinematics
+from ...core.skeleton import forward_kinematics, skin_transforms
 from ...core.skinning import linear_blend
 from .coat import Coat
 
@@ -117,10 +118,33 @@ def rigid_at(matrices: np.ndarray, times: np.ndarray) -> np.ndarray:
 def losable_parts(
     category: Category, morphology: np.ndarray, rotations: np.ndarray, world: np.ndarray
 ) -> np.ndarray:
-    _, joints = category.body.shaped(morphology)
-    placed = forward_kinematics(category.skeleton, joints, rotations)[..., :3, 3]
     index = [category.skeleton.names.index(n) for n in LOSABLE if n in category.skeleton.names]
-    return np.einsum("tij,tpj->tpi", world[:, :3, :3], placed[:, index]) + world[:, None, :3, 3]
+    return joints_in_world(category, morphology, rotations, world, index)
+
+
+def joints_in_world(
+    category: Category,
+    morphology: np.ndarray,
+    rotations: np.ndarray,
+    world: np.ndarray,
+    index: Sequence[int],
+) -> np.ndarray:
+    """World places (T, n, 3) of joints of the body, posed by rotations (T, J, 4) and world (T, 4, 4)."""
+    _, joints = category.body.shaped(morphology)
+    placed = forward_kinematics(category.skeleton, joints, rotations)[..., :3, 3][:, index]
+    return np.einsum("tij,tpj->tpi", world[:, :3, :3], placed) + world[:, None, :3, 3]
+
+
+def body_in_world(
+    category: Category, morphology: np.ndarray, rotations: np.ndarray, world: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The category's body at rest (V, 3), and posed in the world (T, V, 3) float32; arguments as `joints_in_world`."""
+    body = category.body
+    rest, joints = body.shaped(morphology)
+    transforms = skin_transforms(category.skeleton, joints, rotations)
+    posed = linear_blend(rest.astype(np.float32), body.skin_index, body.skin_weight, transforms)
+    vertices = np.einsum("tij,tvj->tvi", world[:, :3, :3], posed) + world[:, None, :3, 3]
+    return rest, vertices.astype(np.float32)
 
 
 def losable_limbs(category: Category) -> tuple[tuple[int, ...], ...]:

@@ -14,9 +14,8 @@ import numpy as np
 
 from ...core.category import Category
 from ...core.rotation import rotvec_to_matrix, rotvec_to_quat
-from ...core.skeleton import Skeleton, clamp_rotations, forward_kinematics, skin_transforms
-from ...core.skinning import linear_blend
-from .subjects import Subject, stride
+from ...core.skeleton import Skeleton, clamp_rotations
+from .subjects import Subject, body_in_world, joints_in_world, stride
 
 _HELD, _MOVING = 0.3, 0.4
 """Usual shares of a joint's limits: of a posture, and of a wave."""
@@ -94,21 +93,13 @@ def template_subject(
     about = [rotvec_to_matrix(turn[:, i : i + 1] * np.eye(3)[i]) for i in (2, 0, 1)]
     world[:, :3, :3] = about[0] @ about[1] @ about[2]
     world[:, :3, 3] = category.nominal_size * stride(rng, world, seconds)
-    rest, joints = body.shaped(beta)
-    posed = linear_blend(
-        rest.astype(np.float32),
-        body.skin_index,
-        body.skin_weight,
-        skin_transforms(skeleton, joints, rotations),
-    )
-    vertices = np.einsum("tij,tvj->tvi", world[:, :3, :3], posed) + world[:, None, :3, 3]
+    rest, vertices = body_in_world(category, beta, rotations, world)
     ends = [j for j in range(len(skeleton)) if not skeleton.children(j)]
-    placed = forward_kinematics(skeleton, joints, rotations)[..., :3, 3][:, ends]
     return Subject(
         "none",
         "waves",
         "body",
-        vertices.astype(np.float32),
+        vertices,
         body.faces,
         rest,
         body.appearance_mean,
@@ -116,7 +107,7 @@ def template_subject(
         rotations,
         beta,
         np.ones(len(skeleton)),
-        np.einsum("tij,tpj->tpi", world[:, :3, :3], placed) + world[:, None, :3, 3],
+        joints_in_world(category, beta, rotations, world, ends),
         template_regions(category),
     )
 

@@ -67,7 +67,7 @@ def shared_shape(
     relief = np.zeros(len(category.body.vertices))
     if given is None:
         weight = np.array([len(clip.used) for clip in asked], np.float64)
-        morphology = robust_mean(_in_std(category, asked), weight) * _std(category)
+        morphology = robust_mean(_in_std(category, asked), weight) * category.body.morphology_scale
     else:
         morphology = np.asarray(given.morphology, np.float64)
         relief = relief + given.relief if len(given.relief) else relief
@@ -78,7 +78,7 @@ def shared_shape(
             raise ValueError(
                 "No clip agrees with its masks well enough to learn a shape from; look at the masks."
             )
-        morphology = robust_mean(_in_std(category, asked), weight) * _std(category)
+        morphology = robust_mean(_in_std(category, asked), weight) * category.body.morphology_scale
         found = [c.motion.relief if len(c.motion.relief) else np.zeros(len(relief)) for c in asked]
         # a clip may sink what hides in it; over the rounds a leg must not become a thread
         relief = np.maximum(robust_mean(np.stack(found), weight), -config.deepest * thickness(category))
@@ -160,13 +160,9 @@ def robust_mean(values: Array, weight: Array, rounds: int = 10) -> Array:
     return middle
 
 
-def _std(category: Category) -> Array:
-    return np.maximum(np.asarray(category.body.morphology_std, np.float64), 1e-4)
-
-
 def _in_std(category: Category, clips: Sequence[TeacherClip]) -> Array:
     """Proportions ``(C, K)`` in standard deviations of the category."""
-    return np.stack([clip.motion.morphology for clip in clips]) / _std(category)
+    return np.stack([clip.motion.morphology for clip in clips]) / category.body.morphology_scale
 
 
 def _say(clip: TeacherClip, least: float) -> float:

@@ -182,7 +182,7 @@ class Morphology(nn.Module):
         distance, near = KDTree(vertices).query(points, k=12)
         weight = 1 / (distance + 0.01 * box.size) ** 2
         weight /= weight.sum(1, keepdims=True)
-        std = np.maximum(body.morphology_std, 1e-4)
+        std = body.morphology_scale
         moved = np.einsum("pn,kpnc->kcp", weight, body.morphology_vertices[:, near], optimize=True)
         values = (moved * std[:, None, None]).reshape(len(std) * 3, *sides)
         self.grid = Sampled(box, values)

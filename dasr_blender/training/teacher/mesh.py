@@ -12,7 +12,7 @@ from scipy.sparse.linalg import factorized
 from scipy.spatial import KDTree
 
 from ...core.category import Category
-from ...core.mesh import vertex_normals
+from ...core.mesh import area_samples, vertex_normals
 from .colours import appearance_code, vertex_colours
 from .laplacian import stiffness
 
@@ -136,7 +136,7 @@ def fit_topology(
     size = float(category.nominal_size)
     target, normal = _samples(vertices, faces, config.samples)
     tree = KDTree(target)
-    std = np.maximum(np.asarray(body.morphology_std, np.float64), 1e-4)
+    std = body.morphology_scale
     begun = np.asarray(morphology, np.float64)
     first = np.zeros(len(body.vertices)) if relief0 is None else np.asarray(relief0, np.float64)
     low, high = np.asarray(category.morphology_range, np.float64).T
@@ -176,15 +176,10 @@ def fit_topology(
 def _samples(vertices: Array, faces: Array, count: int) -> tuple[Array, Array]:
     """Points of a surface, spread by area, and the smoothed normals there, ``(count, 3)`` each."""
     vertices = np.asarray(vertices, np.float64)
-    corners = vertices[faces]
-    area = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1)
-    rng = np.random.default_rng(0)
-    face = rng.choice(len(faces), count, p=area / area.sum())
-    u = np.sort(rng.random((count, 2)), axis=1)
-    weight = np.stack([u[:, 0], u[:, 1] - u[:, 0], 1 - u[:, 1]], 1)
+    face, weight = area_samples(vertices, faces, count)
     normal = np.einsum("nk,nkc->nc", weight, vertex_normals(vertices, faces)[faces[face]])
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-9)
-    return np.einsum("nk,nkc->nc", weight, corners[face]), normal
+    return np.einsum("nk,nkc->nc", weight, vertices[faces[face]]), normal
 
 
 def _partners(

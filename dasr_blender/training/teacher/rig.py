@@ -146,7 +146,7 @@ class Shape(nn.Module):
         super().__init__()
         body, skeleton = category.body, category.skeleton
         _, joints = body.shaped(morphology)
-        std = np.maximum(body.morphology_std, 1e-4)
+        std = body.morphology_scale
         self.kinematics = Kinematics(skeleton.parents)
         child = np.full(len(joints), -1)
         for j in range(len(joints) - 1, 0, -1):  # the first child; a chain has only one
