@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Category bundles: a folder of data (never code) that says what a kind of subject is.
 
-``category.json`` names everything, ``body.npz`` holds the arrays, ``predictor.onnx`` the network and
-``CARD.md`` the prose. The JSON lists the SHA-256 of the other files, and reading checks them.
+``category.json`` names everything, ``body.npz`` holds the arrays, ``predictor.onnx`` the network, ``errors.npz`` how
+that errs, and ``CARD.md`` the prose; a bundle may lack the last three. The JSON lists the SHA-256 of the other files,
+and reading checks them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .body import LAYOUT, Body
 from .errors import CategoryError
 from .files import sha256_of, written_atomically
 from .motion import Motion
+from .pose_errors import PoseErrors
 from .schema import NetworkSpec, Proportion, description, parse
 from .skeleton import Skeleton, skin_transforms
 from .skinning import dual_quaternion, linear_blend
@@ -32,6 +34,7 @@ from .skinning import dual_quaternion, linear_blend
 Array = np.ndarray
 
 DESCRIPTION, BODY, PREDICTOR, CARD = "category.json", "body.npz", "predictor.onnx", "CARD.md"
+ERRORS = "errors.npz"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -41,7 +44,8 @@ class Category:
 
     profiles: profile name → joint name → bone name, always with "neutral" and "rigify".
     morphology: the named proportions, in the order of the body's bases.  nominal_size: metres, the body's
-    length from shoulder to hip at rest.  training: facts and scores, free form.  path and predictor_path:
+    length from shoulder to hip at rest.  training: facts and scores, free form.  pose_errors: how the network errs,
+    None where nobody measured it.  path and predictor_path:
     where it was read from, None for a category that was built in memory or has no network.
     """
 
@@ -56,6 +60,7 @@ class Category:
     network: NetworkSpec
     training: dict[str, Any]
     body: Body
+    pose_errors: PoseErrors | None = None
     path: Path | None = None
     predictor_path: Path | None = None
     hashes: dict[str, str] = field(default_factory=dict)
@@ -153,6 +158,7 @@ def load_category(
     category = Category(
         **parsed,
         body=body,
+        pose_errors=_load_errors(folder / ERRORS) if ERRORS in hashes else None,
         path=folder,
         predictor_path=folder / PREDICTOR if PREDICTOR in hashes else None,
         hashes=hashes,
@@ -162,7 +168,7 @@ def load_category(
 
 
 def save_category(category: Category, folder: str | os.PathLike[str]) -> Path:
-    """Write ``body.npz`` and ``category.json`` (with the SHA-256 of every other file) to `folder`.
+    """Write ``body.npz``, ``errors.npz`` and ``category.json`` (with the others' SHA-256) to `folder`.
 
     The network at ``category.predictor_path`` is copied in when it lies elsewhere; ``predictor.onnx`` and
     ``CARD.md`` that are already there are kept. Returns the folder; raises CategoryError.
@@ -177,6 +183,13 @@ def save_category(category: Category, folder: str | os.PathLike[str]) -> Path:
             body = stack.enter_context(written_atomically(folder / BODY))
             np.savez_compressed(body, **{name: getattr(category.body, name) for name in LAYOUT})
             written = {BODY: body}
+            if category.pose_errors is not None:
+                written[ERRORS] = stack.enter_context(written_atomically(folder / ERRORS))
+                np.savez_compressed(
+                    written[ERRORS],
+                    scale=category.pose_errors.scale.astype(np.float32),
+                    correlation=category.pose_errors.correlation.astype(np.float32),
+                )
             source = category.predictor_path
             if source is not None and source.resolve() != (folder / PREDICTOR).resolve():
                 written[PREDICTOR] = stack.enter_context(written_atomically(folder / PREDICTOR))
@@ -187,6 +200,8 @@ def save_category(category: Category, folder: str | os.PathLike[str]) -> Path:
             hashes = {name: sha256_of(path) for name, path in written.items()}
             text = json.dumps(description(category, hashes), indent=1, ensure_ascii=False)
             last.write_text(text + "\n", encoding="utf-8")
+        if category.pose_errors is None:
+            (folder / ERRORS).unlink(missing_ok=True)  # those of an earlier network
     except OSError as error:
         raise CategoryError(
             f"{folder}: the category could not be written ({error}); choose another folder."
@@ -237,6 +252,17 @@ def _load_body(path: Path) -> Body:
     return Body(**arrays)
 
 
+def _load_errors(path: Path) -> PoseErrors:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            scale, correlation = (np.asarray(stored[name], np.float64) for name in ("scale", "correlation"))
+            return PoseErrors(scale, correlation)
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise CategoryError(
+            f"{path}: not a readable file of pose errors ({error}); install the category again."
+        ) from error
+
+
 def _check(category: Category, folder: Path) -> None:
     """Raise CategoryError when body and description do not fit each other."""
     if not _NAME.fullmatch(category.name):
@@ -244,6 +270,10 @@ def _check(category: Category, folder: Path) -> None:
     problem = category.body.problem()
     if problem:
         raise CategoryError(f"{folder / BODY}: field '{problem[0]}' {problem[1]}.")
+    if category.pose_errors is not None:
+        problem = category.pose_errors.problem(len(category.skeleton))
+        if problem:
+            raise CategoryError(f"{folder / ERRORS}: field '{problem[0]}' {problem[1]}.")
     joints, proportions = len(category.body.joints), len(category.body.morphology_std)
     if joints != len(category.skeleton):
         raise CategoryError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from ..core.pose_errors import credible_error
 from .contour import Outlines, read_outlines
 from .fit_body import BodyModel, Start
 from .fit_config import FitConfig
@@ -107,12 +108,13 @@ def surface_points(
 
 
 def prior_errors(model: BodyModel, prediction: Prediction, frames: Array, config: FitConfig) -> Array:
-    """Usual error ``(n, 6 + 3 (J − 1))`` of the tracked pose: the joints' as the network itself expects it."""
+    """Usual error ``(n, 6 + 3 (J − 1))`` of the tracked pose: the joints' as the network itself expects it, and along
+    each of their axes as it usually errs."""
     out = np.empty((len(frames), model.size))
     out[:, :3], out[:, 3:5], out[:, 5] = config.root_turn, config.root_shift, config.root_depth
-    expected = -np.log(np.clip(prediction.joint_confidence[frames, 1:], 1e-3, 0.999))
-    expected = expected / max(float(np.median(expected)), 1e-3)
-    out[:, 6:] = np.repeat(config.joint_turn * np.clip(expected, 0.3, 2.0), 3, axis=1)
+    expected = credible_error(prediction.joint_confidence[frames, 1:])
+    turns = config.joint_turn * expected[..., None] * model.pose_errors.scale
+    out[:, 6:] = np.maximum(turns, 0.02).reshape(len(frames), -1)
     return out
 
 

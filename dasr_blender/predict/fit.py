@@ -10,6 +10,7 @@ windows that overlap, after their proportions were solved from frames spread ove
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -27,6 +28,7 @@ from .fit_body import BodyModel, Start, pose
 from .fit_config import DEFAULT_FIT, QUALITIES, FitConfig
 from .fit_relief import relief
 from .fit_solve import Solved, Window
+from .limbs import better_limbs
 from .silhouettes import CropView
 from .student import Prediction
 from .track import coarse_of
@@ -110,6 +112,7 @@ class _Solver:
             category, 0 if shape_known else config.relief, config.relief_height * category.nominal_size
         )
         self.model = BodyModel(category, coarse_of(category, config.vertices), bumps, self.raised)
+        self.light = BodyModel(category, coarse_of(category, config.limb_vertices), bumps, self.raised)
         focal = np.asarray(motion.focal_px, np.float64)
         _, place = encode_root(motion.camera_from_root, center, side, focal, motion.principal_point)
         self.start = Start(
@@ -126,8 +129,8 @@ class _Solver:
         )  # fmt: skip
         self.crops, self.center, self.side = crops, center, side
         prior = prior_errors(self.model, prediction, np.arange(len(motion)), config)[:, 6:]
-        self.prior = prior.reshape(len(motion), -1, 3).mean(-1)
-        self.steps = config.steps[0 if quality == "standard" else 1]
+        self.prior = np.sqrt((prior**2).reshape(len(motion), -1, 3).mean(-1))
+        self.steps, self.limb_steps = (s[0 if quality == "standard" else 1] for s in (config.steps, config.limb_steps))
         self.settle = config.settle * (1.0 if quality == "standard" else 0.1)
         error = np.full(self.model.shared, 0.0 if shape_known else config.morphology)
         error[self.model.proportions :] = 1.0
@@ -195,17 +198,38 @@ class _Solver:
         fitted: Fitted,
         shared: Array | None = None,
     ) -> Solved:
-        def check(share: float) -> None:
-            self.report(begin + (end - begin) * share, "Fitting the body to the picture")
+        def at(first: float, last: float) -> Callable[[float], None]:
+            low, high = (begin + (end - begin) * x for x in (first, last))
+            return lambda share: self.report(low + (high - low) * share, "Fitting the body to the picture")
 
-        check(0.0)
+        at(0.0, 0.0)(0.0)
         first = np.zeros(self.model.shared) if shared is None else shared
-        solved = window.solve(frames, first, self.steps, self.settle, check)
+        solved = window.solve(frames, first, self.steps, self.settle, at(0.0, 0.5))
+        if self.config.limb_evidence > 0:
+            moved = self._moved(window, solved, fitted, at(0.5, 0.6))
+            for onward in (solved.frames,) if moved is None else (moved, solved.frames):
+                again = window.solve(onward, solved.shared, self.limb_steps, self.settle, at(0.6, 1.0), near=True)
+                again.steps += solved.steps
+                if again.loss.sum() < solved.loss.sum():  # limbs that do not pay for themselves stay where they were
+                    solved = again
+                    break
         fitted.steps.append(solved.steps)
         fitted.parts.append(solved.parts)
         for name, spent in window.seconds.items():
             fitted.seconds[name] = fitted.seconds.get(name, 0.0) + spent
         return solved
+
+    def _moved(
+        self, window: Window, solved: Solved, fitted: Fitted, check: Callable[[float], None]
+    ) -> Array | None:
+        """The frames' unknowns with limbs in other places, None where the masks do not ask for it."""
+        begun = time.perf_counter()
+        moved = better_limbs(
+            self.light, window.evidence, solved.frames, solved.shared, window.linked, self.motion.fps, self.config,
+            check,
+        )  # fmt: skip
+        fitted.seconds["limbs"] = fitted.seconds.get("limbs", 0.0) + time.perf_counter() - begun
+        return moved
 
     def _proportions(self, fitted: Fitted) -> Array:
         """The shared unknowns ``(K + 1,)`` from frames spread over a long clip, in pairs that follow each other."""

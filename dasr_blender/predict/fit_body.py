@@ -16,6 +16,7 @@ import numpy as np
 
 from ..core.camera import decode_root
 from ..core.category import Category
+from ..core.pose_errors import PoseErrors
 from ..core.rotation import quat_multiply, quat_to_matrix, rotvec_to_matrix, rotvec_to_quat
 from ..core.skinning import dense_weights
 from .coarse import CoarseBody
@@ -78,6 +79,8 @@ def skew(vector: Array) -> Array:
 class BodyModel:
     """A category's coarse body, laid out for the fit.
 
+    pose_errors: how the category's network errs; precision ``(n, n)``: inverse of how those errors go together, for a
+    frame's unknowns in units of their usual error.
     relief ``(S, V)`` metres: shapes that the surface may be raised by along its normals beside the proportions.
     raised ``(V,)`` metres, or nothing ``(0,)``: by how much it is raised to begin with.
     """
@@ -99,6 +102,9 @@ class BodyModel:
         self.std = np.concatenate([std, np.ones(len(self.relief))])
         self.shared = len(self.std) + 1
         self.size = 6 + 3 * (self.joints - 1)
+        self.pose_errors = category.pose_errors or PoseErrors.unknown(self.joints)
+        self.precision = np.eye(self.size)
+        self.precision[6:, 6:] = np.linalg.inv(self.pose_errors.correlation)
         self.faces = coarse.faces
         rest = body.vertices[coarse.vertex] + coarse.swell
         if raised is not None and len(raised):

@@ -57,8 +57,8 @@ class FitConfig:
     root_shift: float = 0.05
     root_depth: float = 0.15
     """and of its place across and along the view, the latter in log depth"""
-    joint_turn: float = 0.17
-    """usual error of a predicted joint where the network is as sure as on average"""
+    joint_turn: float = 1.2
+    """usual error of a predicted joint, as a share of what the network expects of itself"""
     morphology: float = 0.6
     """usual error of predicted proportions, in standard deviations of the category"""
     morphology_alike: float = 24.0
@@ -86,10 +86,19 @@ class FitConfig:
     contact_noise: float = 0.012
     """metres a frame that a standing foot may seem to move across the view; four times that along it"""
 
+    limb_evidence: float = 400.0
+    """what the whole mask is worth where limbs are tried in other poses; 0 tries none"""
+    limb_vertices: int = 300
+    """vertices of the body that is tried"""
+    limb_silhouette: int = 64
+    """side of their silhouettes, pixels"""
+    limb_steps: tuple[int, int] = (8, 40)
+    """most steps for `standard` and `best` after that"""
+
     spread: float = 0.25
     """power of the solved system's uncertainty, over the clip's usual one, in a joint's expected error"""
-    steps: tuple[int, int] = (12, 40)
-    """most steps for `standard` and `best`"""
+    steps: tuple[int, int] = (8, 40)
+    """most steps for `standard` and `best` before limbs are tried in other poses; `limb_steps` follow"""
     settle: float = 0.004
     """relative fall of the cost under which `standard` stops; a tenth of it for `best`"""
     damping: float = 1e-3

@@ -103,12 +103,11 @@ class Window:
     ) -> tuple[Array, Array, Array]:
         """Prior, rest and limits: blocks ``(t, n, n)``, right sides and costs of some frames."""
         config, size = self.config, len(frames)
-        diagonal = np.zeros((size, self.model.size, self.model.size))
         index = np.arange(self.model.size)
-        weight = 1 / evidence.prior[:size] ** 2
-        diagonal[:, index, index] += weight
-        right = -weight * frames
-        loss = 0.5 * (weight * frames**2).sum(1)
+        sure = 1 / evidence.prior[:size]
+        diagonal = sure[:, :, None] * self.model.precision * sure[:, None, :]
+        right = -(diagonal @ frames[..., None])[..., 0]
+        loss = -0.5 * (right * frames).sum(1)
         if self.tie is not None and self.tie_weight is not None:
             hold = (
                 self.tie_weight[piece][:, None]
@@ -197,13 +196,17 @@ class Window:
 
     def solve(
         self, frames: Array, shared: Array, most: int, settle: float,
-        check: Callable[[float], None] | None = None,
+        check: Callable[[float], None] | None = None, near: bool = False,
     ) -> Solved:  # fmt: skip
-        """Levenberg–Marquardt from the given unknowns; check is called with the share of `most` steps done."""
+        """Levenberg–Marquardt from the given unknowns; check is called with the share of `most` steps done.
+
+        near: outlines are looked for nearby from the first step on.
+        """
         damping = self.config.damping
-        chain, loss, parts = self.linear(frames, shared, 0)
+        begin = max(5, self.config.relief_from) if near else 0
+        chain, loss, parts = self.linear(frames, shared, begin)
         taken = 0
-        for step in range(1, most + 1):
+        for step in range(begin + 1, begin + most + 1):
             if check is not None:
                 check(taken / most)
             clock = _Clock(self.seconds)
@@ -214,7 +217,7 @@ class Window:
             low, high = self.shared_range.T
             tried = frames + held * change, np.clip(shared + common, low, high)
             new_chain, new_loss, new_parts = self.linear(*tried, step)
-            taken = step
+            taken += 1
             fell = (loss.sum() - new_loss.sum()) / max(loss.sum(), 1e-9)
             annealing = step <= max(5, self.config.relief_from)
             if fell > 0 or annealing:  # while the reach shrinks, costs of two steps are not comparable

@@ -20,9 +20,11 @@ from ..core.errors import DasrError
 from ..core.files import written_atomically
 from ..core.schema import NetworkSpec
 from .distill import load_student
+from .pose_errors import measure_pose_errors
 from .student import log
 from .student.backbone import ConvNorm
 from .student.checkpoint import AnyStudent
+from .student.data import Shard
 
 OPSET = 17
 INPUTS = ("crops", "crop_info")
@@ -47,6 +49,9 @@ class ExportConfig:
     """student.pt of a training run."""
     category: str = "quadruped"
     """Bundle to write into: a name or a folder."""
+    shard: Path | None = None
+    """Packed clips whose validation share tells how the network errs; the fit does better with it. None keeps nothing:
+    what an earlier network's errors were is not true of this one."""
     notes: str = ""
     """A line for the bundle's training facts."""
 
@@ -158,13 +163,18 @@ def milliseconds_a_frame(path: Path, size: int, frames: int = 32, threads: int =
     return min(times) / frames * 1000
 
 
-def export(checkpoint: Path, category: Category, folder: Path, notes: str = "") -> Category:
+def export(
+    checkpoint: Path, category: Category, folder: Path, notes: str = "", shard: Path | None = None
+) -> Category:
     """Write `predictor.onnx` into the bundle `folder` and the network's facts into its description.
 
-    Raises ValueError when onnxruntime does not compute what torch does; the bundle is then as it was.
+    shard: packed clips from whose validation share `errors.npz` is measured; without one there is none.
+    Raises FileNotFoundError where there is no such shard, and ValueError when onnxruntime does not compute what torch
+    does; the bundle is then as it was.
     """
     student = load_student(checkpoint, category)
     size = student.config.crop
+    errors = None if shard is None else measure_pose_errors(student, category, Shard(shard))
     shapes: dict[str, tuple[int | str, ...]] = {}
     with torch.no_grad():
         out = student(torch.rand(2, 4, size, size), torch.rand(2, 3))
@@ -190,7 +200,9 @@ def export(checkpoint: Path, category: Category, folder: Path, notes: str = "") 
         temporal_radius=student.config.radius,
     )
     facts = {**category.training, "student": _facts(checkpoint, difference, speed, notes)}
-    updated = replace(category, network=spec, training=facts, predictor_path=folder / PREDICTOR)
+    updated = replace(
+        category, network=spec, training=facts, pose_errors=errors, predictor_path=folder / PREDICTOR
+    )
     save_category(updated, folder)
     return load_category(folder)
 
@@ -227,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         category = load_category(config.category)
         assert category.path is not None
-        category = export(config.checkpoint, category, category.path, config.notes)
+        category = export(config.checkpoint, category, category.path, config.notes, config.shard)
     except (DasrError, OSError, ValueError, RuntimeError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 1

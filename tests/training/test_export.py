@@ -17,7 +17,7 @@ from toy_clips import write_clips
 
 from dasr_blender.core import Category, CategoryError, Motion, load_category, mirror_rotations
 from dasr_blender.predict import PredictError, Student
-from dasr_blender.training import distill, evaluate, export
+from dasr_blender.training import distill, evaluate, export, pose_errors
 from dasr_blender.training.pack import pack
 from dasr_blender.training.student.data import NO_AUGMENT, Shard, augment
 from dasr_blender.training.student.losses import BodySurface
@@ -153,3 +153,23 @@ def test_two_opinions_do_not_know_left_from_right(trained: Category) -> None:
     back = mirror_rotations(trained.skeleton, there.joint_rotations)
     assert np.allclose(np.abs((back * here.joint_rotations).sum(-1)), 1, atol=1e-5)
     assert np.allclose(there.morphology, here.morphology, atol=1e-5)
+
+
+def test_the_networks_errors_come_from_clips_it_was_not_trained_on(
+    trained: Category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert trained.path is not None and trained.pose_errors is None  # exported without a shard
+    checkpoint, shard = trained.path.parent / "run" / "student.pt", trained.path.parent / "shard"
+    student = distill.load_student(checkpoint, trained)
+    assert pose_errors.measure_pose_errors(student, trained, Shard(shard, 2)) is None  # too few frames to say
+    monkeypatch.setattr(pose_errors, "LEAST_FRAMES", 1)
+    monkeypatch.setattr(pose_errors, "_TURNED", 4.0)
+    found = pose_errors.measure_pose_errors(student, trained, Shard(shard, 2))
+    assert found is not None and found.problem(len(trained.skeleton)) is None
+    folder = tmp_path / "toy"
+    shutil.copytree(trained.path, folder)
+    monkeypatch.setattr(export, "Shard", lambda path: Shard(path, 2))
+    made = export.export(checkpoint, load_category(folder), folder, shard=shard)
+    assert made.pose_errors is not None and "errors.npz" in made.hashes
+    assert np.allclose(made.pose_errors.scale, found.scale, atol=1e-6)
+    assert export.export(checkpoint, made, folder).pose_errors is None  # another network's errors are not kept

@@ -7,27 +7,18 @@ import numpy as np
 
 from ...core.category import Category
 from ...core.motion import Motion
+from ...core.pose_errors import expected_error
 from ...core.rotation import geodesic, quat_to_matrix
 from ...predict import Prediction
 
 Array = np.ndarray
-
-CONFIDENCE_ANGLE = (
-    0.5  # radians: a joint's confidence is exp(−expected error / this), as the network is trained
-)
-
-
-def expected_error(confidence: Array) -> Array:
-    """The joint error in degrees that a confidence in 0…1 stands for."""
-    return np.rad2deg(-CONFIDENCE_ANGLE * np.log(np.clip(confidence, 1e-6, 1.0)))
-
 
 def joint_pairs(category: Category, prediction: Prediction, true: Motion) -> Array:
     """Expected and observed error in degrees (N, 2) of every joint whose truth is known, the root left out."""
     angle = geodesic(quat_to_matrix(prediction.joint_rotations), quat_to_matrix(true.joint_rotations))
     known = true.joint_confidence > 0.9
     known[:, 0] = False
-    return np.stack([expected_error(prediction.joint_confidence)[known], np.rad2deg(angle)[known]], 1)
+    return np.rad2deg(np.stack([expected_error(prediction.joint_confidence)[known], angle[known]], 1))
 
 
 def reliability(pairs: Array, bins: int = 12) -> dict[str, object]:

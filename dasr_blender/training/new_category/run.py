@@ -143,7 +143,7 @@ class _Run:
                 checkpoint_minutes=max(0.5, min(5.0, config.share(folder.name) / 8)),
             )
         )
-        made = export(checkpoint, replace(category, path=None), folder)
+        made = export(checkpoint, replace(category, path=None), folder, shard=self.work / clips / "shard")
         return {"student": made.training["student"]}
 
     def _score(self, _folder: Path, bundle: str) -> Facts:

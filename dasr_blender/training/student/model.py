@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core.category import Category
+from ...core.pose_errors import CONFIDENCE_ANGLE
 from .backbone import LEVELS, Backbone
 from .body import TorchBody, crop_pixels
 from .config import StudentConfig
@@ -149,6 +150,7 @@ class Heads(nn.Module):
         raw = self.joints(body).float().reshape(*lead, self.config.joints, 3)
         rotvec = self.lower + span * torch.sigmoid(raw + torch.log(rest / (1 - rest)))
         spread = self.spread(body.detach()).float()
+        expected = torch.exp(spread.clamp(-6.0, 3.0))
         return {
             "root_rotation": root[..., :6],  # (…, M, 6)
             "root_translation": root[..., 6:9],  # (…, M, 3)
@@ -157,7 +159,7 @@ class Heads(nn.Module):
             "morphology": self.morphology(body).float(),  # (…, K) in units of standard deviations
             "appearance": self.appearance(body).float(),  # (…, A)
             "joint_spread": spread,  # (…, J) log radians
-            "joint_confidence": torch.exp(-torch.exp(spread.clamp(-6.0, 3.0)) / 0.5),  # (…, J), 1 = certain
+            "joint_confidence": torch.exp(-expected / CONFIDENCE_ANGLE),  # (…, J), 1 = certain
         }
 
 

@@ -16,16 +16,12 @@ from toy_clips import random_motion, render
 from dasr_blender.clip.crop import crop_boxes
 from dasr_blender.core import Category, Motion
 from dasr_blender.core.camera import project
+from dasr_blender.core.pose_errors import CONFIDENCE_ANGLE, expected_error
 from dasr_blender.core.raster import rasterize
 from dasr_blender.core.rotation import quat_multiply, rotvec_to_matrix, rotvec_to_quat
 from dasr_blender.predict import Prediction
 from dasr_blender.training.clip_folder import mask_boxes
-from dasr_blender.training.evaluate.reliability import (
-    CONFIDENCE_ANGLE,
-    expected_error,
-    joint_pairs,
-    reliability,
-)
+from dasr_blender.training.evaluate.reliability import joint_pairs, reliability
 from dasr_blender.training.evaluate.scene import Scene, TrueSurface, body_length, posed_in_camera
 from dasr_blender.training.evaluate.scores import (
     clip_scale,
@@ -166,9 +162,8 @@ def test_a_perfect_surface_map_has_no_error_and_a_shifted_one_its_shift(toy_cate
 
 
 def test_confidence_that_means_what_it_says_lies_on_the_diagonal(toy_category: Category):
-    assert expected_error(np.array([1.0, np.exp(-np.radians(20) / CONFIDENCE_ANGLE)])) == pytest.approx(
-        [0, 20]
-    )
+    twenty = np.exp(-np.radians(20) / CONFIDENCE_ANGLE)
+    assert np.degrees(expected_error(np.array([1.0, twenty]))) == pytest.approx([0, 20])
     rng = np.random.default_rng(2)
     expected = rng.uniform(2, 40, 60000)
     honest = np.stack([expected, rng.exponential(expected)], 1)
