@@ -143,12 +143,16 @@ class Optimiser:
             for k in ours
             if k not in ("device", "picture_every", "save_every") and ours[k] != state["config"].get(k)
         )
-        if changed or [tuple(r) for r in state["rows"]] != self.frames.rows:
-            what = ", ".join(changed) or "its frames"
+        if [tuple(r) for r in state["rows"]] != self.frames.rows:
+            changed.append("its frames")
+        mine, kept = self.model.state_dict(), state["model"]
+        alike = mine.keys() == kept.keys() and all(kept[k].shape == mine[k].shape for k in mine)
+        if changed or not alike:  # unlike with the same settings: another version's student or fit
+            what = ", ".join(changed) or "the shape that it started from"
             raise ValueError(
                 f"{self.checkpoint}: was begun with other settings ({what}); choose another folder"
             )
-        self.model.load_state_dict(state["model"])
+        self.model.load_state_dict(kept)
         self.optimiser.load_state_dict(state["optimiser"])
         self.precision.scale, self.precision.good = state["scale"]
         self.clock.step, self.clock.before = state["step"], state["minutes"]

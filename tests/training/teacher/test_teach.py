@@ -120,6 +120,11 @@ def test_another_runs_checkpoint_is_refused(
         optimiser(toy_category, clips, tmp_path, replace(TINY, seed=4))
     with pytest.raises(ValueError, match="its frames"):
         optimiser(toy_category, clips[:1], tmp_path)
+    grown = np.asarray(common_morphology(clips)) + 0.6
+    frames = load_frames(toy_category, clips, TINY.crop)
+    model = make_model(toy_category, clips, frames, grown, None, TINY)
+    with pytest.raises(ValueError, match="shape that it started from"):
+        Optimiser(model, frames, tmp_path, Team(torch.device("cpu")))
 
 
 def test_frames_know_their_neighbours_and_what_moved(
