@@ -2,7 +2,7 @@
 """Limbs put where the mask has one that the body has not.
 
 Outlines pull a leg to the nearest edge, which may be that of the gap beside the leg that is meant; no small step leads
-out of there. So every limb is tried in some dozen other poses, those by which the network usually errs most (the
+out of there. So every limb is tried in a few dozen other poses, those by which the network usually errs most (the
 principal directions of its errors, by how far they move the limb). What covers more of the mask and less of the ground
 is worth a detour over the gap; a path through the poses of all frames keeps it from flickering (Viterbi 1967). The
 body and the other limbs stay meanwhile. The fit goes on from there, and keeps it only if it costs less.
