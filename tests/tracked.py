@@ -12,6 +12,7 @@ from dasr_blender.clip.crop import crop_boxes, sample_square
 from dasr_blender.core import Category, Motion, encode_root
 from dasr_blender.core.rotation import geodesic, quat_multiply, rotvec_to_matrix, rotvec_to_quat
 from dasr_blender.predict import Prediction, track
+from dasr_blender.predict.fit_body import Start
 
 HALF_TURN = rotvec_to_matrix(np.array([0, 0, np.pi]))
 
@@ -85,6 +86,30 @@ def case(
         joint_confidence=np.ones((frames, len(category.skeleton))),
     )
     return Case(motion, center, side, crops, prediction)
+
+
+def start_of(given: Case, motion: Motion) -> Start:
+    """What the fit's unknowns are counted from."""
+    _, place = encode_root(
+        motion.camera_from_root, given.center, given.side, motion.focal_px, motion.principal_point
+    )
+    return Start(
+        motion.camera_from_root[:, :3, :3],
+        place,
+        motion.joint_rotations,
+        motion.morphology,
+        given.center,
+        given.side,
+        np.asarray(motion.focal_px, np.float64),
+        np.asarray(motion.principal_point, np.float64),
+    )
+
+
+def crops_of(given: Case) -> np.ndarray:
+    """The clip's crops ``(T, 4, 128, 128)`` uint8, black but for the mask."""
+    crops = np.zeros((len(given.masks), 4, 128, 128), np.uint8)
+    crops[:, 3] = given.masks
+    return crops
 
 
 def angles(a: Motion, b: Motion) -> np.ndarray:

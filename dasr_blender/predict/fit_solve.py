@@ -203,7 +203,8 @@ class Window:
         near: outlines are looked for nearby from the first step on.
         """
         damping = self.config.damping
-        begin = max(5, self.config.relief_from) if near else 0
+        annealed = max(5, self.config.relief_from)  # steps until reach and unknowns stay as they are
+        begin = annealed if near else 0
         chain, loss, parts = self.linear(frames, shared, begin)
         taken = 0
         for step in range(begin + 1, begin + most + 1):
@@ -219,7 +220,7 @@ class Window:
             new_chain, new_loss, new_parts = self.linear(*tried, step)
             taken += 1
             fell = (loss.sum() - new_loss.sum()) / max(loss.sum(), 1e-9)
-            annealing = step <= max(5, self.config.relief_from)
+            annealing = step <= annealed
             if fell > 0 or annealing:  # while the reach shrinks, costs of two steps are not comparable
                 (frames, shared), chain, loss, parts = tried, new_chain, new_loss, new_parts
                 damping = max(damping / 3, 1e-5)

@@ -4,7 +4,7 @@
 Outlines pull a leg to the nearest edge, which may be that of the gap beside the leg that is meant; no small step leads
 out of there. So every limb is tried in a few dozen other poses, those by which the network usually errs most (the
 principal directions of its errors, by how far they move the limb). What covers more of the mask and less of the ground
-is worth a detour over the gap; a path through the poses of all frames keeps it from flickering (Viterbi 1967). The
+is worth a detour over the gap; a path through the poses of all frames keeps it from flickering. The
 body and the other limbs stay meanwhile. The fit goes on from there, and keeps it only if it costs less.
 """
 
@@ -23,6 +23,7 @@ from ..core.skeleton import Skeleton
 from .evidence import Evidence
 from .fit_body import BodyModel, in_crop, pose
 from .fit_config import FitConfig
+from .path import cheapest_path
 
 Array = np.ndarray
 
@@ -121,7 +122,8 @@ def better_limbs(
         value = np.where(mask, 1, -1) * (inside & ~others)
         gain = trial.gain(limb, value, lambda share, k=k: check((k + share) / len(limbs)))
         cost = trial.unlikely(limb) - worth[:, None] * gain
-        chosen[k] = _path(cost, trial.steps(limb, fps, config), linked)
+        steps = trial.steps(limb, fps, config)
+        chosen[k] = cheapest_path(cost, lambda t, steps=steps: steps if linked[t - 1] else 0.0)
         if chosen[k].any():
             drawn[k] = trial.drawn(limb, chosen[k])
     if not chosen.any():
@@ -253,17 +255,3 @@ class _Trial:
         pixels = pixels.reshape(count * tried, -1, 3)
         shown = silhouette(pixels, limb.faces, (self.size, self.size))
         return shown.reshape(count, tried, self.size, self.size)
-
-
-def _path(cost: Array, step: Array, linked: Array) -> Array:
-    """The cheapest way ``(T,)`` through costs ``(T, C)`` with steps ``(C, C)`` between linked frames."""
-    total, back = cost[0], np.zeros(cost.shape, np.int64)
-    for t in range(1, len(cost)):
-        ways = total[:, None] + (step if linked[t - 1] else 0.0)
-        back[t] = ways.argmin(0)
-        total = ways.min(0) + cost[t]
-    path = np.empty(len(cost), np.int64)
-    path[-1] = total.argmin()
-    for t in range(len(cost) - 1, 0, -1):
-        path[t - 1] = back[t, path[t]]
-    return path

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from surface_truth import with_map
-from tracked import Case, angles, case
+from tracked import Case, angles, case, crops_of, start_of
 
 from dasr_blender.clip.flow import flow
 from dasr_blender.core import Category, Motion
@@ -24,7 +24,7 @@ from dasr_blender.predict import FitConfig, PredictError, fit
 from dasr_blender.predict.blocks import Chain
 from dasr_blender.predict.contour import find_rims, nearest_rim, read_outlines, sample
 from dasr_blender.predict.evidence import frame_trust
-from dasr_blender.predict.fit_body import BodyModel, Posed, Start, in_crop, left_jacobian, points, pose, rows
+from dasr_blender.predict.fit_body import BodyModel, Posed, in_crop, left_jacobian, points, pose, rows
 from dasr_blender.predict.fit_solve import Window
 from dasr_blender.predict.residuals import (
     body_to_mask,
@@ -44,30 +44,6 @@ from dasr_blender.predict.twins import KINDS, twin_of
 @pytest.fixture(scope="module")
 def clip(toy_category: Category) -> Case:
     return case(toy_category, frames=10, seed=3)
-
-
-def start_of(given: Case, motion: Motion) -> Start:
-    from dasr_blender.core import encode_root
-
-    _, place = encode_root(
-        motion.camera_from_root, given.center, given.side, motion.focal_px, motion.principal_point
-    )
-    return Start(
-        motion.camera_from_root[:, :3, :3],
-        place,
-        motion.joint_rotations,
-        motion.morphology,
-        given.center,
-        given.side,
-        np.asarray(motion.focal_px, np.float64),
-        np.asarray(motion.principal_point, np.float64),
-    )
-
-
-def crops_of(given: Case, colour: bool = False) -> np.ndarray:
-    crops = np.zeros((len(given.masks), 4, 128, 128), np.uint8)
-    crops[:, 3] = given.masks
-    return crops
 
 
 # ---- the solver

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tracked import Case, case
+from tracked import Case, case, crops_of, start_of
 
-from dasr_blender.core import Category, Motion, encode_root
+from dasr_blender.core import Category, Motion
 from dasr_blender.core.pose_errors import CONFIDENCE_ANGLE
 from dasr_blender.core.rotation import geodesic, quat_multiply, quat_to_matrix, rotvec_to_quat
 from dasr_blender.predict import fit
 from dasr_blender.predict.evidence import ClipData
-from dasr_blender.predict.fit_body import BodyModel, Start
+from dasr_blender.predict.fit_body import BodyModel
 from dasr_blender.predict.fit_config import DEFAULT_FIT
 from dasr_blender.predict.limbs import better_limbs, limb_roots, limbs_of
 from dasr_blender.predict.track import coarse_of
@@ -30,23 +30,11 @@ def clip(toy_category: Category) -> Case:
     return replace(found, prediction=replace(found.prediction, joint_confidence=confidence))
 
 
-def crops_of(given: Case) -> np.ndarray:
-    crops = np.zeros((len(given.masks), 4, 128, 128), np.uint8)
-    crops[:, 3] = given.masks
-    return crops
-
-
 def search(category: Category, given: Case, motion: Motion, **changes: float) -> np.ndarray | None:
     """What the search changes about a motion, as unknowns ``(T, n)``."""
     config = replace(DEFAULT_FIT, **changes)
     model = BodyModel(category, coarse_of(category, config.limb_vertices))
-    _, place = encode_root(
-        motion.camera_from_root, given.center, given.side, motion.focal_px, motion.principal_point
-    )
-    start = Start(
-        motion.camera_from_root[:, :3, :3], place, motion.joint_rotations, motion.morphology, given.center,
-        given.side, np.asarray(motion.focal_px, np.float64), np.asarray(motion.principal_point, np.float64),
-    )  # fmt: skip
+    start = start_of(given, motion)
     count = len(motion)
     nowhere = np.zeros((count, 0))
     data = ClipData(

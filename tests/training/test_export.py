@@ -13,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+from tiny_training import three_steps
 from toy_clips import write_clips
 
 from dasr_blender.core import Category, CategoryError, Motion, load_category, mirror_rotations
@@ -32,20 +33,8 @@ def trained(toy_category_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     category = load_category(bundle)
     write_clips(category, folder / "clips", 3)
     pack(folder / "clips", folder / "shard", category, crop=64)
-    config = distill.TrainConfig(
-        shard=folder / "shard",
-        out=folder / "run",
-        category=str(bundle),
-        frame_steps=6,
-        clip_steps=6,
-        batch=8,
-        clip_batch=2,
-        width=64,
-        imagenet=False,
-        vertices=50,
-        plot=False,
-    )
-    checkpoint = distill.train(config)
+    short = three_steps(bundle, folder / "shard", clip_batch=2)
+    checkpoint = distill.train(replace(short, out=folder / "run", frame_steps=6, clip_steps=6))
     assert export.main(["--checkpoint", str(checkpoint), "--category", str(bundle), "--notes", "a test"]) == 0
     return load_category(bundle)
 
