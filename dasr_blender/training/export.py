@@ -212,8 +212,9 @@ def _facts(checkpoint: Path, difference: float, speed: float, notes: str) -> dic
     steps = {name: int(step) for name, (step, _) in state["clocks"].items()}
     minutes = sum(minutes for _, minutes in state["clocks"].values())
     facts: dict[str, Any] = {
-        "architecture": "EfficientNet-Lite0, surface map, camera multiplex, look back, "
-        f"temporal {state['sizes'].get('temporal', 'conv')}",
+        "architecture": "EfficientNet-Lite0, surface map, "
+        + ("joint maps, " if state["sizes"].get("joint_maps") else "")
+        + f"camera multiplex, look back, temporal {state['sizes'].get('temporal', 'conv')}",
         "parameters": int(sum(v.numel() for v in state["student"].values())),
         "steps": steps,
         "minutes": round(float(minutes), 1),

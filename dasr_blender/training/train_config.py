@@ -79,6 +79,7 @@ class TrainConfig:
     hypotheses: int = 6
     surface: bool = True
     look_back: bool = True
+    joint_maps: bool = True
     place: bool = True
     temporal: Literal["none", "conv", "attention"] = "conv"
     loss: LossConfig = field(default_factory=LossConfig)
@@ -107,6 +108,7 @@ def sizes_of(config: TrainConfig, category: Category, crop: int) -> StudentConfi
         hypotheses=config.hypotheses,
         surface=config.surface,
         look_back=config.look_back,
+        joint_maps=config.joint_maps and config.surface,
         place=config.place,
         temporal=config.temporal,
     )

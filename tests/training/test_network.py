@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch")
 from dasr_blender.core import Category
 from dasr_blender.training.student import rotation as R
 from dasr_blender.training.student.body import TorchBody, crop_pixels
-from dasr_blender.training.student.losses import LossConfig, first_look_loss
+from dasr_blender.training.student.depthwise import depthwise
+from dasr_blender.training.student.losses import BodySurface, LossConfig, first_look_loss, student_loss
 from dasr_blender.training.student.model import Student, StudentConfig
 
 torch.set_num_threads(1)
@@ -87,6 +88,87 @@ def test_where_to_look_is_not_differentiated_but_what_is_seen_is(toy_category: C
     assert all(value.grad is None for value in seen.first.values())
     assert student.look.reduce.weight.grad is not None
     assert float(student.look.reduce.weight.grad.abs().max()) > 0
+
+
+def test_joint_maps_begin_as_no_correction(toy_category: Category) -> None:
+    plain, student = network(toy_category), network(toy_category, joint_maps=True)
+    assert start_from_each_other(student, plain) == set()
+    with torch.no_grad():
+        before, after = plain(*inputs(3)), student(*inputs(3))
+    for name, value in before.items():
+        assert torch.equal(value, after[name]), name
+
+
+def start_from_each_other(student: Student, other: Student) -> set[str]:
+    """Give one network the other's weights; returns what it has not got."""
+    missing, left = student.load_state_dict(other.state_dict(), strict=False)
+    assert all(name.startswith("joint_maps.") for name in missing)
+    return set(left)
+
+
+def test_a_joint_is_where_its_map_says(toy_category: Category) -> None:
+    student = network(toy_category, joint_maps=True)
+    maps = student.joint_maps
+    assert maps is not None
+    maps.maps.weight.data.zero_()
+    features, fine, raw = torch.zeros(1, 64), torch.zeros(1, 48, 16, 16), torch.zeros(1, 5, 16, 16)
+    with torch.no_grad():
+        _, even = maps(features, fine, raw)
+        assert torch.allclose(even["joint_point"], torch.zeros(1, 30, 2), atol=1e-6)
+        # a map that is sure of one cell: the second channel of widened features, lit up there
+        maps.widen = torch.nn.Identity()  # pyright: ignore[reportAttributeAccessIssue]
+        maps.maps.weight[4, 1] = 50.0
+        wide = torch.zeros(1, 64, 16, 16)
+        wide[0, 1, 3, 12] = 1.0
+        _, sure = maps(features, wide, raw)
+    at = torch.tensor([12.5 / 16 - 0.5, 3.5 / 16 - 0.5])
+    assert torch.allclose(sure["joint_point"][0, 4], at, atol=1e-4)
+    assert torch.allclose(sure["joint_point"][0, 5], torch.zeros(2), atol=1e-6)
+
+
+def test_maps_of_joints_are_asked_for_what_is_in_the_crop_alone(toy_category: Category) -> None:
+    body, surface = TorchBody(toy_category, 60), BodySurface(toy_category)
+    student = network(toy_category, joint_maps=True)
+    crops, info = inputs(2)
+    joints = len(toy_category.skeleton)
+    rotations = torch.zeros(2, joints, 4)
+    rotations[..., 0] = 1
+    batch = {
+        "crops": crops, "crop_info": info, "quality": torch.ones(2), "joints": rotations,
+        "joint_weight": torch.ones(2, joints), "morphology": torch.zeros(2, len(toy_category.morphology)),
+        "root_rotation": torch.eye(3).expand(2, 3, 3), "root_translation": torch.tensor([[0.0, 0.0, 1.0]] * 2),
+        "surface": torch.full((2, 16, 16), 65535),
+    }  # fmt: skip
+    seen = student.see(crops, info)
+
+    def asked(given: dict[str, torch.Tensor]) -> dict[str, float]:
+        out = {**seen.answer, **seen.surface}
+        return student_loss(out, given, body, LossConfig(), surface)[1]
+
+    parts = asked(batch)
+    assert parts["joint_map"] > 2.8 and 0 < parts["joint_turn"] < 3.2
+    away = {**batch, "root_translation": torch.tensor([[3.0, 0.0, 1.0]] * 2)}
+    assert asked(away)["joint_map"] == 0.0
+    assert asked({**batch, "quality": torch.zeros(2)})["joint_map"] == 0.0
+
+
+@pytest.mark.parametrize(("size", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2)])
+def test_depthwise_gradients_are_the_librarys(size: int, stride: int) -> None:
+    torch.manual_seed(size + stride)
+    shapes = (3, 6, 8, 8), (6, 1, size, size), (6,)
+    given = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
+    grad = torch.randn(3, 6, 8 // stride, 8 // stride, dtype=torch.float64)
+    x, weight, bias = given
+    plain = torch.nn.functional.conv2d(x, weight, bias, stride, size // 2, 1, 6)
+    ours = depthwise(x, weight, bias, stride)
+    assert torch.equal(plain, ours)
+    for a, b in zip(torch.autograd.grad(plain, given, grad), torch.autograd.grad(ours, given, grad), strict=True):
+        assert torch.allclose(a, b, atol=1e-12)
+    half = [t.detach().bfloat16().requires_grad_() for t in given]
+    found = torch.autograd.grad(depthwise(half[0], half[1], half[2], stride), half, grad.bfloat16())
+    again = torch.autograd.grad(depthwise(x, weight, bias, stride), given, grad)
+    for a, b in zip(again, found, strict=True):
+        assert float((a - b).abs().max()) < 0.03 * float(a.abs().max())
 
 
 @pytest.mark.parametrize("kind", ["none", "conv", "attention"])

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .depthwise import depthwise
+
 # EfficientNet-Lite0: repeats, kernel, stride, expansion, output channels (Tan & Le 2019, "lite" variant).
 LITE0 = (
     (1, 3, 1, 1, 16),
@@ -47,7 +49,10 @@ class ConvNorm(nn.Module):
         padding = self.weight.shape[-1] // 2
         scale = self.gain * torch.rsqrt(self.var + 1e-3)
         weight = self.weight * scale[:, None, None, None]
-        return F.conv2d(x, weight, self.offset - self.mean * scale, self.stride, padding, 1, self.groups)
+        offset = self.offset - self.mean * scale
+        if self.groups > 1:
+            return depthwise(x, weight, offset, self.stride)
+        return F.conv2d(x, weight, offset, self.stride, padding, 1, self.groups)
 
 
 class InvertedResidual(nn.Module):

@@ -33,6 +33,11 @@ class StudentConfig:
     """answer twice, the second time with the picture under the first answer in view; needs the surface map"""
     look_points: int = 48
     """points of the body's surface that it looks at, beside the joints"""
+    joint_maps: bool = False
+    """say where each joint lies in the crop, and let the joints attend to each other; needs the surface map"""
+    joint_width: int = 192
+    """length of a joint's token"""
+    joint_blocks: int = 4
     place: bool = True
     """tell the network where the crop was in the picture, and how large"""
     temporal: Literal["none", "conv", "attention"] = "conv"

@@ -29,6 +29,8 @@ _FIELDS: tuple[str, ...] = (
     "surface",
     "surface_spread",
     "surface_visible",
+    "joint_map",
+    "joint_turn",
     "silhouette",
     "appearance",
     "morphology_prior",
@@ -40,6 +42,7 @@ _FIELDS: tuple[str, ...] = (
     "val_morphology",
     "val_vertices",
     "val_surface",
+    "val_joint_point",
 )
 FIELDS = (*_FIELDS, *(f"val_teacher_{n.removeprefix('val_')}" for n in _FIELDS if n.startswith("val_")))
 
@@ -133,7 +136,10 @@ def plot(path: Path, out: Path) -> Path:
                 "val_teacher_joints_deg",
             ),
         ),
-        ("Validation, other", ("val_root_over_30", "val_translation", "val_morphology", "val_surface")),
+        (
+            "Validation, other",
+            ("val_root_over_30", "val_translation", "val_morphology", "val_surface", "val_joint_point"),
+        ),
         ("Images a second", ("images_per_s",)),
     )
     for axis, (title, names) in zip(axes.flat, groups, strict=True):

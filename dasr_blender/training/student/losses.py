@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -47,6 +48,10 @@ class LossWeights:
     """the same for the surface map's own error as `spread` for the joints'"""
     surface_visible: float = 0.2
     """cross-entropy of whether a cell shows the body"""
+    joint_map: float = 0.1
+    """cross-entropy of a joint's map against a spot of one cell round its true place; 2.8 at best"""
+    joint_turn: float = 0.4
+    """radians between a joint's rotation and what its token says by itself"""
     silhouette: float = 1.0
     """share of the mask that the body's points miss"""
     appearance: float = 0.5
@@ -160,6 +165,30 @@ def _surface_parts(
     return parts
 
 
+def _joint_parts(
+    out: dict[str, Tensor], batch: Batch, true_pixels: Tensor, target: Tensor
+) -> dict[str, Tensor]:
+    """The joints' maps and their tokens' own answers. true_pixels (B,J,2) crop sides, target (B,J,3,3) rotations.
+
+    A joint outside the crop has no place in its map, hidden ones have.
+    """
+    size = math.isqrt(out["joint_map"].shape[-1])
+    line = (torch.arange(size, device=true_pixels.device) + 0.5) / size - 0.5
+    near = torch.exp(-0.5 * ((line - true_pixels[..., None]) * size).square())  # (B, J, 2, n)
+    spot = near[:, :, 1, :, None] * near[:, :, 0, None, :]
+    spot = (spot / spot.sum((-1, -2), keepdim=True).clamp_min(1e-9)).flatten(2)
+    surprise = -(spot * out["joint_map"]).sum(-1)  # (B, J)
+    weight = batch["joint_weight"] * (true_pixels.abs() < 0.5).all(-1)
+    known = weight.sum().clamp_min(1.0)
+    error = geodesic(sixd_to_matrix(out["joint_turn"]), target)[:, 1:]
+    turning = batch["joint_weight"][:, 1:]
+    quality = batch["quality"][:, None]
+    return {
+        "joint_map": (surprise * weight * quality).sum() / known,
+        "joint_turn": (error * turning * quality).sum() / turning.sum().clamp_min(1.0),
+    }
+
+
 def cells(batch: Batch) -> tuple[Tensor, Tensor]:
     """The cells (B,n,n) of a batch that show a known point, and the mask averaged over each (B,n,n)."""
     cover = F.avg_pool2d(batch["crops"][:, 3:], CELL)[:, 0]
@@ -223,6 +252,8 @@ def student_loss(
         parts["silhouette"] = _outside(pixels, true_pixels, cover[:, None], quality)
         if "surface_map" in out and bool(shown.any()):
             parts.update(_surface_parts(out, batch, surface, shown, cover))
+    if "joint_map" in out:
+        parts.update(_joint_parts(out, batch, true_pixels[:, : joints.shape[1]], target))
     if "appearance_target" in batch:
         parts["appearance"] = counted((out["appearance"] - batch["appearance_target"]).abs(), quality)
     if clip > 1:

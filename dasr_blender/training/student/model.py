@@ -5,6 +5,8 @@
       -> Backbone        EfficientNet-Lite0, ImageNet weights, one extra input channel for the mask
       -> features (T,D)  pooled + coarse layout of the feature map + where the crop was in the picture
       -> SurfaceMap      which point of the body each cell of the crop shows, from all levels of the backbone
+      -> JointMaps       where each joint lies; what is seen there, and what the joints say about each other,
+                         corrects the features
       -> Heads           a first answer for the frame
       -> LookBack        the likeliest body is projected into the picture; what lies under its joints and its
                          surface there corrects the features (PyMAF, ICCV 2021, with the surface map to compare)
@@ -31,6 +33,7 @@ from ...core.pose_errors import CONFIDENCE_ANGLE
 from .backbone import LEVELS, Backbone
 from .body import TorchBody, crop_pixels
 from .config import StudentConfig
+from .joints import JointMaps
 from .rotation import rotvec_to_sixd, sixd_to_matrix, yaw_sixd
 from .temporal import temporal_encoder
 
@@ -143,24 +146,29 @@ class Heads(nn.Module):
         lead = features.shape[:-1]
         root = self.root(features).float().reshape(*lead, self.config.hypotheses, 10)
         body = self.body(features)
-        # Rotation vectors inside the limits: a sigmoid between them, shifted so that 0 answers the rest pose
-        # wherever the limits contain it.
-        span = self.upper - self.lower
-        rest = (-self.lower / span.clamp_min(1e-6)).clamp(0.02, 0.98)
         raw = self.joints(body).float().reshape(*lead, self.config.joints, 3)
-        rotvec = self.lower + span * torch.sigmoid(raw + torch.log(rest / (1 - rest)))
         spread = self.spread(body.detach()).float()
         expected = torch.exp(spread.clamp(-6.0, 3.0))
         return {
             "root_rotation": root[..., :6],  # (…, M, 6)
             "root_translation": root[..., 6:9],  # (…, M, 3)
             "root_logprob": F.log_softmax(root[..., 9], -1),  # (…, M)
-            "joint_rotations": rotvec_to_sixd(rotvec),  # (…, J, 6)
+            "joint_rotations": self.limited(raw),  # (…, J, 6)
             "morphology": self.morphology(body).float(),  # (…, K) in units of standard deviations
             "appearance": self.appearance(body).float(),  # (…, A)
             "joint_spread": spread,  # (…, J) log radians
             "joint_confidence": torch.exp(-expected / CONFIDENCE_ANGLE),  # (…, J), 1 = certain
         }
+
+    def limited(self, raw: Tensor) -> Tensor:
+        """Any numbers (…,J,3) → rotations (…,J,6) inside the limits.
+
+        Rotation vectors by a sigmoid between the limits, shifted so that 0 answers the rest pose wherever the limits
+        contain it.
+        """
+        span = self.upper - self.lower
+        rest = (-self.lower / span.clamp_min(1e-6)).clamp(0.02, 0.98)
+        return rotvec_to_sixd(self.lower + span * torch.sigmoid(raw + torch.log(rest / (1 - rest))))
 
 
 @dataclass
@@ -168,7 +176,8 @@ class Seen:
     """What the network made of single frames: features (B,D), its answers, and those of its first look.
 
     answer and first: dicts of `Heads`; surface: dict of surface_map (B,n,n,3) metres, surface_spread (B,n,n)
-    log metres and surface_visible (B,n,n) logits, empty for a network without it.
+    log metres and surface_visible (B,n,n) logits, and of what `JointMaps` answers, joint_turn as rotations
+    (B,J,6); empty for a network without them.
     """
 
     features: Tensor
@@ -196,6 +205,7 @@ class Student(nn.Module):
         self.register_buffer("anywhere", torch.tensor([0.0, 0.0, 0.35]), persistent=False)
         self.merge = nn.Linear(inputs, config.width)
         self.surface = SurfaceMap() if config.surface else None
+        self.joint_maps = JointMaps(config, self.surface.width) if config.joint_maps and self.surface else None
         self.frame_heads = Heads(config, limits)
         self.look = (
             LookBack(config, category, self.surface.width) if config.look_back and self.surface else None
@@ -220,18 +230,23 @@ class Student(nn.Module):
         else:
             merged = self.level(merged)
         features = F.silu(self.merge(merged if keep is None else merged * keep))
-        answer, first, surface = self.frame_heads(features), None, {}
-        if self.surface is not None:
-            fine, raw = self.surface(levels)
-            raw = raw.float()
-            surface = {
-                "surface_map": raw[:, :3].permute(0, 2, 3, 1),
-                "surface_spread": raw[:, 3] - 2.0,
-                "surface_visible": raw[:, 4],
-            }
-            if self.look is not None:
-                features = features + self.look(answer, crop_info, fine, raw)
-                first, answer = answer, self.frame_heads(features)
+        if self.surface is None:
+            return Seen(features.float(), self.frame_heads(features), None, {})
+        fine, raw = self.surface(levels)
+        raw = raw.float()
+        surface = {
+            "surface_map": raw[:, :3].permute(0, 2, 3, 1),
+            "surface_spread": raw[:, 3] - 2.0,
+            "surface_visible": raw[:, 4],
+        }
+        if self.joint_maps is not None:
+            correction, joints = self.joint_maps(features, fine, raw)
+            features = features + correction
+            surface |= joints | {"joint_turn": self.frame_heads.limited(joints["joint_turn"])}
+        answer, first = self.frame_heads(features), None
+        if self.look is not None:
+            features = features + self.look(answer, crop_info, fine, raw)
+            first, answer = answer, self.frame_heads(features)
         return Seen(features.float(), answer, first, surface)
 
     def forward(self, crops: Tensor, crop_info: Tensor) -> dict[str, Tensor]:
@@ -263,5 +278,5 @@ class Student(nn.Module):
     def frame_groups(self) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
         """Parameters of the first stage: those that can come from ImageNet, and the rest."""
         rest = [self.layout, self.place, self.level, self.merge, self.frame_heads]
-        rest += [part for part in (self.surface, self.look) if part is not None]
+        rest += [part for part in (self.surface, self.joint_maps, self.look) if part is not None]
         return list(self.backbone.parameters()), [p for module in rest for p in module.parameters()]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .body import TorchBody, take
+from .body import TorchBody, crop_pixels, take
 from .data import Batch
 from .losses import BodySurface
 from .rotation import geodesic, quat_to_matrix, sixd_to_matrix
@@ -37,6 +37,15 @@ def scores(
         shown = (batch["surface"] != NOTHING) & counts[:, None, None]
         off = (out["surface_map"][shown] - surface.rest[batch["surface"][shown]]).norm(dim=-1)
         found["surface"] = off.cpu().numpy()
+    if "joint_point" in out:
+        seen = crop_pixels(
+            body(quat_to_matrix(batch["joints"]), batch["morphology"])[1],
+            batch["root_rotation"],
+            batch["root_translation"],
+            batch["crop_info"],
+        )
+        inside = (seen.abs() < 0.5).all(-1) & (batch["joint_weight"] > 0) & counts[:, None]
+        found["joint_point"] = (out["joint_point"] - seen).norm(dim=-1)[inside].cpu().numpy()
     each = {
         "vertices": (posed - true).norm(dim=-1).mean(1),
         "chosen": take(angle, chosen),
@@ -64,6 +73,8 @@ def summary(rows: list[dict[str, np.ndarray]], whose: str = "") -> dict[str, flo
     }
     if len(joined.get("surface", ())):
         row["val_surface"] = float(np.median(joined["surface"]))
+    if len(joined.get("joint_point", ())):
+        row["val_joint_point"] = float(np.median(joined["joint_point"]))
     return {f"val_{whose}{name.removeprefix('val_')}": value for name, value in row.items()}
 
 
