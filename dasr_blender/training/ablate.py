@@ -33,7 +33,7 @@ ROWS: dict[str, tuple[dict[str, Any], int]] = {
     "dasr-lite0": ({"recipe": "dasr-lite0"}, 1),
     "no-surface": ({"surface": False, "look_back": False}, 1),
     "no-look-back": ({"look_back": False}, 1),
-    "no-joint-maps": ({"joint_maps": False}, 1),
+    "joint-maps": ({"joint_maps": True}, 1),
     "no-place": ({"place": False}, 1),
     "no-multiplex": ({"hypotheses": 1}, 1),
     "winner": ({"loss": LossConfig(multiplex="winner")}, 1),

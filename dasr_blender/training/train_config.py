@@ -79,7 +79,8 @@ class TrainConfig:
     hypotheses: int = 6
     surface: bool = True
     look_back: bool = True
-    joint_maps: bool = True
+    joint_maps: bool = False
+    """Find where each joint lies in the crop, and let the joints attend to each other."""
     place: bool = True
     temporal: Literal["none", "conv", "attention"] = "conv"
     loss: LossConfig = field(default_factory=LossConfig)

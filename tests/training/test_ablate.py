@@ -54,7 +54,7 @@ def test_every_row_says_what_differs(setting: ablate.AblateConfig, toy_category:
     assert sizes("dasr").backbone == "resnet18" and sizes("dasr-lite0").design == "dasr"
     assert not sizes("no-surface").surface and not sizes("no-place").place
     assert sizes("no-look-back").surface and not sizes("no-look-back").look_back
-    assert main.joint_maps and not sizes("no-joint-maps").joint_maps and not sizes("no-surface").joint_maps
+    assert sizes("joint-maps").joint_maps and not main.joint_maps
     assert sizes("no-multiplex").hypotheses == 1 and sizes("temporal-none").temporal == "none"
     assert ablate.row_config(setting, "softmax", 0).loss.multiplex == "softmax"
     assert not ablate.row_config(setting, "no-imagenet", 0).imagenet

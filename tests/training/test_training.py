@@ -85,7 +85,7 @@ def test_two_processes_make_the_weights_that_one_makes(config: distill.TrainConf
     command += ["-m", "dasr_blender.training", "train", "--shard", str(config.shard)]
     command += ["--out", str(tmp_path / "both"), "--category", config.category, "--threads", "1"]
     command += ["--frame-steps", "3", "--clip-steps", "3", "--batch", "8", "--clip-batch", "2"]
-    command += ["--width", "64", "--vertices", "50", "--no-imagenet", "--no-plot", "--device", "cpu"]
+    command += ["--width", "64", "--joint-maps", "--vertices", "50", "--no-imagenet", "--no-plot", "--device", "cpu"]
     command += ["--checkpoint-minutes", "1e9"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     found = subprocess.run(
