@@ -65,6 +65,6 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     In the precision of x. H and W are even where there is a stride.
     """
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
-    if x.device.type == "cpu" and torch.is_grad_enabled() and not torch.onnx.is_in_onnx_export():
+    if x.device.type == "cpu" and torch.is_grad_enabled():
         return _Depthwise.apply(x, weight, bias, stride)  # pyright: ignore[reportReturnType]
     return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, 1, len(weight))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where each joint lies in the crop, and what the joints say about each other.
 
-Every joint has a map of where it may be (soft-argmax, Sun et al., ECCV 2018), which is learnt from far fewer pictures
-than an angle is. What the picture shows there makes the joint's *token*; the tokens and one for the whole frame
-attend to each other (as joint queries do in METRO, Lin et al., CVPR 2021) and correct the frame's features.
+Every joint has a map of where it may be (soft-argmax, Sun et al., ECCV 2018). What the picture shows there makes the
+joint's *token*; the tokens and one for the whole frame attend to each other (as joint queries do in METRO, Lin et al.,
+CVPR 2021) and correct the frame's features.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import StudentConfig
+from .surface import CELL
 
 HEADS = 6
 
@@ -50,7 +51,7 @@ class JointMaps(nn.Module):
 
     def __init__(self, config: StudentConfig, channels: int) -> None:
         super().__init__()
-        width, cells = config.joint_width, config.crop // 4
+        width, cells = config.joint_width, config.crop // CELL
         self.widen = nn.Sequential(
             nn.Conv2d(channels, 64, 3, padding=1), nn.SiLU(), nn.Conv2d(64, 64, 3, padding=1), nn.SiLU()
         )
