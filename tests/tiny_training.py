@@ -21,7 +21,6 @@ def three_steps(category: Path, shard: Path, clip_batch: int) -> distill.TrainCo
         batch=8,
         clip_batch=clip_batch,
         width=64,
-        joint_maps=True,
         imagenet=False,
         vertices=50,
         checkpoint_minutes=1e9,

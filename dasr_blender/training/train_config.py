@@ -109,7 +109,7 @@ def sizes_of(config: TrainConfig, category: Category, crop: int) -> StudentConfi
         hypotheses=config.hypotheses,
         surface=config.surface,
         look_back=config.look_back,
-        joint_maps=config.joint_maps and config.surface,
+        joint_maps=config.joint_maps,
         place=config.place,
         temporal=config.temporal,
     )

@@ -215,7 +215,7 @@ def test_two_processes_draw_what_one_draws(config: distill.TrainConfig, tmp_path
     command += ["--teacher", str(config.teacher), "--teacher-share", "0.3", "--teacher-held-out", "4"]
     command += ["--out", str(tmp_path / "both"), "--category", config.category, "--threads", "1"]
     command += ["--frame-steps", "3", "--clip-steps", "3", "--batch", "8", "--clip-batch", "4"]
-    command += ["--width", "64", "--joint-maps", "--vertices", "50", "--no-imagenet", "--no-plot", "--device", "cpu"]
+    command += ["--width", "64", "--vertices", "50", "--no-imagenet", "--no-plot", "--device", "cpu"]
     command += ["--checkpoint-minutes", "1e9"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     found = subprocess.run(

@@ -34,7 +34,7 @@ def trained(toy_category_folder: Path, tmp_path_factory: pytest.TempPathFactory)
     write_clips(category, folder / "clips", 3)
     pack(folder / "clips", folder / "shard", category, crop=64)
     short = three_steps(bundle, folder / "shard", clip_batch=2)
-    checkpoint = distill.train(replace(short, out=folder / "run", frame_steps=6, clip_steps=6))
+    checkpoint = distill.train(replace(short, out=folder / "run", frame_steps=6, clip_steps=6, joint_maps=True))
     assert export.main(["--checkpoint", str(checkpoint), "--category", str(bundle), "--notes", "a test"]) == 0
     return load_category(bundle)
 

@@ -30,7 +30,7 @@ def scores(
     shift = (take(out["root_translation"], chosen) - batch["root_translation"]).abs().sum(1)
     shape = ((out["morphology"] * body.std - batch["morphology"]) / body.std.clamp_min(1e-4)).abs().mean(1)
     posed, _ = body(sixd_to_matrix(out["joint_rotations"]), out["morphology"] * body.std)
-    true, _ = body(quat_to_matrix(batch["joints"]), batch["morphology"])
+    true, places = body(quat_to_matrix(batch["joints"]), batch["morphology"])
     counts = batch["quality"] > 0
     found = {}
     if "surface_map" in out and "surface" in batch:
@@ -39,10 +39,7 @@ def scores(
         found["surface"] = off.cpu().numpy()
     if "joint_point" in out:
         seen = crop_pixels(
-            body(quat_to_matrix(batch["joints"]), batch["morphology"])[1],
-            batch["root_rotation"],
-            batch["root_translation"],
-            batch["crop_info"],
+            places, batch["root_rotation"], batch["root_translation"], batch["crop_info"]
         )
         inside = (seen.abs() < 0.5).all(-1) & (batch["joint_weight"] > 0) & counts[:, None]
         found["joint_point"] = (out["joint_point"] - seen).norm(dim=-1)[inside].cpu().numpy()
