@@ -372,6 +372,7 @@ def _predict(
             side,
             flow=flow,
             interpolated=np.asarray(masks.interpolated, bool),
+            camera_known=filming.egomotion.sure,
             quality=options.quality,
             progress=step,
         )

@@ -54,9 +54,14 @@ def case(
     seed: int = 5,
     shift: float = 0.0,
     relief: np.ndarray | None = None,
+    motion: Motion | None = None,
 ) -> Case:
-    """A rendered clip and what a student might say of it: the truth and its half turn, now and then swapped."""
-    motion = replace(random_motion(category, frames, seed), relief=relief)
+    """A rendered clip and what a student might say of it: the truth and its half turn, now and then swapped.
+
+    motion: the truth; a random one of so many frames if None.
+    """
+    motion = replace(motion or random_motion(category, frames, seed), relief=relief)
+    frames = len(motion)
     _, masks = render(category, motion)
     boxes = []
     for mask in masks:

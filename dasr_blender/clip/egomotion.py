@@ -52,6 +52,11 @@ class Egomotion:
     warnings: list[str] = field(default_factory=list)
 
     @property
+    def sure(self) -> bool:
+        """Whether this is how the camera moved, as far as can be told."""
+        return not self.warnings
+
+    @property
     def angle(self) -> float:
         """The largest angle between the first camera and another, radians."""
         return float(np.linalg.norm(matrix_to_rotvec(self.rotation), axis=1).max())

@@ -36,6 +36,8 @@ class ContactConfig:
         around: over which the feet's lowest places are looked for.
         enter, leave: a foot begins to stand at this probability and goes on until it falls below the other.
         shortest: stance, and gap in a stance, that is kept.
+        stride: a foot that lands this share of the clip's usual stride from where it stood, or nearer, has not
+            stepped: the two stances are one, if no more than `pause` lies between them.
     """
 
     height: float = 0.10
@@ -51,6 +53,8 @@ class ContactConfig:
     enter: float = 0.5
     leave: float = 0.3
     shortest: float = 0.08
+    stride: float = 0.5
+    pause: float = 0.25
 
 
 DEFAULT = ContactConfig()
@@ -96,7 +100,9 @@ def find_contacts(
     probability = _sigmoid(sure * (config.height - above) / config.height_soft)
     probability = probability * _sigmoid(sure * (limit - speed) / (config.speed_soft * limit))
     names = tuple(category.skeleton.names[j] for j in feet.joints)
-    return Contacts(names, feet.joints, _hysteresis(probability, times, config), probability)
+    standing = _hysteresis(probability, times, config)
+    _join_stances(standing, feet.sole - (feet.sole @ normal)[..., None] * normal, times, config)
+    return Contacts(names, feet.joints, standing, probability)
 
 
 def _sigmoid(x: Array) -> Array:
@@ -156,14 +162,40 @@ def _hysteresis(probability: Array, times: Array, config: ContactConfig) -> Arra
             on = p >= (config.leave if on else config.enter)
             standing[t, foot] = on
         for value in (False, True):  # first gaps, then what is still too short
-            for begin, end in _runs(standing[:, foot], value):
+            for begin, end in runs(standing[:, foot], value):
                 inside = begin > 0 and end < len(times)
                 if inside and times[end] - times[begin] < config.shortest - 1e-9:
                     standing[begin:end, foot] = not value
     return standing
 
 
-def _runs(flags: Array, value: bool) -> list[tuple[int, int]]:
+def _join_stances(standing: Array, sole: Array, times: Array, config: ContactConfig) -> None:
+    """Close gaps in which a foot did not step, in `standing` ``(T, F)`` itself; sole ``(T, F, 3)`` along the floor.
+
+    Where legs cross each other in the picture, the one that stands may follow the one that swings for a while; it does
+    not get far, while all true steps of a clip are about as long.
+    """
+
+    while True:
+        gaps, lengths = [], []
+        for foot in range(standing.shape[1]):
+            stances = runs(standing[:, foot], True)
+            places = np.array([np.median(sole[a:b, foot], axis=0) for a, b in stances]).reshape(-1, 3)
+            gaps += [(foot, a[1], b[0]) for a, b in zip(stances[:-1], stances[1:], strict=True)]
+            lengths += list(np.linalg.norm(np.diff(places, axis=0), axis=1))
+        usual = np.percentile(lengths, 80) if gaps else 0.0
+        short = [
+            (length, gap)
+            for length, gap in zip(lengths, gaps, strict=True)
+            if length < config.stride * usual and times[gap[2]] - times[gap[1] - 1] <= config.pause
+        ]
+        if not short:
+            return
+        _, (foot, begin, end) = min(short)
+        standing[begin:end, foot] = True
+
+
+def runs(flags: Array, value: bool) -> list[tuple[int, int]]:
     """Half-open ranges where flags ``(T,)`` equal `value`."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags == value, [False]]).astype(np.int8)))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]

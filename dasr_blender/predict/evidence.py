@@ -27,8 +27,9 @@ class Evidence:
     start: what the unknowns are counted from.  outlines: of the masks.  trust ``(T,)``: in the frame's mask, 0…1.
     prior ``(T, n)``: usual error of each unknown.  surface_vertex, surface_target, surface_weight ``(T, N[, 2])``:
     coarse vertices and where the surface map shows them.  flow ``(T, S, S, 2)`` float32 pixels of the crops, None
-    without; the last frame's is unused.  foot ``(T, F)``: the vertex that each foot stands on; standing ``(T, F)``:
-    how surely it stands in this frame and the next.  world ``(T, 4, 4)``: world from camera.
+    without; the last frame's is unused.  foot ``(T, F)``: the vertex that each foot stands on, planted ``(T, F, 3)``:
+    where, in camera space, standing ``(T, F)``: how surely, and leash ``(T, F)``: metres at which it is no longer
+    believed to; nothing to begin with.
     """
 
     start: Start
@@ -40,8 +41,9 @@ class Evidence:
     surface_weight: Array
     flow: Array | None
     foot: Array
+    planted: Array
     standing: Array
-    world: Array
+    leash: Array
 
     def __len__(self) -> int:
         return len(self.trust)
@@ -66,13 +68,10 @@ class ClipData:
     image_size: Array
     prediction: Prediction
     trust: Array
-    foot: Array
-    standing: Array
-    world: Array
     flow: FlowMaker | None
 
     def window(self, model: BodyModel, frames: Array, start: Start, config: FitConfig) -> Evidence:
-        """Evidence of some frames ``(n,)``; frames that do not follow each other have neither flow nor steps."""
+        """Evidence of some frames ``(n,)``; frames that do not follow each other have no flow."""
         crops = self.crops[frames]
         outlines = read_outlines(crops[:, 3], start.center, start.side, self.image_size, config.edges)
         vertex, target, weight = surface_points(model, self.prediction, frames, config)
@@ -83,10 +82,10 @@ class ClipData:
             pictures = np.ascontiguousarray(crops[:, :3].transpose(0, 2, 3, 1))
             for t in np.flatnonzero(next_to):
                 flow[t] = self.flow(pictures[t], pictures[t + 1])
-        standing = self.standing[frames] * next_to[:, None]
+        nowhere = np.zeros((len(frames), 0))
         return Evidence(
             start, outlines, self.trust[frames], prior_errors(model, self.prediction, frames, config),
-            vertex, target, weight, flow, self.foot[frames], standing, self.world[frames],
+            vertex, target, weight, flow, nowhere.astype(np.int64), nowhere[..., None].repeat(3, 2), nowhere, nowhere,
         )  # fmt: skip
 
 
@@ -138,22 +137,23 @@ def frame_trust(masks: Array, boxes_side: Array, interpolated: Array | None) -> 
     return np.where(empty, 0.0, trust)
 
 
-def follow(evidence: Evidence, seen: Array, count: int) -> tuple[Array, Array]:
-    """Where flow takes points seen at ``(T, N, 2)``: places in the next frame's crop, and trust ``(T, N)``.
+def follow(outlines: Outlines, flow: Array, seen: Array) -> tuple[Array, Array]:
+    """Where flow ``(T, S, S, 2)`` takes points seen at ``(T, N, 2)``: places in the next frame's crop, and trust
+    ``(T, N)``.
 
-    Trusted where the point is on the subject and lands on it. count: the crops' size.
+    Trusted where the point is on the subject and lands on it.
     """
-    assert evidence.flow is not None
+    count = outlines.size
     at = (seen + 0.5) * count
     x, y = np.moveaxis(np.clip(np.floor(at), 0, count - 1).astype(np.int64), -1, 0)
     frame = np.arange(len(seen))[:, None]
-    landed = at + evidence.flow[frame, y, x]
+    landed = at + flow[frame, y, x]
     x2, y2 = np.moveaxis(np.clip(np.floor(landed), 0, count - 1).astype(np.int64), -1, 0)
     after = np.minimum(frame + 1, len(seen) - 1)
-    distance = evidence.outlines.distance
+    distance = outlines.distance
     deep = -0.5 / count
     trust = (distance[frame, y, x] < deep) & (distance[after, y2, x2] < deep)
-    trust &= (np.abs(evidence.flow[frame, y, x]) < count / 4).all(-1)
+    trust &= (np.abs(flow[frame, y, x]) < count / 4).all(-1)
     return (landed / count - 0.5).astype(np.float32), trust.astype(np.float32)
 
 

@@ -18,17 +18,17 @@ import numpy as np
 
 from ..core.camera import encode_root, ray_rotation
 from ..core.category import Category
-from ..core.contacts import find_contacts
 from ..core.motion import Motion
 from ..core.rotation import geodesic, make_continuous, matrix_to_quat, quat_to_matrix
 from ..core.skeleton import clamp_rotations
 from .errors import PredictError
-from .evidence import ClipData, FlowMaker, frame_trust, prior_errors
+from .evidence import ClipData, Evidence, FlowMaker, frame_trust, prior_errors
 from .fit_body import BodyModel, Start, pose
 from .fit_config import DEFAULT_FIT, QUALITIES, FitConfig
 from .fit_relief import relief
 from .fit_solve import Solved, Window
 from .limbs import better_limbs
+from .planting import plant
 from .silhouettes import CropView
 from .student import Prediction
 from .track import coarse_of
@@ -67,6 +67,7 @@ def fit(
     interpolated: Array | None = None,
     focal_known: bool = True,
     shape_known: bool = False,
+    camera_known: bool = False,
     quality: str = "standard",
     config: FitConfig = DEFAULT_FIT,
     progress: Report | None = None,
@@ -77,7 +78,8 @@ def fit(
     what it was found from.  crops ``(T, 4, S, S)`` uint8: masked colours, then the mask.  center ``(T, 2)``, side
     ``(T,)``: the crops, pixels.  flow: makes the displacement from one picture to the next, `clip.flow.flow`; None
     does without.  interpolated ``(T,)`` bool: frames whose mask was only filled in.  focal_known: leave the focal
-    length as it is.  shape_known: leave morphology and relief as they are.
+    length as it is.  shape_known: leave morphology and relief as they are.  camera_known: the motion's
+    `world_from_camera` is how the camera moved, so feet that stand can be kept where they stand.
     quality: one of `QUALITIES`; draft changes nothing.
     Raises PredictError when the arrays do not belong to one clip or there is no such quality.
     """
@@ -93,7 +95,8 @@ def fit(
         return Fitted(motion, np.zeros(count))
     solver = _Solver(
         category, motion, prediction, crops, np.asarray(center, np.float64), np.asarray(side, np.float64),
-        flow, interpolated, focal_known, shape_known, quality, config, progress or (lambda share, text: None),
+        flow, interpolated, focal_known, shape_known, camera_known, quality, config,
+        progress or (lambda share, text: None),
     )  # fmt: skip
     return solver.run()
 
@@ -103,67 +106,70 @@ class _Solver:
 
     def __init__(
         self, category: Category, motion: Motion, prediction: Prediction, crops: Array, center: Array, side: Array,
-        flow: FlowMaker | None, interpolated: Array | None, focal_known: bool, shape_known: bool, quality: str,
-        config: FitConfig, report: Report,
+        flow: FlowMaker | None, interpolated: Array | None, focal_known: bool, shape_known: bool, camera_known: bool,
+        quality: str, config: FitConfig, report: Report,
     ) -> None:  # fmt: skip
         self.category, self.motion, self.config, self.report = category, motion, config, report
         self.raised = np.asarray(motion.relief, np.float64)  # (V,) or nothing
         bumps = relief(
             category, 0 if shape_known else config.relief, config.relief_height * category.nominal_size
         )
-        self.model = BodyModel(category, coarse_of(category, config.vertices), bumps, self.raised)
-        self.light = BodyModel(category, coarse_of(category, config.limb_vertices), bumps, self.raised)
+        self._take_shape(bumps)
         focal = np.asarray(motion.focal_px, np.float64)
         _, place = encode_root(motion.camera_from_root, center, side, focal, motion.principal_point)
         self.start = Start(
             np.asarray(motion.camera_from_root[:, :3, :3], np.float64), place,
             np.asarray(motion.joint_rotations, np.float64),
-            np.concatenate([np.asarray(motion.morphology, np.float64), np.zeros(len(bumps))]),
-            center, side, focal, np.asarray(motion.principal_point, np.float64),
+            np.asarray(motion.morphology, np.float64), center, side, focal,
+            np.asarray(motion.principal_point, np.float64),
         )  # fmt: skip
-        foot, standing = self._feet()
         trust = frame_trust(crops[:, 3], side, interpolated)
-        self.data = ClipData(
-            self.start, crops, np.asarray(motion.image_size), prediction, trust, foot, standing,
-            np.asarray(motion.world_from_camera, np.float64), flow,
-        )  # fmt: skip
-        self.crops, self.center, self.side = crops, center, side
+        self.data = ClipData(self.start, crops, np.asarray(motion.image_size), prediction, trust, flow)
+        self.places: Array | None = None  # (T, F, 3) where feet stand
+        self.crops, self.center, self.side, self.camera_known = crops, center, side, camera_known
         prior = prior_errors(self.model, prediction, np.arange(len(motion)), config)[:, 6:]
         self.prior = np.sqrt((prior**2).reshape(len(motion), -1, 3).mean(-1))
-        self.steps, self.limb_steps = (s[0 if quality == "standard" else 1] for s in (config.steps, config.limb_steps))
+        every = config.steps, config.limb_steps, config.last_steps
+        self.steps, self.limb_steps, self.last_steps = (s[0 if quality == "standard" else 1] for s in every)
         self.settle = config.settle * (1.0 if quality == "standard" else 0.1)
         error = np.full(self.model.shared, 0.0 if shape_known else config.morphology)
         error[self.model.proportions :] = 1.0
         error[-1] = 0.0 if focal_known else config.focal
         self.shared_error = error
 
-    def _feet(self) -> tuple[Array, Array]:
-        """The coarse vertex that each foot stands on ``(T, F)``, and how surely it stands ``(T, F)``."""
-        contacts = find_contacts(self.category, self.motion)
-        owner = self.category.body.owner[self.model.coarse.vertex]
-        low = self.model.rest[:, 2]
-        feet, kept = [], []
-        for f, joint in enumerate(contacts.joints):
-            own = np.flatnonzero(owner == joint)
-            if len(own):
-                feet.append(int(own[np.argmin(low[own])]))
-                kept.append(f)
-        standing = contacts.standing[:, kept]
-        both = np.zeros(standing.shape)
-        chance = contacts.probability[:, kept]
-        both[:-1] = (standing[:-1] & standing[1:]) * np.minimum(chance[:-1], chance[1:])
-        return np.tile(np.array(feet, np.int64), (len(self.motion), 1)), both
+    def _take_shape(self, bumps: Array, raised: Array | None = None) -> None:
+        """The bodies that are bent: with bumps ``(S, V)`` to be found, and without; both raised by what is known."""
+        category, config = self.category, self.config
+        self.raised = self.raised if raised is None else raised
+        coarse = coarse_of(category, config.vertices)
+        self.plain = BodyModel(category, coarse, None, self.raised)
+        self.model = BodyModel(category, coarse, bumps, self.raised) if len(bumps) else self.plain
+        self.light = BodyModel(category, coarse_of(category, config.limb_vertices), None, self.raised)
+
+    def _settle_shape(self, shared: Array) -> Array:
+        """The relief that was found becomes the body's own; returns the shared unknowns that are left."""
+        found = shared[self.model.proportions : -1] @ self.model.relief
+        if found.any():
+            self._take_shape(self.model.relief[:0], found + self.raised if len(self.raised) else found)
+        else:
+            self.model = self.plain
+        return self._plainly(shared)
+
+    def _plainly(self, shared: Array) -> Array:
+        """Shared unknowns ``(g, …)`` but for the relief's."""
+        return np.concatenate([shared[: self.model.proportions], shared[-1:]])
 
     def run(self) -> Fitted:
         count, config = len(self.motion), self.config
         fitted = Fitted(self.motion, np.zeros(count))
         if count <= config.window:
             window = self._window(np.arange(count), self.start, self.shared_error)
-            solved = self._solve(window, np.zeros((count, self.model.size)), 0.05, 0.9, fitted)
-            frames, shared, losses = solved.frames, solved.shared, solved.loss
+            zero = np.zeros((count, self.model.size))
+            solved = self._solve(window, zero, np.zeros(self.model.shared), 0.05, 0.9, fitted, np.arange(count))
+            frames, losses, shared = solved.frames, solved.loss, self._settle_shape(solved.shared)
             spread = np.sqrt(np.maximum(solved.chain.variances()[0], 0))
         else:
-            shared = self._proportions(fitted)
+            shared = self._settle_shape(self._proportions(fitted))
             frames, losses, spread = self._in_windows(shared, fitted)
         self.report(0.9, "Trying what looks alike")
         motion = self._motion(frames, shared, spread)
@@ -180,44 +186,80 @@ class _Solver:
         evidence = self.data.window(self.model, chosen, start, self.config)
         known = self.model.proportions
         bounds = np.tile([-1.5, 3.0], (self.model.shared, 1))
-        off = self.category.morphology_range - self.start.morphology[:known, None]
-        bounds[:known] = off / self.model.std[:known, None]
+        off = self.category.morphology_range - self.start.morphology[:, None]
+        bounds[:known] = off / self.model.std[:, None]
         bounds = np.stack([np.minimum(bounds[:, 0], 0), np.maximum(bounds[:, 1], 0)], 1)
-        bounds[:known][self.shared_error[:known] <= 0] = 0.0
+        bounds[:known][shared_error[:known] <= 0] = 0.0
         linked = np.append(np.diff(chosen) == 1, False)
         return Window(
             self.model, evidence, self.config, shared_error, bounds, self.motion.fps, linked, tie, tie_weight
         )
 
     def _solve(
-        self,
-        window: Window,
-        frames: Array,
-        begin: float,
-        end: float,
-        fitted: Fitted,
-        shared: Array | None = None,
-    ) -> Solved:
+        self, window: Window, frames: Array, shared: Array, begin: float, end: float, fitted: Fitted,
+        chosen: Array | None = None,
+    ) -> Solved:  # fmt: skip
+        """First poses and proportions, then limbs in other poses, then the relief and feet that stand.
+
+        chosen ``(n,)``: the window's frames, None where feet do not matter.
+        """
+
         def at(first: float, last: float) -> Callable[[float], None]:
             low, high = (begin + (end - begin) * x for x in (first, last))
             return lambda share: self.report(low + (high - low) * share, "Fitting the body to the picture")
 
         at(0.0, 0.0)(0.0)
-        first = np.zeros(self.model.shared) if shared is None else shared
-        solved = window.solve(frames, first, self.steps, self.settle, at(0.0, 0.5))
+        plain = replace(
+            window, model=self.plain, shared_error=self._plainly(window.shared_error),
+            shared_range=self._plainly(window.shared_range), seconds=window.seconds,
+        )  # fmt: skip
+        solved = plain.solve(frames, self._plainly(shared), self.steps, self.settle, at(0.0, 0.4))
         if self.config.limb_evidence > 0:
-            moved = self._moved(window, solved, fitted, at(0.5, 0.6))
-            for onward in (solved.frames,) if moved is None else (moved, solved.frames):
-                again = window.solve(onward, solved.shared, self.limb_steps, self.settle, at(0.6, 1.0), near=True)
+            moved = self._moved(plain, solved, fitted, at(0.4, 0.5))
+            if moved is not None:
+                again = plain.solve(moved, solved.shared, self.limb_steps, self.settle, at(0.5, 0.6), near=True)
                 again.steps += solved.steps
-                if again.loss.sum() < solved.loss.sum():  # limbs that do not pay for themselves stay where they were
+                if again.loss.sum() < solved.loss.sum():  # limbs that do not pay for themselves stay as they were
                     solved = again
-                    break
-        fitted.steps.append(solved.steps)
-        fitted.parts.append(solved.parts)
+        known = self.model.proportions
+        shared = np.concatenate([solved.shared[:known], shared[known:-1], solved.shared[-1:]])
+        if chosen is not None and self.camera_known:
+            window = replace(window, evidence=self._planted(window.evidence, solved, chosen))
+        last = window.solve(solved.frames, shared, self.last_steps, self.settle, at(0.6, 1.0), near=True)
+        last.steps += solved.steps
+        fitted.steps.append(last.steps)
+        fitted.parts.append(last.parts)
         for name, spent in window.seconds.items():
             fitted.seconds[name] = fitted.seconds.get(name, 0.0) + spent
-        return solved
+        return last
+
+    def _planted(self, evidence: Evidence, solved: Solved, chosen: Array) -> Evidence:
+        """The evidence with feet that stand; the places are kept for the window that follows."""
+        posed = pose(self.plain, evidence.start, solved.frames, solved.shared)
+        motion, world = self.motion, np.asarray(self.motion.world_from_camera[chosen], np.float64)
+        seen = replace(
+            motion,
+            frame_index=motion.frame_index[chosen],
+            camera_from_root=posed.camera_from_root,
+            world_from_camera=world,
+            focal_px=posed.focal,
+            joint_rotations=posed.locals,
+            morphology=self.start.morphology + self.plain.std * solved.shared[:-1],
+            relief=self.raised,
+            confidence=motion.confidence[chosen],
+            joint_confidence=motion.joint_confidence[chosen],
+            mask_iou=motion.mask_iou[chosen],
+        )
+        before = None if self.places is None else self.places[chosen]
+        feet = plant(self.category, seen, self.plain, posed, before)
+        if self.places is None:
+            self.places = np.full((len(motion), *feet.place.shape[1:]), np.nan)
+        self.places[chosen] = feet.place
+        near, far = (reach * self.category.nominal_size for reach in self.config.contact_reach)
+        return replace(
+            evidence, foot=np.tile(feet.vertex, (len(chosen), 1)), planted=feet.seen_from(world),
+            standing=feet.sure, leash=far + (near - far) * feet.clear,
+        )  # fmt: skip
 
     def _moved(
         self, window: Window, solved: Solved, fitted: Fitted, check: Callable[[float], None]
@@ -232,14 +274,15 @@ class _Solver:
         return moved
 
     def _proportions(self, fitted: Fitted) -> Array:
-        """The shared unknowns ``(K + 1,)`` from frames spread over a long clip, in pairs that follow each other."""
+        """The shared unknowns ``(g,)`` from frames spread over a long clip, in pairs that follow each other."""
         if not self.shared_error.any():
             return np.zeros(self.model.shared)
         count = len(self.motion)
         first = np.unique(np.linspace(0, count - 2, self.config.proportions // 2).astype(np.int64))
         chosen = np.unique(np.concatenate([first, first + 1]))
         window = self._window(chosen, self.start.part(chosen), self.shared_error)
-        return self._solve(window, np.zeros((len(chosen), self.model.size)), 0.02, 0.1, fitted).shared
+        zero = np.zeros((len(chosen), self.model.size))
+        return self._solve(window, zero, np.zeros(self.model.shared), 0.02, 0.1, fitted).shared
 
     def _in_windows(self, shared: Array, fitted: Fitted) -> tuple[Array, Array, Array]:
         """Windows one after another; each begins where the one before has been, and is faded into it."""
@@ -266,7 +309,7 @@ class _Solver:
                 )
             window = self._window(chosen, self.start.part(slice(begin, end)), known, tie, weight)
             share = 0.1 + 0.8 * np.array([n, n + 1]) / len(begins)
-            solved = self._solve(window, first, share[0], share[1], fitted, shared)
+            solved = self._solve(window, first, shared, share[0], share[1], fitted, chosen)
             new = np.ones(end - begin)
             new[:shared_frames] = 1 - fade
             frames[begin:end] += new[:, None] * (solved.frames - frames[begin:end])
@@ -339,25 +382,21 @@ class _Solver:
         for a in range(0, count, 256):
             part = slice(a, min(a + 256, count))
             posed = pose(self.model, self.start.part(part), frames[part], shared)
-            pose_matrix[part] = np.eye(4)
-            pose_matrix[part, :3, :3], pose_matrix[part, :3, 3] = posed.rotation, posed.root
+            pose_matrix[part] = posed.camera_from_root
             rotations[part] = posed.locals
         pose_matrix[:, :3, :3] = _orthonormal(pose_matrix[:, :3, :3])
         rotations = make_continuous(clamp_rotations(self.category.skeleton, rotations))
         rotations[:, 0] = [1, 0, 0, 0]
-        proportions = self.model.proportions
-        shape = self.start.morphology + self.model.std * shared[:-1]
-        morphology, raised = shape[:proportions], shape[proportions:] @ self.model.relief
-        raised = raised + self.raised if len(self.raised) else raised
+        morphology = self.start.morphology + self.model.std * shared[:-1]
         low, high = self.category.morphology_range.T
-        given = self.start.morphology[:proportions]
+        given = self.start.morphology
         morphology = np.clip(morphology, np.minimum(low, given), np.maximum(high, given))
         fitted = replace(
             motion,
             camera_from_root=pose_matrix,
             joint_rotations=rotations,
             morphology=morphology,
-            relief=raised if raised.any() else np.zeros(0),
+            relief=self.raised if self.raised.any() else np.zeros(0),
             focal_px=focal,
         )
         iou = self._overlap(fitted)

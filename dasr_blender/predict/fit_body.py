@@ -3,8 +3,9 @@
 
 Unknowns of a frame (n = 6 + 3 (J − 1)): a turn of the root about the camera's axes, its place (u, v, w) relative to
 the crop (`core.camera.decode_root`), and a turn of every other joint about its parent's axes; turns are rotation
-vectors by which the given rotations are left-multiplied. Shared unknowns, K + 1: proportions in standard deviations
-from the given ones and the heights of the relief (`relief`), then the logarithm of the focal length over the given.
+vectors by which the given rotations are left-multiplied. Shared unknowns, g = K + S + 1: proportions in standard
+deviations from the given ones and the heights of the relief (`fit_relief`), then the logarithm of the focal length
+over the given.
 """
 
 from __future__ import annotations
@@ -28,8 +29,7 @@ Array = np.ndarray
 class Start:
     """What the unknowns are counted from, and the crops.
 
-    rotation ``(T, 3, 3)`` camera from root; place ``(T, 3)``; joints ``(T, J, 4)``; morphology ``(K,)``, with zeros
-    for the relief;
+    rotation ``(T, 3, 3)`` camera from root; place ``(T, 3)``; joints ``(T, J, 4)``; morphology ``(K,)``;
     center ``(T, 2)``, side ``(T,)``, focal ``(T,)``, pp ``(2,)``: pixels.
     """
 
@@ -98,9 +98,8 @@ class BodyModel:
         self.joints = len(skeleton)
         self.relief = np.zeros((0, len(body.vertices))) if relief is None else np.asarray(relief, np.float64)
         self.proportions = len(body.morphology_std)
-        std = body.morphology_scale
-        self.std = np.concatenate([std, np.ones(len(self.relief))])
-        self.shared = len(self.std) + 1
+        self.std = body.morphology_scale
+        self.shared = self.proportions + len(self.relief) + 1
         self.size = 6 + 3 * (self.joints - 1)
         self.pose_errors = category.pose_errors or PoseErrors.unknown(self.joints)
         self.precision = np.eye(self.size)
@@ -113,12 +112,12 @@ class BodyModel:
         index, weight = body.skin_index[coarse.vertex], body.skin_weight[coarse.vertex]
         self.weights = dense_weights(index, weight, self.joints).astype(np.float32)  # (V, J)
         # bases in units of the unknowns
-        bumps = self.relief[:, coarse.vertex, None] * body.normals[coarse.vertex]
-        grown = body.morphology_vertices[:, coarse.vertex] * std[:, None, None]
-        self.basis = np.concatenate([grown, bumps]).astype(np.float32)
+        grown = body.morphology_vertices[:, coarse.vertex] * self.std[:, None, None]
+        self.basis = grown.astype(np.float32)  # (K, V, 3)
         self.basis_of = np.ascontiguousarray(self.basis.transpose(1, 2, 0))  # (V, 3, K)
-        still = np.zeros((len(self.relief), self.joints, 3))
-        self.joint_basis = np.concatenate([body.morphology_joints * std[:, None, None], still])  # (K, J, 3)
+        self.joint_basis = body.morphology_joints * self.std[:, None, None]  # (K, J, 3)
+        self.normals = body.normals[coarse.vertex].astype(np.float32)  # (V, 3)
+        self.heights = np.ascontiguousarray(self.relief[:, coarse.vertex].T, np.float32)  # (V, S)
         below = np.zeros((self.joints, self.joints), np.float32)  # [j, k]: k is j or above it
         for j in range(self.joints):
             k = j
@@ -129,10 +128,13 @@ class BodyModel:
         self.carried = self.weights @ below  # (V, J): weight of all that hangs on each joint
         self.edges, self.edge_faces = _edges(self.faces)
 
-    def shaped(self, morphology: Array) -> tuple[Array, Array]:
-        """Coarse rest vertices ``(V, 3)`` float32 and joints ``(J, 3)`` at proportions ``(K,)``."""
-        share = np.asarray(morphology, np.float64) / self.std
+    def shaped(self, morphology: Array, shared: Array) -> tuple[Array, Array]:
+        """Coarse rest vertices ``(V, 3)`` float32 and joints ``(J, 3)`` at the shared unknowns ``(g,)``,
+        counted from proportions ``(K,)``."""
+        share = np.asarray(morphology, np.float64) / self.std + shared[: self.proportions]
         vertices = self.rest + np.tensordot(share.astype(np.float32), self.basis, axes=1)
+        raised = self.heights @ shared[self.proportions : -1].astype(np.float32)
+        vertices += raised[:, None] * self.normals
         return vertices, self.category.body.joints + np.tensordot(share, self.joint_basis, axes=1)
 
 
@@ -173,22 +175,27 @@ class Posed:
     seen: Array
     focal: Array
 
+    @property
+    def camera_from_root(self) -> Array:
+        """``(T, 4, 4)``."""
+        out = np.tile(np.eye(4), (len(self.root), 1, 1))
+        out[:, :3, :3], out[:, :3, 3] = self.rotation, self.root
+        return out
+
     @cached_property
     def joint_motion(self) -> Array:
-        """Per unit of each shared shape, the motion of a joint's frame less its turned rest place, ``(T, J, 3 K)``."""
+        """Per unit of each proportion, the motion of a joint's frame less its turned rest place, ``(T, J, 3 K)``."""
         model = self.model
-        basis = model.joint_basis[: model.proportions].transpose(1, 2, 0)  # (J, 3, proportions)
-        placed = np.zeros((len(self.root), model.joints, 3, model.shared - 1), np.float32)
-        moved = np.zeros(placed.shape[:3] + (model.proportions,))
+        basis = model.joint_basis.transpose(1, 2, 0)  # (J, 3, K)
+        moved = np.zeros((len(self.root), *basis.shape))
         for j in range(1, model.joints):
             p = model.parents[j]
             moved[:, j] = moved[:, p] + self.turned[:, p] @ (basis[j] - basis[p])
-        placed[..., : model.proportions] = moved - self.turned @ basis
-        return placed.reshape(len(placed), model.joints, -1)
+        return (moved - self.turned @ basis).astype(np.float32).reshape(len(moved), model.joints, -1)
 
 
 def pose(model: BodyModel, start: Start, frames: Array, shared: Array) -> Posed:
-    """The body at the frames' unknowns ``(T, n)`` and the shared ones ``(K + 1,)``."""
+    """The body at the frames' unknowns ``(T, n)`` and the shared ones ``(g,)``."""
     count, joints = len(frames), model.joints
     turn = np.zeros((count, joints, 3))
     turn[:, 0] = frames[:, :3]
@@ -202,7 +209,7 @@ def pose(model: BodyModel, start: Start, frames: Array, shared: Array) -> Posed:
     root = root[:, :3, 3]
     rotations = quat_multiply(rotvec_to_quat(turn), start.joints)
     rotations[:, 0] = [1, 0, 0, 0]
-    vertices, rest = model.shaped(start.morphology + model.std * shared[:-1])
+    vertices, rest = model.shaped(start.morphology, shared)
     local = quat_to_matrix(rotations)
     turned, placed = np.empty((count, joints, 3, 3)), np.empty((count, joints, 3))
     turned[:, 0], placed[:, 0] = np.eye(3), rest[0]
@@ -252,12 +259,16 @@ class Points:
     """Points of the surface with all that their motion is made of.
 
     camera ``(T, N, 3)``; lever ``(T, N, 3, J)``: what each joint carries of the point, from the joint, body space;
-    shape ``(T, N, 3, K)``: body-space motion per unit of each proportion.  All float32.
+    shape ``(T, N, 3, K)``: body-space motion per unit of each proportion; raised ``(T, N, P, 3)``: body-space motion
+    per metre that the surface is raised at each of the vertices ``(T, N, P)`` it lies between.  All but the last
+    float32.
     """
 
     camera: Array
     lever: Array
     shape: Array
+    raised: Array
+    vertex: Array
 
     def mixed(self, slots: Array, share: Array) -> Points:
         """Points between two others: slots ``(T, M, 2)`` of these, share ``(T, M)`` of the second."""
@@ -269,14 +280,20 @@ class Points:
             first = values[rows, slots[..., 0]]
             return first + part * (values[rows, slots[..., 1]] - first)
 
-        return Points(mix(self.camera), mix(self.lever), mix(self.shape))
+        def both(values: Array) -> list[Array]:
+            return [values[rows, slots[..., k]] for k in range(2)]
+
+        one, two = both(self.raised)
+        raised = np.concatenate([(1 - second[..., None]) * one, second[..., None] * two], 2)
+        vertex = np.concatenate(both(self.vertex), 2)
+        return Points(mix(self.camera), mix(self.lever), mix(self.shape), raised, vertex)
 
 
 def points(posed: Posed, vertex: Array) -> Points:
     """The coarse vertices `vertex` ``(T, N)`` of every frame."""
     model = posed.model
     count, number = vertex.shape
-    joints, kinds = model.joints, model.shared - 1
+    joints, kinds = model.joints, model.proportions
     rows = np.arange(count)[:, None]
     weight = model.weights[vertex]  # (T, N, J)
     # every joint's idea of where the point is: (T, N, 4) @ (T, 4, 3 J)
@@ -289,11 +306,12 @@ def points(posed: Posed, vertex: Array) -> Points:
     blend = (weight @ flat).reshape(count, number, 3, 3)
     shape = blend @ model.basis_of[vertex]
     shape += (weight @ posed.joint_motion).reshape(count, number, 3, kinds)
-    return Points(posed.camera[rows, vertex], lever, shape)
+    raised = (blend @ model.normals[vertex][..., None])[:, :, None, :, 0]
+    return Points(posed.camera[rows, vertex], lever, shape, raised, vertex[..., None])
 
 
 def rows(posed: Posed, found: Points, direction: Array, picture: Array | None) -> tuple[Array, Array]:
-    """Derivatives of ``direction · point`` in camera space: ``(T, N, n)`` and ``(T, N, K + 1)``, float32.
+    """Derivatives of ``direction · point`` in camera space: ``(T, N, n)`` and ``(T, N, g)``, float32.
 
     direction: ``(T, N, 3)``. picture: ``(T, N, 2)`` where the direction is that of a picture coordinate (see
     :func:`picture_direction`), the weights of x and y in it; None for a direction in space.
@@ -313,12 +331,18 @@ def rows(posed: Posed, found: Points, direction: Array, picture: Array | None) -
     own = np.empty((count, number, model.size), np.float32)
     own[..., :3] = turns[:, :, 0]
     depth = posed.root[:, 2].astype(np.float32)
-    gain = (depth * start.side / posed.focal).astype(np.float32)[:, None]
-    own[..., 3], own[..., 4] = direction[..., 0] * gain, direction[..., 1] * gain
+    across = (depth * start.side / posed.focal).astype(np.float32)[:, None]
+    own[..., 3], own[..., 4] = direction[..., 0] * across, direction[..., 1] * across
     own[..., 5] = (direction @ posed.root.astype(np.float32)[..., None])[..., 0]
     own[..., 6:] = turns[:, :, 1:].reshape(count, number, -1)
     shared = np.empty((count, number, model.shared), np.float32)
-    shared[..., :-1] = (body[:, :, None, :] @ found.shape)[:, :, 0]
+    known = model.proportions
+    shared[..., :known] = (body[:, :, None, :] @ found.shape)[:, :, 0]
+    if len(model.relief):
+        gain = (found.raised @ body[..., None])[..., 0]  # (T, N, P)
+        shared[..., known:-1] = sum(
+            gain[..., p, None] * model.heights[found.vertex[..., p]] for p in range(gain.shape[-1])
+        )
     # a longer focal length with (u, v, w) as they are: the root's depth grows with it, its offset does not
     shared[..., -1] = direction[..., 2] * depth[:, None]
     if picture is not None:

@@ -20,13 +20,13 @@ class FitConfig:
     """vertices of the coarse body that is bent"""
     silhouette: int = 80
     """side of the silhouette that tells an outline from an inner edge, pixels"""
-    rims: int = 112
+    rims: int = 96
     """pieces of the body's outline a frame"""
-    edges: int = 112
+    edges: int = 96
     """points of the mask's outline a frame"""
-    surface_points: int = 96
+    surface_points: int = 64
     """cells of the surface map a frame"""
-    flow_points: int = 40
+    flow_points: int = 32
     """vertices followed by flow a frame"""
 
     outline_noise: float = 0.012
@@ -67,8 +67,6 @@ class FitConfig:
     """shapes that a clip's surface may be raised or sunk by beside its proportions; 0 for none"""
     relief_height: float = 0.1
     """how far they usually do, as a share of the body's nominal size"""
-    relief_from: int = 5
-    """step from which it is free"""
     focal: float = 0.25
     """usual error of an assumed log focal length"""
     rest: float = 1.2
@@ -83,22 +81,26 @@ class FitConfig:
     jolt: float = 0.06
     """radians, and `jolt_shift` crop sides, of a correction's second difference that cost one"""
     jolt_shift: float = 0.006
-    contact_noise: float = 0.012
-    """metres a frame that a standing foot may seem to move across the view; four times that along it"""
+    contact_noise: float = 0.005
+    """usual distance of a standing foot from where it stands, as a share of the body's nominal size"""
+    contact_reach: tuple[float, float] = (0.06, 0.16)
+    """distance, as such a share, at which it is no longer believed to stand there: where the feet of a pair are apart
+    in the picture, and where they cross each other"""
 
     limb_evidence: float = 400.0
     """what the whole mask is worth where limbs are tried in other poses; 0 tries none"""
     limb_vertices: int = 300
     """vertices of the body that is tried"""
-    limb_silhouette: int = 64
+    limb_silhouette: int = 48
     """side of their silhouettes, pixels"""
-    limb_steps: tuple[int, int] = (8, 40)
-    """most steps for `standard` and `best` after that"""
-
     spread: float = 0.25
     """power of the solved system's uncertainty, over the clip's usual one, in a joint's expected error"""
-    steps: tuple[int, int] = (8, 40)
-    """most steps for `standard` and `best` before limbs are tried in other poses; `limb_steps` follow"""
+    steps: tuple[int, int] = (6, 40)
+    """most steps for `standard` and `best`: of poses and proportions"""
+    limb_steps: tuple[int, int] = (3, 40)
+    """after limbs were tried in other poses"""
+    last_steps: tuple[int, int] = (7, 40)
+    """with the relief, and feet that stand"""
     settle: float = 0.004
     """relative fall of the cost under which `standard` stops; a tenth of it for `best`"""
     damping: float = 1e-3

@@ -11,9 +11,11 @@ from .contour import find_rims, nearest_rim
 from .evidence import Evidence, follow, visible_vertices
 from .fit_body import Posed, in_crop, points
 from .fit_config import FitConfig
-from .residuals import Rows, body_to_mask, flow_rows, mask_to_body, shifted, standing_feet, surface_map
+from .residuals import Rows, body_to_mask, flow_rows, mask_to_body, planted_feet, shifted, surface_map
 
 Array = np.ndarray
+
+ANNEALED = 5  # steps until evidence counts as it does from then on
 
 
 def residual_rows(
@@ -24,7 +26,7 @@ def residual_rows(
     linked ``(T,)`` bool: the next frame follows this one. step: of the solver; at first outlines are looked for from
     afar, and the surface map leads.
     """
-    early = max(0.0, 1 - step / 5)
+    early = max(0.0, 1 - step / ANNEALED)
     far, near = config.outline_reach
     reach = near + (far - near) * early
     yield from outline_rows(posed, evidence, reach, config)
@@ -43,7 +45,20 @@ def residual_rows(
                 config.surface_evidence * (1 + config.surface_lead * early),
             ),
         )
-    yield from moving_rows(posed, evidence, linked, config)
+    if evidence.flow is not None and len(linked) > 1 and linked[:-1].any():
+        yield "flow", _flow(posed, evidence, evidence.flow, linked, config)
+    if evidence.standing.any():
+        yield (
+            "feet",
+            planted_feet(
+                posed,
+                points(posed, evidence.foot),
+                evidence.planted,
+                evidence.standing,
+                config.contact_noise * posed.model.category.nominal_size,
+                evidence.leash,
+            ),
+        )
 
 
 def outline_rows(
@@ -66,29 +81,18 @@ def outline_rows(
     yield "mask to body", _trusted(rows, evidence.trust)
 
 
-def moving_rows(
-    posed: Posed, evidence: Evidence, linked: Array, config: FitConfig
-) -> Iterator[tuple[str, Rows]]:
-    """Flow and standing feet: what ties a frame to the next. The last frame has none."""
-    if len(linked) < 2 or not linked[:-1].any():
-        return
+def _flow(posed: Posed, evidence: Evidence, flow: Array, linked: Array, config: FitConfig) -> Rows:
+    """What ties a frame to the next. The last frame has none."""
     following = shifted(posed)
-    if evidence.flow is not None:
-        vertex, shown = visible_vertices(posed.camera, posed.seen, config.flow_points)
-        seen = posed.seen[np.arange(len(vertex))[:, None], vertex]
-        moved, trusted = follow(evidence, seen, evidence.outlines.size)
-        trusted = trusted * shown * linked[:, None]
-        trusted[-1] = 0
-        here, there = points(posed, vertex), points(following, vertex)
-        landed = in_crop(there.camera, following.start, following.focal)
-        noise, much = config.flow_noise, config.flow_evidence
-        yield "flow", flow_rows(posed, following, here, there, landed, moved, trusted, noise, much)
-    if evidence.standing.any():
-        standing = (evidence.standing * linked[:, None]).astype(np.float32)
-        standing[-1] = 0
-        noise = config.contact_noise * np.array([1.0, 1.0, 4.0])
-        here, there = points(posed, evidence.foot), points(following, evidence.foot)
-        yield "feet", standing_feet(posed, following, here, there, evidence.world, standing, noise)
+    vertex, shown = visible_vertices(posed.camera, posed.seen, config.flow_points)
+    seen = posed.seen[np.arange(len(vertex))[:, None], vertex]
+    moved, trusted = follow(evidence.outlines, flow, seen)
+    trusted = trusted * shown * linked[:, None]
+    trusted[-1] = 0
+    here, there = points(posed, vertex), points(following, vertex)
+    landed = in_crop(there.camera, following.start, following.focal)
+    noise, much = config.flow_noise, config.flow_evidence
+    return flow_rows(posed, following, here, there, landed, moved, trusted, noise, much)
 
 
 def _trusted(rows: Rows, trust: Array) -> Rows:

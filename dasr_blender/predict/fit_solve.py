@@ -15,7 +15,7 @@ from .blocks import Chain
 from .evidence import Evidence
 from .fit_body import BodyModel, Posed, pose
 from .fit_config import FitConfig
-from .fit_rows import residual_rows
+from .fit_rows import ANNEALED, residual_rows
 from .residuals import Rows, excess, rotation_vectors
 
 Array = np.ndarray
@@ -25,7 +25,7 @@ _FRAMES_AT_ONCE = 24
 
 @dataclass(eq=False)
 class Solved:
-    """frames ``(T, n)`` and shared ``(K + 1,)``: the unknowns.  loss ``(T,)``: what each frame costs by itself.
+    """frames ``(T, n)`` and shared ``(g,)``: the unknowns.  loss ``(T,)``: what each frame costs by itself.
     chain: the linear picture at the end.  steps: how many were taken.  parts: cost of each residual."""
 
     frames: Array
@@ -40,8 +40,8 @@ class Solved:
 class Window:
     """A window's problem.
 
-    shared_error ``(K + 1,)``: usual error of the shared unknowns, 0 for those that are known; shared_range
-    ``(K + 1, 2)``: where they may lie.  linked ``(T,)`` bool: the next frame follows this one.  tie ``(T, n)``: where
+    shared_error ``(g,)``: usual error of the shared unknowns, 0 for those that are known; shared_range
+    ``(g, 2)``: where they may lie.  linked ``(T,)`` bool: the next frame follows this one.  tie ``(T, n)``: where
     unknowns are held, and tie_weight ``(T,)`` how hard.  seconds: spent on each residual, summed over threads.
     """
 
@@ -78,7 +78,7 @@ class Window:
                     loss[piece] += sums.loss[:size]
                     _add(chain, piece.start, size, sums)
         self._add_time(chain, frames, loss, parts)
-        self._add_shared(chain, shared, count, step, loss, parts)
+        self._add_shared(chain, shared, count, loss, parts)
         return chain, loss, parts
 
     def _piece(
@@ -171,16 +171,11 @@ class Window:
         loss[1:-1] += cost
 
     def _add_shared(
-        self, chain: Chain, shared: Array, count: int, step: int, loss: Array, parts: dict[str, float]
+        self, chain: Chain, shared: Array, count: int, loss: Array, parts: dict[str, float]
     ) -> None:
-        """Proportions and focal length near what was given; those that are known, or at an end, do not move.
-
-        The relief waits until pose and proportions have explained what they can.
-        """
+        """Proportions, relief and focal length near what was given; those that are known, or at an end, do not
+        move."""
         known = self.shared_error <= 0
-        if step < self.config.relief_from:
-            known = known.copy()
-            known[self.model.proportions : -1] = True
         times = max(1.0, count / self.config.morphology_alike)
         weight = np.where(known, 0.0, times / np.maximum(self.shared_error, 1e-9) ** 2)
         index = np.arange(len(shared))
@@ -203,8 +198,7 @@ class Window:
         near: outlines are looked for nearby from the first step on.
         """
         damping = self.config.damping
-        annealed = max(5, self.config.relief_from)  # steps until reach and unknowns stay as they are
-        begin = annealed if near else 0
+        begin = ANNEALED if near else 0
         chain, loss, parts = self.linear(frames, shared, begin)
         taken = 0
         for step in range(begin + 1, begin + most + 1):
@@ -220,7 +214,7 @@ class Window:
             new_chain, new_loss, new_parts = self.linear(*tried, step)
             taken += 1
             fell = (loss.sum() - new_loss.sum()) / max(loss.sum(), 1e-9)
-            annealing = step <= annealed
+            annealing = step <= ANNEALED
             if fell > 0 or annealing:  # while the reach shrinks, costs of two steps are not comparable
                 (frames, shared), chain, loss, parts = tried, new_chain, new_loss, new_parts
                 damping = max(damping / 3, 1e-5)

@@ -104,7 +104,7 @@ def better_limbs(
 ) -> Array | None:  # fmt: skip
     """Unknowns ``(T, n)`` with the limbs where the masks want them, or None where they are there already.
 
-    frames ``(T, n)`` and shared ``(K + 1,)``: the unknowns as they are.  linked ``(T,)`` bool: the next frame follows
+    frames ``(T, n)`` and shared ``(g,)``: the unknowns as they are.  linked ``(T,)`` bool: the next frame follows
     this one.  check: called with the share that is done, now and then; may raise to stop.
     """
     limbs, size = limbs_of(model), config.limb_silhouette
@@ -152,7 +152,7 @@ class _Trial:
     ) -> None:
         self.model, self.evidence, self.frames, self.size = model, evidence, frames, size
         self.posed = pose(model, evidence.start, frames, shared)
-        _, self.rest = model.shaped(evidence.start.morphology + model.std * shared[:-1])
+        _, self.rest = model.shaped(evidence.start.morphology, shared)
 
     def trunk(self, limbs: list[Limb]) -> Array:
         """The body without its limbs, drawn ``(T, S, S)`` bool."""

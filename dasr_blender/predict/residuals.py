@@ -35,7 +35,7 @@ class Rows:
     following: Array | None = None
 
 
-def geman(square: Array, reach: float) -> Array:
+def geman(square: Array, reach: float | Array) -> Array:
     """Weight of a residual by iteratively reweighted least squares, for ρ = r²/(1 + r²/reach²) (Geman & McClure)."""
     return 1 / (1 + square / reach**2) ** 2
 
@@ -207,30 +207,22 @@ def rotation_vectors(posed: Posed) -> tuple[Array, Array]:
     return vector, np.linalg.solve(left_jacobian(vector), left_jacobian(turn))
 
 
-def standing_feet(
-    posed: Posed, following: Posed, here: Points, there: Points, world: Array, standing: Array, noise: Array
+def planted_feet(
+    posed: Posed, found: Points, target: Array, standing: Array, noise: float, reach: Array
 ) -> Rows:
-    """Feet that stand stay where they are in the world from a frame to the next.
+    """Feet that stand are where they stand.
 
-    following, here and there: as in `flow_rows`, the points ``(T, F)`` of the feet.  world ``(T, 4, 4)``: world from
-    camera.  standing ``(T, F)``: how surely, in this frame and the next.  noise ``(3,)``: metres across, down and
-    along the view.
+    found: their points ``(T, F)``.  target ``(T, F, 3)``: where they stand, camera space.  standing ``(T, F)``: how
+    surely.  noise: their usual distance, metres; reach ``(T, F)``: where a foot is no longer believed to stand
+    there.
     """
-    index = np.minimum(np.arange(len(world)) + 1, len(world) - 1)
-    step = np.linalg.inv(world) @ world[index]  # this camera from the next
-    landed = there.camera @ np.swapaxes(step[:, :3, :3], 1, 2).astype(np.float32)
-    landed += step[:, None, :3, 3].astype(np.float32)
+    offset = found.camera - target.astype(np.float32)
+    robust = geman((offset.astype(np.float64) ** 2).sum(-1), reach)
     parts = []
     for axis in range(3):
-        direction = np.zeros(here.camera.shape, np.float32)
+        direction = np.zeros(found.camera.shape, np.float32)
         direction[..., axis] = 1
-        turned = np.broadcast_to(step[:, None, axis, :3].astype(np.float32), direction.shape)
-        own, shared = rows(posed, here, direction, None)
-        next_own, next_shared = rows(following, there, turned, None)
-        scale = np.float32(1 / noise[axis])
-        value = (landed[..., axis] - here.camera[..., axis]) * scale
-        robust = geman(value**2, 4.0)
-        part = weighted(value, -own * scale, (next_shared - shared) * scale, standing, robust)
-        part.following = next_own * scale
-        parts.append(part)
+        own, shared = rows(posed, found, direction, None)
+        scale = np.float32(1 / noise)
+        parts.append(weighted(offset[..., axis] * scale, own * scale, shared * scale, standing, robust))
     return joined(*parts)

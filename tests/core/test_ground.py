@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dasr_blender.core import Category, Motion, find_contacts, find_feet, find_floor, leg_length
-from dasr_blender.core.contacts import ContactConfig, _hysteresis
+from dasr_blender.core.contacts import ContactConfig, _hysteresis, _join_stances
 from dasr_blender.core.ground import fit_floor, mean_up
 from dasr_blender.core.rotation import rotvec_to_matrix
 from dasr_blender.demo import DUTY, TOUCH_DOWN, DemoOptions, demo_motion
@@ -117,3 +117,20 @@ def test_mean_up_without_a_direction(toy_category, motion):
     motion.camera_from_root[:, :3, 2] = np.array([[0, 1, 0], [0, -1, 0]] * 4)
     motion.confidence[:] = 1
     np.testing.assert_allclose(mean_up(motion), [0, 1, 0])
+
+
+def test_a_foot_that_does_not_get_far_has_not_stepped() -> None:
+    """Three full steps of 0.5 m; a foot that is carried 0.1 m by the leg that passes it; the same after a rest."""
+    times = np.arange(48) / 24
+    standing = np.zeros((48, 3), bool)
+    sole = np.zeros((48, 3, 3))
+    for begin, end, x in ((0, 14, 0.0), (20, 34, 0.5), (40, 48, 1.0)):
+        standing[begin:end, 0], sole[begin:end, 0, 0] = True, x
+    for begin, end, x in ((0, 10, 0.0), (14, 20, 0.1), (26, 40, 0.6)):
+        standing[begin:end, 1], sole[begin:end, 1, 0] = True, x
+    for begin, end, x in ((0, 14, 0.0), (22, 36, 0.1)):
+        standing[begin:end, 2], sole[begin:end, 2, 0] = True, x
+    wanted = standing.copy()
+    wanted[10:14, 1] = True
+    _join_stances(standing, sole, times, ContactConfig())
+    np.testing.assert_array_equal(standing, wanted)

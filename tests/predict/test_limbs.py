@@ -36,11 +36,8 @@ def search(category: Category, given: Case, motion: Motion, **changes: float) ->
     model = BodyModel(category, coarse_of(category, config.limb_vertices))
     start = start_of(given, motion)
     count = len(motion)
-    nowhere = np.zeros((count, 0))
-    data = ClipData(
-        start, crops_of(given), np.asarray(motion.image_size), given.prediction, np.ones(count),
-        nowhere.astype(np.int64), nowhere, np.tile(np.eye(4), (count, 1, 1)), None,
-    )  # fmt: skip
+    size = np.asarray(motion.image_size)
+    data = ClipData(start, crops_of(given), size, given.prediction, np.ones(count), None)
     evidence = data.window(model, np.arange(count), start, config)
     linked = np.append(np.ones(count - 1, bool), False)
     zero = np.zeros((count, model.size))

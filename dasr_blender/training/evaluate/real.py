@@ -12,7 +12,16 @@ from typing import Any
 import cv2
 import numpy as np
 
-from ...clip import Clip, MaskError, Masks, automatic_masks, load_clip, masks_from_alpha, masks_from_folder
+from ...clip import (
+    Clip,
+    MaskError,
+    Masks,
+    automatic_masks,
+    find_egomotion,
+    load_clip,
+    masks_from_alpha,
+    masks_from_folder,
+)
 from ...clip.sequence import folder_images
 from ...core.camera import default_focal, project
 from ...core.category import Category
@@ -87,8 +96,9 @@ def find_masks(real: RealClip, clip: Clip, cache: Path) -> tuple[Masks, str]:
 
 
 def real_scene(real: RealClip, clip: Clip, masks: Masks) -> Scene:
-    """The clip at its working size, with the default focal length."""
+    """The clip at its working size, with the default focal length; the camera's movement where it can be told."""
     focal = default_focal(clip.original_size) * clip.scale
+    filmed = find_egomotion(clip, masks, focal, calibrate=False)
     return Scene(
         name=real.name,
         frames=[clip.frame(i) for i in range(len(clip))],
@@ -98,6 +108,7 @@ def real_scene(real: RealClip, clip: Clip, masks: Masks) -> Scene:
         principal_point=0.5 * np.asarray(clip.size, np.float64),
         fps=clip.fps,
         interpolated=np.asarray(masks.interpolated, bool),
+        world_from_camera=filmed.world_from_camera if filmed.sure else None,
     )
 
 

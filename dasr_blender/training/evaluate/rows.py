@@ -103,15 +103,17 @@ class FittedToClip(Row):
         answer = tracked.answer(scene)
         if answer is None or answer.prediction is None:
             return None
+        world = scene.world_from_camera
         found = fit(
             self.category,
-            answer.motion,
+            answer.motion if world is None else replace(answer.motion, world_from_camera=world),
             answer.prediction,
             scene.crops(self.category.network.input_size),
             scene.center,
             scene.side,
             flow=flow,
             interpolated=scene.interpolated,
+            camera_known=world is not None,
             quality=self.quality,
         )
         return Answer(found.motion)
