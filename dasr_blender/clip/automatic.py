@@ -20,13 +20,14 @@ import numpy as np
 from .anchors import anchors_from, click_seed
 from .choosing import AutomaticConfig, overlap
 from .corrections import Correction, by_frame
-from .evidence import LIMIT, SURE, Colours, lessons, log_odds, smooth, trusts
+from .evidence import LIMIT, SURE, log_odds, smooth, trusts
 from .finder import Finder
 from .following import Chosen, binary, follow
 from .looks import Looks, Network
 from .mask_store import Masks
 from .saliency import Saliency
 from .subject import Subject, seed_frame, seed_from
+from .teaching import taught
 from .video import Clip, Progress
 
 __all__ = ["AutomaticConfig", "Network", "automatic_masks"]
@@ -103,32 +104,27 @@ def _choose(finder: Finder, seeds: Anchors, anchors: Anchors, named: bool) -> Ch
 def _final(finder: Finder, chosen: Chosen, anchors: Anchors) -> list[np.ndarray | None]:
     """Log-odds (h, w) float32 of every frame, None where the subject is not seen.
 
-    In every frame the scene behind speaks; in key frames also the network, and colours where a person gave some.
-    What a person contradicted is not believed in the frames around either.
+    In every frame the scene behind speaks, in key frames also the network; where a person vouches for some frames'
+    masks, what these teach takes its place.
     """
-    config = finder.config
-    tint = Colours([finder.frames[i] for i in anchors], list(anchors.values())) if anchors else None
     trust = trusts(finder.frames, finder.before, finder.after)
-    wrong = {i: _wrong(finder, i, mask) for i, mask in anchors.items()}
-    learnt = lessons(wrong, finder.before, finder.after, trust, config.lesson)
     evidence: list[np.ndarray] = []
     for i in range(len(finder.clip)):
         finder.check()
-        own = chosen.get(i)
+        own = finder.choose(i, anchors[i], anchored=True) if i in anchors else chosen.get(i)
         near = _reach(finder, i, chosen)
         total = np.zeros(near.shape, np.float32) if own is None else log_odds(own.astype(np.float32) / 255.0)
         if finder.behind:
             total += finder.behind[i]
-        if tint is not None:
-            total += config.colours * tint.odds(finder.frames[i])
         # far from where the subject can be, nothing speaks for it
-        total = np.where(near, np.clip(total, -LIMIT, LIMIT), -LIMIT)
-        lesson = learnt[i]
-        if lesson is not None:
-            total = (1.0 - np.abs(lesson)) * total + LIMIT * lesson
-        evidence.append(total.astype(np.float32))
-    fixed = {i: np.where(mask, SURE, -SURE).astype(np.float32) for i, mask in anchors.items()}
-    smoothed = smooth(evidence, finder.before, finder.after, trust, config.keep, fixed)
+        evidence.append(np.where(near, np.clip(total, -LIMIT, LIMIT), -LIMIT).astype(np.float32))
+    keep = finder.config.keep
+    smoothed = smooth(evidence, finder.before, finder.after, trust, keep, {})
+    if anchors:
+        finder.check()
+        evidence = taught(finder.frames, smoothed, finder.behind or None, anchors)
+        fixed = {i: np.where(mask, SURE, -SURE).astype(np.float32) for i, mask in anchors.items()}
+        smoothed = smooth(evidence, finder.before, finder.after, trust, keep, fixed)
     keys = np.array(finder.keys)
     result: list[np.ndarray | None] = []
     for i, odds in enumerate(smoothed):
@@ -136,13 +132,6 @@ def _final(finder: Finder, chosen: Chosen, anchors: Anchors) -> list[np.ndarray 
         gone = chosen.get(i) is None if i in chosen else all(chosen.get(k) is None for k in around)
         result.append(None if gone else odds)
     return result
-
-
-def _wrong(finder: Finder, i: int, mask: np.ndarray) -> np.ndarray:
-    """Where the network, told which blob is meant, is wrong about frame i: (h, w) float32, see `lessons`."""
-    soft = finder.choose(i, mask, anchored=True)
-    found = np.zeros(mask.shape, bool) if soft is None else soft > 127
-    return cv2.blur(mask.astype(np.float32) - found, (3, 3))
 
 
 def _reach(finder: Finder, i: int, chosen: Chosen) -> np.ndarray:

@@ -28,8 +28,6 @@ class AutomaticConfig:
     key_gap: int = 4  # most frames between two looks
     key_move: float = 0.02  # movement against the picture's own, in longer sides, after which to look again
     background: float = 0.6  # weight of what the scene behind the subject tells
-    colours: float = 0.5  # weight of the colours of corrected frames
-    lesson: float = 0.93  # share of a correction that is left a frame further on
     keep: float = 0.5  # share of a neighbour's evidence that a frame takes over
 
 

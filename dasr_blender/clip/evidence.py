@@ -18,7 +18,6 @@ SURE = 20.0  # log-odds of what a person said
 TINT = 30.0  # levels between a pixel and where flow says it came from, at which flow is believed a third
 _COVERED = 2  # beside 0, unknown, and 1, clear
 _OFFSETS = (4, 9, 16, 25, 36, 49)  # frames back and forth from which the background is taken
-_BINS = 32  # of each colour channel, in the histograms
 
 
 def log_odds(probability: np.ndarray, limit: float = LIMIT) -> np.ndarray:
@@ -92,35 +91,6 @@ def smooth(
         ahead = 0.0 if future is None else keep * trust[i][1] * warp(future, after[i])  # type: ignore[operator,arg-type]
         result[i] = past[i] + ahead
         future = evidence[i] + ahead
-    return result
-
-
-def lessons(
-    wrong: Mapping[int, np.ndarray],
-    before: list[np.ndarray | None],
-    after: list[np.ndarray | None],
-    trust: list[Sides],
-    keep: float,
-) -> list[np.ndarray | None]:
-    """What corrections say of the frames around them, (h, w) float32 in -1…1, None where nothing.
-
-    wrong: of each corrected frame, 1 where the subject had been missed, -1 where something else had been taken for
-    it, 0 where the network was right. The network is likely wrong about the same places of the body in the next
-    frames too: the map is carried there by flow, `keep` of it from frame to frame, up to the next correction.
-    """
-    result: list[np.ndarray | None] = [None] * len(trust)
-    for start, first in wrong.items():
-        for step in (-1, 1):
-            carried, i = first, start + step
-            while 0 <= i < len(trust) and i not in wrong:
-                flow, side = (before[i], trust[i][0]) if step > 0 else (after[i], trust[i][1])
-                carried = keep * np.sqrt(side) * warp(carried, flow)  # type: ignore[arg-type]
-                if np.abs(carried).max() < 0.1:
-                    break
-                known = result[i]
-                # of two corrections' words the nearer one's, which has kept more, counts more
-                result[i] = carried if known is None else np.where(np.abs(carried) > np.abs(known), carried, known)
-                i += step
     return result
 
 
@@ -209,35 +179,3 @@ class Background:
         still = np.clip((alike / np.maximum(under, 1.0) - 0.35) / 0.35, 0.0, 1.0)
         odds = np.where(odds < 0, odds * (1.0 - still), odds).astype(np.float32)
         return cv2.resize(cv2.GaussianBlur(odds, (0, 0), 1.0), self._full, interpolation=cv2.INTER_LINEAR)
-
-
-class Colours:
-    """Histograms of the subject's and the other colours in frames where the mask is known."""
-
-    def __init__(self, frames: list[np.ndarray], masks: list[np.ndarray]) -> None:
-        inside, outside = np.zeros(_BINS**3, np.float32), np.zeros(_BINS**3, np.float32)
-        for frame, mask in zip(frames, masks, strict=True):
-            bins = self._bins(frame)
-            inside += np.bincount(bins[mask], minlength=_BINS**3)
-            outside += np.bincount(bins[~mask], minlength=_BINS**3)
-        ratio = [_spread(h) / max(float(h.sum()), 1.0) + 1e-6 for h in (inside, outside)]
-        self._odds = np.clip(np.log(ratio[0] / ratio[1]), -3.0, 3.0).astype(np.float32)
-
-    @staticmethod
-    def _bins(frame: np.ndarray) -> np.ndarray:
-        lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB) // (256 // _BINS)
-        return (lab[..., 0].astype(np.int32) * _BINS + lab[..., 1]) * _BINS + lab[..., 2]
-
-    def odds(self, frame: np.ndarray) -> np.ndarray:
-        """Log-odds (h, w) float32 within ±3 of the pixels of frame (h, w, 3)."""
-        return cv2.GaussianBlur(self._odds[self._bins(frame)], (0, 0), 1.5)
-
-
-def _spread(histogram: np.ndarray) -> np.ndarray:
-    """Counts (_BINS³,) blurred by a bin along each channel."""
-    cube = histogram.reshape(_BINS, _BINS, _BINS)
-    for axis in range(3):
-        turned = np.moveaxis(cube, axis, 0).reshape(_BINS, -1)
-        blurred = cv2.GaussianBlur(turned, (1, 5), 0.0, sigmaY=1.0)
-        cube = np.moveaxis(blurred.reshape(np.moveaxis(cube, axis, 0).shape), 0, axis)
-    return cube.reshape(-1)

@@ -126,19 +126,17 @@ def two_toned(folder: Path, count: int = 13) -> tuple[Clip, list[np.ndarray], li
     return load_clip(write_images(folder, frames)), whole, red
 
 
-def test_a_mask_pulls_its_neighbours(tmp_path: Path) -> None:
+def test_a_mask_teaches_the_other_frames(tmp_path: Path) -> None:
     clip, whole, red = two_toned(tmp_path)
     looks = Looks(clip, lambda: blind)
     before = automatic_masks(clip, looks=looks)
     assert overlaps(before, red).min() > 0.8 > 0.6 > overlaps(before, whole).max()
     asked = looks.asked
     after = automatic_masks(clip, looks=looks, corrections=[Correction(6, mask=whole[6])])
-    better = overlaps(after, whole)
-    assert better[6] > 0.97 and better[5:8].min() > 0.9
-    assert (better >= overlaps(before, whole) - 0.02).all()
+    assert overlaps(after, whole).min() > 0.95  # the brown half of every frame, from one
     assert looks.asked - asked <= 8  # answers are kept: the rest of a correction is quick
     both = automatic_masks(clip, looks=looks, corrections=[Correction(k, mask=whole[k]) for k in (2, 6, 10)])
-    assert overlaps(both, whole).mean() > better.mean() and overlaps(both, whole)[2:11].min() > 0.85
+    assert overlaps(both, whole).min() > 0.95
 
 
 def test_a_click_adds_and_takes_away(tmp_path: Path) -> None:
