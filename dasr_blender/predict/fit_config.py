@@ -97,7 +97,7 @@ class FitConfig:
     """power of the solved system's uncertainty, over the clip's usual one, in a joint's expected error"""
     steps: tuple[int, int] = (6, 40)
     """most steps for `standard` and `best`: of poses and proportions"""
-    limb_steps: tuple[int, int] = (3, 40)
+    limb_steps: tuple[int, int] = (5, 40)
     """after limbs were tried in other poses"""
     last_steps: tuple[int, int] = (7, 40)
     """with the relief, and feet that stand"""
