@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from .core import Category, DasrError, Motion
+from .core import Category, DasrError, Motion, find_feet, find_floor
 from .core.camera import project, transform
+from .core.ground import foot_joints
 from .core.mesh import vertex_normals
 from .core.raster import rasterize
 
@@ -91,6 +92,8 @@ class OverlayPainter:
         self._to_panel = width / float(motion.image_size[0])  # from pixels of the original picture
         self._colours = part_colours(category)
         self._vertices = category.posed_vertices(motion)  # (T, V, 3)
+        self._up, self._floor = find_floor(motion, find_feet(category, motion), category.nominal_size)
+        self._stands = bool(foot_joints(category))
 
     @property
     def size(self) -> tuple[int, int]:
@@ -156,25 +159,29 @@ class OverlayPainter:
         return out
 
     def _second_view(self, i: int) -> np.ndarray:
-        """The body from the side, framed alike in all frames, on plain grey."""
-        root = self._motion.camera_from_root[i, :3, 3].astype(np.float64)
-        points = self._camera_points(i) - root
+        """The body from the side, level and framed alike in all frames, over a line where the floor is."""
+        motion = self._motion
+        world = np.asarray(motion.world_from_camera[i], np.float64)
+        root = world[:3, :3] @ motion.camera_from_root[i, :3, 3] + world[:3, 3]
+        across = np.cross(world[:3, 2], self._up)  # the camera's right, made level
+        across = across / max(float(np.linalg.norm(across)), 1e-6)
+        level = np.stack([across, -self._up, np.cross(self._up, across)])  # right, down, ahead
         cos, sin = np.cos(SIDE_ANGLE), np.sin(SIDE_ANGLE)
-        turned = points @ np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]]).T
+        side = np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]]) @ level
+        turned = (transform(world, self._camera_points(i)) - root) @ side.T
         reach = float(np.abs(self._vertices[0]).max()) * 1.15
         width, height = self.panel_size
         distance = 6.0 * reach
         turned[:, 2] += distance
         focal = 0.5 * min(self.panel_size) / reach * distance
+        middle = np.array([width / 2, height / 2])
         body, mask = draw_body(
-            turned,
-            self._category.body.faces,
-            self._colours,
-            focal,
-            np.array([width / 2, height / 2]),
-            self.panel_size,
+            turned, self._category.body.faces, self._colours, focal, middle, self.panel_size
         )
         out = np.full((height, width, 3), 52, np.uint8)
+        if self._stands:
+            below = int(middle[1] + focal * (self._up @ root - self._floor) / distance)
+            cv2.line(out, (0, below), (width - 1, below), (84, 84, 84), 1)
         out[mask] = body[mask]
         return out
 
