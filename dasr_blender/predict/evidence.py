@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -80,8 +82,10 @@ class ClipData:
         if self.flow is not None and config.flow_evidence > 0:
             flow = np.zeros((len(frames), *crops.shape[2:], 2), np.float32)
             pictures = np.ascontiguousarray(crops[:, :3].transpose(0, 2, 3, 1))
-            for t in np.flatnonzero(next_to):
-                flow[t] = self.flow(pictures[t], pictures[t + 1])
+            first = np.flatnonzero(next_to)
+            with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+                for t, moved in zip(first, pool.map(self.flow, pictures[first], pictures[first + 1]), strict=True):
+                    flow[t] = moved
         nowhere = np.zeros((len(frames), 0))
         return Evidence(
             start, outlines, self.trust[frames], prior_errors(model, self.prediction, frames, config),

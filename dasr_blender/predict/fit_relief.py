@@ -4,6 +4,8 @@ hump, a mane or a coat."""
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from ..core.category import Category
@@ -12,8 +14,9 @@ from ..core.skinning import dense_weights
 Array = np.ndarray
 
 
+@lru_cache(maxsize=4)
 def relief(category: Category, count: int, height: float) -> Array:
-    """Smooth shapes ``(count, V)``, metres along the normals, the same on both sides.
+    """Smooth shapes ``(count, V)``, metres along the normals, the same on both sides; made once, not to be written to.
 
     Bumps round vertices chosen farthest first, wide enough to overlap their neighbours; with all heights equal they
     add up to `height` metres, or to half of the part's thickness where that is less. Two points belong together as
