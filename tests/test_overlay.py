@@ -40,7 +40,9 @@ def body(view: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("pitch", [-0.25, 0.25])
-def test_the_second_view_is_level_however_the_camera_looks(toy_category: Category, walk: Motion, pitch: float) -> None:
+def test_the_second_view_is_level_however_the_camera_looks(
+    toy_category: Category, walk: Motion, pitch: float
+) -> None:
     tilt = np.eye(4)
     tilt[:3, :3] = rotvec_to_matrix(np.array([pitch, 0, 0]))
     tilted = replace(walk, camera_from_root=tilt @ walk.camera_from_root)

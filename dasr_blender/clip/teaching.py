@@ -33,6 +33,7 @@ def taught(
     frames: (h, w, 3) uint8 RGB.  found: log-odds (h, w) of each, by all that speaks without a person.  behind: those
     of the scene behind alone, None where it is not known.  known: masks (h, w) bool of some frames, at least one.
     """
+
     def described(i: int) -> tuple[np.ndarray, np.ndarray]:
         return _described(frames[i], found[i], None if behind is None else behind[i])
 
@@ -62,12 +63,16 @@ def taught(
     return result
 
 
-def _described(frame: np.ndarray, odds: np.ndarray, behind: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+def _described(
+    frame: np.ndarray, odds: np.ndarray, behind: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
     """What is seen at each pixel, (h, w, n) float32, and how far it is from what was found, (h, w): in √area, negative
     within."""
     mask = (odds > 0).astype(np.uint8)
     size = float(np.sqrt(max(int(mask.sum()), 1)))
-    away = (cv2.distanceTransform(1 - mask, cv2.DIST_L2, 3) - cv2.distanceTransform(mask, cv2.DIST_L2, 3)) / size
+    away = (
+        cv2.distanceTransform(1 - mask, cv2.DIST_L2, 3) - cv2.distanceTransform(mask, cv2.DIST_L2, 3)
+    ) / size
     within = np.clip(odds, -2 * LIMIT, 2 * LIMIT).astype(np.float32)
     columns = [within, *(cv2.GaussianBlur(within, (0, 0), sigma) for sigma in (2, 6, 15)), away]
     rows, cols = np.nonzero(mask)

@@ -48,17 +48,12 @@ def residual_rows(
     if evidence.flow is not None and len(linked) > 1 and linked[:-1].any():
         yield "flow", _flow(posed, evidence, evidence.flow, linked, config)
     if evidence.standing.any():
-        yield (
-            "feet",
-            planted_feet(
-                posed,
-                points(posed, evidence.foot),
-                evidence.planted,
-                evidence.standing,
-                config.contact_noise * posed.model.category.nominal_size,
-                evidence.leash,
-            ),
+        noise = config.contact_noise * posed.model.category.nominal_size
+        held = planted_feet(
+            posed, points(posed, evidence.foot), evidence.planted, evidence.standing, noise, evidence.leash
         )
+        held.shared[:] = 0  # where feet stand says nothing about the body's shape
+        yield "feet", held
 
 
 def outline_rows(
