@@ -32,6 +32,7 @@ from .video import Clip, Progress
 
 __all__ = ["AutomaticConfig", "Network", "automatic_masks"]
 
+HEARSAY = 0.5  # what frames teach whose masks were only made from clicks and boxes, beside all else that speaks
 Anchors = dict[int, np.ndarray]  # frame -> mask (h, w) bool that a person vouches for
 
 
@@ -61,6 +62,7 @@ def automatic_masks(
     wanted = set(said) | ({seed_frame(clip, subject)} if subject is not None else set())
     finder.read(wanted)
     anchors: Anchors = {i: words.mask for i, words in said.items() if words.mask is not None}
+    painted = bool(anchors)
     named = subject is not None or bool(said)
     seeds: Anchors = dict(anchors)
     if subject is not None or not anchors:
@@ -68,15 +70,15 @@ def automatic_masks(
         seeds.setdefault(seed, reference)
     chosen = _choose(finder, seeds, anchors, named)
     if len(anchors) < len(said):  # boxes and clicks are about the masks found so far
-        masks = _final(finder, chosen, anchors)
+        masks = _final(finder, chosen, anchors, painted)
         anchors = anchors_from(finder, said, masks)
         chosen = _choose(finder, {**seeds, **anchors}, anchors, named)
-    masks = _final(finder, chosen, anchors)
+    masks = _final(finder, chosen, anchors, painted)
     finder.learn_background([None if m is None else m > 0.0 for m in masks])
     chosen = _choose(finder, {**seeds, **anchors}, anchors, named)
     if silhouettes is not None:
         _rechoose(finder, chosen, anchors, silhouettes)
-    masks = _final(finder, chosen, anchors)
+    masks = _final(finder, chosen, anchors, painted)
     full = [None if m is None else _to_clip(m, clip) for m in masks]
     return Masks.pack(full, "automatic")
 
@@ -101,11 +103,11 @@ def _choose(finder: Finder, seeds: Anchors, anchors: Anchors, named: bool) -> Ch
     return chosen
 
 
-def _final(finder: Finder, chosen: Chosen, anchors: Anchors) -> list[np.ndarray | None]:
+def _final(finder: Finder, chosen: Chosen, anchors: Anchors, painted: bool) -> list[np.ndarray | None]:
     """Log-odds (h, w) float32 of every frame, None where the subject is not seen.
 
     In every frame the scene behind speaks, in key frames also the network; where a person vouches for some frames'
-    masks, what these teach takes its place.
+    masks, what these teach takes its place, or half of it where nobody painted them.
     """
     trust = trusts(finder.frames, finder.before, finder.after)
     evidence: list[np.ndarray] = []
@@ -122,7 +124,9 @@ def _final(finder: Finder, chosen: Chosen, anchors: Anchors) -> list[np.ndarray 
     smoothed = smooth(evidence, finder.before, finder.after, trust, keep, {})
     if anchors:
         finder.check()
-        evidence = taught(finder.frames, smoothed, finder.behind or None, anchors)
+        learnt = taught(finder.frames, smoothed, finder.behind or None, anchors)
+        share = 1.0 if painted else HEARSAY
+        evidence = [share * a + (1.0 - share) * b for a, b in zip(learnt, evidence, strict=True)]
         fixed = {i: np.where(mask, SURE, -SURE).astype(np.float32) for i, mask in anchors.items()}
         smoothed = smooth(evidence, finder.before, finder.after, trust, keep, fixed)
     keys = np.array(finder.keys)
