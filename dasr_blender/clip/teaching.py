@@ -17,6 +17,7 @@ import numpy as np
 from .evidence import LIMIT, log_odds
 
 TREES, DEPTH, LEAF = 40, 10, 20
+FARTHEST = 1.0  # and no farther than that, where nothing was found
 SAMPLES = 8000  # pixels of each frame to learn from
 REACH = 0.2  # of √(the mask's area): pixels no farther from what was found are always asked about
 BELIEVED = 3.0  # log-odds that the forest's word may reach
@@ -42,7 +43,7 @@ def taught(
         values, away = described(i)
         beyond = away[mask]
         # as far from what was found as the subject was in any frame that is known
-        reach = max(reach, 1.1 * float(np.percentile(beyond, 99.5))) if len(beyond) else reach
+        reach = max(reach, min(1.1 * float(np.percentile(beyond, 99.5)), FARTHEST)) if len(beyond) else reach
         chosen = rng.permutation(np.flatnonzero((away < reach) | mask))[:SAMPLES]
         samples.append(values.reshape(-1, values.shape[-1])[chosen])
         labels.append(mask.ravel()[chosen].astype(np.float32))

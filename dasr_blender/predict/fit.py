@@ -18,6 +18,7 @@ import numpy as np
 
 from ..core.camera import encode_root, ray_rotation
 from ..core.category import Category
+from ..core.ground import foot_joints
 from ..core.motion import Motion
 from ..core.rotation import geodesic, make_continuous, matrix_to_quat, quat_to_matrix
 from ..core.skeleton import clamp_rotations
@@ -126,7 +127,8 @@ class _Solver:
         trust = frame_trust(crops[:, 3], side, interpolated)
         self.data = ClipData(self.start, crops, np.asarray(motion.image_size), prediction, trust, flow)
         self.places: Array | None = None  # (T, F, 3) where feet stand
-        self.crops, self.center, self.side, self.camera_known = crops, center, side, camera_known
+        self.crops, self.center, self.side = crops, center, side
+        self.holds_feet = camera_known and bool(foot_joints(category))
         prior = prior_errors(self.model, prediction, np.arange(len(motion)), config)[:, 6:]
         self.prior = np.sqrt((prior**2).reshape(len(motion), -1, 3).mean(-1))
         every = config.steps, config.limb_steps, config.last_steps
@@ -223,7 +225,7 @@ class _Solver:
                     solved = again
         known = self.model.proportions
         shared = np.concatenate([solved.shared[:known], shared[known:-1], solved.shared[-1:]])
-        if chosen is not None and self.camera_known:
+        if chosen is not None and self.holds_feet:
             window = replace(window, evidence=self._planted(window.evidence, solved, chosen))
         last = window.solve(solved.frames, shared, self.last_steps, self.settle, at(0.6, 1.0), near=True)
         last.steps += solved.steps

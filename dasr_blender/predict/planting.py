@@ -18,9 +18,7 @@ Array = np.ndarray
 
 LEAST = 0.3  # how surely a foot stands in any frame of a stance
 WIDE = 0.03  # of the nominal size: feet this near to each other are in one place
-APART = (
-    0.15  # crop sides: the feet of a pair that are so far apart in the picture are not taken for each other
-)
+APART = 0.15  # crop sides: feet of a pair that are so far apart in the picture are not taken for each other
 LEFT = 0.15  # share of a stance that makes another place one where the foot may stand
 UNEVEN = 0.25  # how much the lengths of a clip's steps usually differ
 BESIDE = 0.02  # what a frame in which they are not apart at all says, against one in which they are
@@ -99,8 +97,8 @@ def _even_steps(found: list[list[Candidates]]) -> list[Array]:
     likeliest = [
         np.array([places[int(cost.argmin())] for places, cost in foot]).reshape(-1, 3) for foot in found
     ]
-    lengths = np.concatenate([np.linalg.norm(np.diff(places, axis=0), axis=1) for places in likeliest])
-    usual = max(float(np.percentile(lengths, 80)) if len(lengths) else 0.0, 1e-6)
+    lengths = [length for places in likeliest for length in np.linalg.norm(np.diff(places, axis=0), axis=1)]
+    usual = max(float(np.percentile(lengths, 80)) if lengths else 0.0, 1e-6)
     result = []
     for foot, places in zip(found, likeliest, strict=True):
         if len(foot) > 1:

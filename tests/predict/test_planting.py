@@ -89,3 +89,13 @@ def test_where_feet_cross_says_little_about_where_they_stand() -> None:
     even = where_most(points, np.ones(14), 0.03)
     clear = where_most(points, np.repeat([1.0, 0.05], [6, 8]), 0.03)
     assert np.linalg.norm(even - [0.2, 0, 0]) < 0.01 and np.linalg.norm(clear) < 0.015
+
+
+def test_who_has_no_feet_is_not_held(toy_category: Category, walk: Case) -> None:
+    """A body without limbs stands on nothing, however slowly it moves."""
+    skeleton = toy_category.skeleton
+    swimmer = replace(toy_category, skeleton=replace(skeleton, roles=tuple("spine" for _ in skeleton.roles)))
+    args = (swimmer, walk.motion, walk.prediction, crops_of(walk), walk.center, walk.side)
+    free, told = (fit(*args, config=CONFIG, camera_known=known) for known in (False, True))
+    assert "feet" not in told.seconds
+    np.testing.assert_allclose(told.motion.camera_from_root, free.motion.camera_from_root, atol=1e-6)
