@@ -123,8 +123,7 @@ def _final(finder: Finder, chosen: Chosen, anchors: Anchors, painted: bool) -> l
     keep = finder.config.keep
     smoothed = smooth(evidence, finder.before, finder.after, trust, keep, {})
     if anchors:
-        finder.check()
-        learnt = taught(finder.frames, smoothed, finder.behind or None, anchors)
+        learnt = taught(finder.frames, smoothed, finder.behind or None, anchors, finder.check)
         share = 1.0 if painted else HEARSAY
         evidence = [share * a + (1.0 - share) * b for a, b in zip(learnt, evidence, strict=True)]
         fixed = {i: np.where(mask, SURE, -SURE).astype(np.float32) for i, mask in anchors.items()}

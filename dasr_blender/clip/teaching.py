@@ -9,7 +9,7 @@ about every frame.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -28,11 +28,13 @@ def taught(
     found: Sequence[np.ndarray],
     behind: Sequence[np.ndarray] | None,
     known: Mapping[int, np.ndarray],
+    check: Callable[[], object] = lambda: None,
 ) -> list[np.ndarray]:
     """Log-odds (h, w) float32 of every frame by what the known ones teach.
 
     frames: (h, w, 3) uint8 RGB.  found: log-odds (h, w) of each, by all that speaks without a person.  behind: those
     of the scene behind alone, None where it is not known.  known: masks (h, w) bool of some frames, at least one.
+    check: called now and then; may raise to stop.
     """
 
     def described(i: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,6 +58,7 @@ def taught(
     forest.train(np.concatenate(samples), cv2.ml.ROW_SAMPLE, np.concatenate(labels))
     result = []
     for i, odds in enumerate(found):
+        check()
         values, away = described(i)
         said, near = np.full(odds.shape, -LIMIT, np.float32), away < reach
         if near.any():
