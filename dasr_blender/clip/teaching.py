@@ -17,9 +17,9 @@ import numpy as np
 from .evidence import LIMIT, log_odds
 
 TREES, DEPTH, LEAF = 40, 10, 20
-FARTHEST = 1.0  # and no farther than that, where nothing was found
 SAMPLES = 8000  # pixels of each frame to learn from
 REACH = 0.2  # of √(the mask's area): pixels no farther from what was found are always asked about
+FARTHEST = 1.0  # and none farther than this, even where little was found
 BELIEVED = 3.0  # log-odds that the forest's word may reach
 
 

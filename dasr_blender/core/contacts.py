@@ -175,7 +175,6 @@ def _join_stances(standing: Array, sole: Array, times: Array, config: ContactCon
     Where legs cross each other in the picture, the one that stands may follow the one that swings for a while; it does
     not get far, while all true steps of a clip are about as long.
     """
-
     while True:
         gaps, lengths = [], []
         for foot in range(standing.shape[1]):

@@ -213,7 +213,7 @@ class _Solver:
         at(0.0, 0.0)(0.0)
         plain = replace(
             window, model=self.plain, shared_error=self._plainly(window.shared_error),
-            shared_range=self._plainly(window.shared_range), seconds=window.seconds,
+            shared_range=self._plainly(window.shared_range),
         )  # fmt: skip
         solved = plain.solve(frames, self._plainly(shared), self.steps, self.settle, at(0.0, 0.4))
         if self.config.limb_evidence > 0:
