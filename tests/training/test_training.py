@@ -25,6 +25,7 @@ from dasr_blender.training.parallel import Precision, Team, join
 from dasr_blender.training.student import log
 from dasr_blender.training.student.checkpoint import make_student, start_from
 from dasr_blender.training.student.config import StudentConfig
+from dasr_blender.training.student.model import Student
 from dasr_blender.training.student.schedule import Clock, Patience
 from dasr_blender.training.student.scores import verdict
 
@@ -271,6 +272,31 @@ def test_starting_from_another_network_keeps_the_categorys_own_body(
         assert torch.equal(after[name], before[name]), name
         assert torch.equal(after[name], trained[name]) is False, name
     assert torch.equal(after["merge.weight"], trained["merge.weight"])
+
+
+def test_a_network_for_larger_crops_begins_as_the_one_for_smaller(
+    config: distill.TrainConfig, toy_category: Category, tmp_path: Path
+) -> None:
+    checkpoint = distill.train(replace(config, out=tmp_path, frame_steps=1, clip_steps=1))
+    small = distill.load_student(checkpoint, toy_category)
+    large = make_student(replace(small.config, crop=96), toy_category).eval()
+    start_from(large, checkpoint)
+    assert isinstance(small, Student) and isinstance(large, Student)
+    pooled, place = torch.rand(5, 1280), torch.rand(5, 64)
+    quarters = torch.rand(5, small.config.layout, 2, 2)  # what 64 pixels have; 96 have 3 x 3 cells
+    thirds = torch.nn.functional.interpolate(quarters, (6, 6)).unflatten(-1, (3, 2)).mean(-1)
+    thirds = thirds.unflatten(-2, (3, 2)).mean(-2)
+
+    def merged(network: Student, layout: torch.Tensor) -> torch.Tensor:
+        return network.merge(network.level(torch.cat([pooled, layout.flatten(1), place], 1)))
+
+    flat = quarters.mean((2, 3), keepdim=True)
+    assert torch.allclose(
+        merged(small, flat.expand_as(quarters)), merged(large, flat.expand_as(thirds)), rtol=0.02, atol=0.02
+    )
+    steps = merged(small, quarters) - merged(small, flat.expand_as(quarters))
+    wider = merged(large, thirds) - merged(large, flat.expand_as(thirds))
+    assert torch.nn.functional.cosine_similarity(steps, wider).min() > 0.9  # where things lie is kept too
 
 
 @pytest.mark.parametrize("recipe", ["dasr", "dasr-lite0"])

@@ -23,6 +23,9 @@ LITE0 = (
 LEVELS = {2: 24, 4: 40, 10: 112, 15: 320}
 """blocks whose outputs are used, and their channels: 1/4, 1/8, 1/16 and 1/32 of the crop"""
 
+POOLED = 1280
+"""length of the pooled features"""
+
 
 class ConvNorm(nn.Module):
     """Convolution with *frozen* batch normalisation folded into its weights on the fly.
@@ -73,7 +76,7 @@ class InvertedResidual(nn.Module):
 
 
 class Backbone(nn.Module):
-    """EfficientNet-Lite0 for RGB + mask. (B,4,S,S) in 0…1 → feature maps of LEVELS, and (B,1280) pooled."""
+    """EfficientNet-Lite0 for RGB + mask. (B,4,S,S) in 0…1 → feature maps of LEVELS, and (B,POOLED) pooled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,7 +88,7 @@ class Backbone(nn.Module):
                 blocks.append(InvertedResidual(channels, outputs, kernel, stride if i == 0 else 1, expansion))
                 channels = outputs
         self.blocks = nn.Sequential(*blocks)
-        self.head = ConvNorm(320, 1280, 1)
+        self.head = ConvNorm(320, POOLED, 1)
 
     def forward(self, crops: Tensor) -> tuple[list[Tensor], Tensor]:
         rgb, mask = crops[:, :3], crops[:, 3:]

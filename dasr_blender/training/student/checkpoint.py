@@ -6,12 +6,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from ...core.category import Category
+from .backbone import POOLED
 from .config import StudentConfig
 from .dasr import DasrStudent
-from .model import Student
+from .model import Student, cells_across
 
 AnyStudent = Student | DasrStudent
 
@@ -46,12 +49,39 @@ def load_student(checkpoint: Path, category: Category) -> AnyStudent:
     return student.eval()
 
 
+def at_crop(state: dict[str, Tensor], old: StudentConfig, new: StudentConfig) -> dict[str, Tensor]:
+    """A student's arrays for a crop of another size.
+
+    Convolutions fit any; what weighs the coarse layout cell by cell is shared out over the cells of the new grid, each
+    by how much of the old ones it covers.
+    """
+    before, after = cells_across(old.crop), cells_across(new.crop)
+    if before == after or old.layout != new.layout:
+        return state
+    low, high = np.arange(after) / after, np.arange(before) / before
+    share = np.minimum(low[:, None] + 1 / after, high + 1 / before) - np.maximum(low[:, None], high)
+    covered = torch.from_numpy(share.clip(0).astype(np.float32) * after)  # rows sum to 1
+    first, count = POOLED, old.layout * before**2
+
+    def moved(array: Tensor, scale: float = 1.0) -> Tensor:
+        grid = array[..., first : first + count].unflatten(-1, (old.layout, before, before))
+        grid = torch.einsum("yi,xj,...ij->...yx", covered, covered, grid).flatten(-3) * scale
+        return torch.cat([array[..., :first], grid, array[..., first + count :]], -1)
+
+    of_level = {f"level.{part}": 1.0 for part in ("weight", "bias", "running_mean", "running_var")}
+    changed = {**of_level, "merge.weight": (before / after) ** 2}
+    return {**state, **{name: moved(state[name], scale) for name, scale in changed.items()}}
+
+
 def start_from(student: AnyStudent, checkpoint: Path, without: tuple[str, ...] = ()) -> tuple[int, int]:
     """Take what fits of another network's weights; returns how many arrays were taken and how many were not.
 
     without: beginnings of names that are left as they are.
     """
-    state, own = read(checkpoint)["student"], student.state_dict()
+    found, own = read(checkpoint), student.state_dict()
+    state = found["student"]
+    if isinstance(student, Student) and (sizes := StudentConfig(**found["sizes"])).design == "student":
+        state = at_crop(state, sizes, student.config)
     skip = (*_OF_THE_CATEGORY, *without)
     fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape and not k.startswith(skip)}
     student.load_state_dict({**own, **fits})

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 
 from ...core.category import Category
 from ...core.pose_errors import CONFIDENCE_ANGLE
-from .backbone import LEVELS, Backbone
+from .backbone import LEVELS, POOLED, Backbone
 from .body import TorchBody, crop_pixels
 from .config import StudentConfig
 from .joints import JointMaps
@@ -186,6 +186,11 @@ class Seen:
     surface: dict[str, Tensor]
 
 
+def cells_across(crop: int) -> int:
+    """Cells along a side of the coarse layout of a crop of so many pixels."""
+    return math.ceil(crop / 32)
+
+
 class Student(nn.Module):
     """The whole network. See the module's docstring for the way through it."""
 
@@ -195,11 +200,10 @@ class Student(nn.Module):
         super().__init__()
         self.config = config
         limits = torch.as_tensor(category.skeleton.limits, dtype=torch.float32)
-        cells = math.ceil(config.crop / 32) ** 2
         self.backbone = Backbone()
         self.layout = nn.Conv2d(320, config.layout, 1)
         self.place = nn.Sequential(nn.Linear(3, 64), nn.SiLU())
-        inputs = 1280 + config.layout * cells + 64
+        inputs = POOLED + config.layout * cells_across(config.crop) ** 2 + 64
         # Live statistics where they cost nothing: what the frozen ones below let drift is levelled here.
         self.level = nn.BatchNorm1d(inputs)
         self.register_buffer("anywhere", torch.tensor([0.0, 0.0, 0.35]), persistent=False)

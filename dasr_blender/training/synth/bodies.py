@@ -15,6 +15,7 @@ from ...core.category import Category
 from ...core.rotation import quat_multiply, rotvec_to_matrix, rotvec_to_quat, slerp
 from ...core.skeleton import Skeleton, clamp_rotations
 from .gait import gait, head_carriage, legs_of, stand, tail, turning
+from .skins import Skin
 from .species import random_morphology
 from .subjects import (
     MappedRig,
@@ -132,6 +133,22 @@ def _wobble(rng: np.random.Generator, skeleton: Skeleton, seconds: np.ndarray) -
     return noise
 
 
+def _bearing(rng: np.random.Generator, skeleton: Skeleton) -> np.ndarray:
+    """How folded the legs of an animal are whatever it does, before and behind: rotation vectors (1, J, 3).
+
+    A rabbit is always crouched and a horse never; the pose "crouch" says along which way legs fold.
+    """
+    vectors = np.zeros((1, len(skeleton), 3))
+    if rng.random() < 0.5:
+        return vectors
+    share = {"front": rng.uniform(-0.25, 0.6), "hind": rng.uniform(-0.25, 0.8)}
+    for j, name in enumerate(skeleton.names):
+        end = name.split("_")[0]
+        if end in share:
+            vectors[0, j, 0] = np.deg2rad(share[end] * _POSES["crouch"].get(name.split(".")[0], 0.0))
+    return vectors
+
+
 def _posture(rng: np.random.Generator, skeleton: Skeleton) -> tuple[np.ndarray, float]:
     """One of `_POSES` with variation: rotations (J, 4), and the root's pitch in radians."""
     name = "sit" if rng.random() < 0.2 else str(rng.choice(sorted(_POSES)))
@@ -180,9 +197,17 @@ def _by_rule(
 
 
 def body_subject(
-    rng: np.random.Generator, category: Category, rigs: Sequence[MappedRig], frames: int, fps: float
+    rng: np.random.Generator,
+    category: Category,
+    rigs: Sequence[MappedRig],
+    frames: int,
+    fps: float,
+    skin: Skin | None = None,
 ) -> Subject:
-    """The category's body with random proportions, moved by one or two rigs' motions and noise."""
+    """The category's body with random proportions, moved by one or two rigs' motions and noise.
+
+    skin: the surface to show in place of the body's own; its proportions then stay nearer to those it came with.
+    """
     skeleton, body = category.skeleton, category.body
     seconds = np.arange(frames) / fps
     if rigs:
@@ -225,7 +250,7 @@ def body_subject(
     if rng.random() < 0.05:  # rolling on the ground
         tilt[:, 1] += rng.uniform(-np.pi, np.pi)
     heading = np.zeros(frames)
-    vectors = _wobble(rng, skeleton, seconds)
+    vectors = _wobble(rng, skeleton, seconds) + _bearing(rng, skeleton)
     if rng.random() < 0.35:
         heading, bend = turning(rng, skeleton, seconds)
         vectors = vectors + bend
@@ -236,6 +261,23 @@ def body_subject(
     world[:, :3, :3] = about_z @ world[:, :3, :3] @ rotvec_to_matrix(tilt)
     world[:, :3, 3] += stride(rng, world, seconds)
     morphology = random_morphology(rng, category, [r.morphology for r in rigs])
+    if skin is not None:
+        morphology = skin.morphology + rng.uniform(0, 0.7) * (morphology - skin.morphology)
+        rest, vertices = skin.in_world(category, morphology, rotations, world)
+        return Subject(
+            skin.name,
+            f"{action} of {name}",
+            "skin",
+            vertices,
+            skin.faces,
+            rest,
+            skin.colours,
+            world,
+            rotations,
+            morphology,
+            np.ones(len(skeleton.names)),
+            losable_parts(category, morphology, rotations, world),
+        )
     rest, vertices = body_in_world(category, morphology, rotations, world)
     regions = body_regions(category, rest)
     return Subject(

@@ -57,7 +57,9 @@ class SynthConfig:
     """'train' (all rigs but the held-out ones), 'held-out' (only those) or 'all'; for people also 'unseen-motion'
     (subjects of 'train' in recordings of 'held-out')."""
     rig_share: float = 0.4
-    """Share of clips that show a rig; the rest show the category's own body."""
+    """Share of clips that show a rig as it is; the rest show the category's own body or what follows."""
+    skin_share: float = 0.35
+    """Animals only: share of those others whose surface is a rig's, in other proportions and postures."""
     frames: int = 12
     """Frames in a clip."""
     fps: float = 24.0
@@ -139,7 +141,7 @@ def _film(
     seen += matrix[:, None, :3, 3].astype(np.float32)
     if seen[..., 2].min() < 0.05:
         return None
-    key = f"{subject.source}:{subject.rig if subject.source == 'rig' else ''}"
+    key = f"{subject.source}:{subject.rig if subject.source in ('rig', 'skin') else ''}"
     if key not in normals:
         normals[key] = NormalSolver(subject.rest, subject.faces)
     coat = subject.coat

@@ -67,10 +67,14 @@ def _animal(
     rng: np.random.Generator, config: SynthConfig, category: Category, rigs: Sequence[Any]
 ) -> Subject:
     from .bodies import body_subject
+    from .skins import skin_of
 
     if rigs and rng.random() < config.rig_share:
         return rig_subject(rng, category, rigs[int(rng.integers(len(rigs)))], config.frames, config.fps)
-    return body_subject(rng, category, rigs, config.frames, config.fps)
+    skin = None
+    if rigs and rng.random() < config.skin_share:
+        skin = skin_of(rigs[int(rng.integers(len(rigs)))], category)
+    return body_subject(rng, category, rigs, config.frames, config.fps, skin)
 
 
 def _human_rigs(config: SynthConfig, category: Category) -> Sequence[Any]:

@@ -25,7 +25,7 @@ LOSABLE = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is itself: a key for what is made of it
 class MappedRig:
     """A baked rig with labels for each of its T poses.
 
