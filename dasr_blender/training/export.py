@@ -71,6 +71,24 @@ class _Folded(nn.Module):
         return F.conv2d(x, self.weight, self.bias, self.stride, padding, 1, self.groups)
 
 
+class _Levelled(nn.Module):
+    """A BatchNorm1d that takes the mean away first.
+
+    As one operation onnxruntime multiplies before it subtracts, and loses what a channel whose mean is a thousand times
+    its spread has to say.
+    """
+
+    def __init__(self, layer: nn.BatchNorm1d) -> None:
+        super().__init__()
+        assert layer.running_mean is not None and layer.running_var is not None
+        self.mean = nn.Parameter(layer.running_mean)
+        self.scale = nn.Parameter(layer.weight * torch.rsqrt(layer.running_var + layer.eps))
+        self.offset = nn.Parameter(layer.bias.detach())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) * self.scale + self.offset
+
+
 class _Graph(nn.Module):
     """The student with its answers in a fixed order."""
 
@@ -83,6 +101,8 @@ class _Graph(nn.Module):
                 for name, child in list(parent.named_children()):
                     if isinstance(child, ConvNorm):
                         setattr(parent, name, _Folded(child))
+                    elif isinstance(child, nn.BatchNorm1d):
+                        setattr(parent, name, _Levelled(child))
 
     def forward(self, crops: Tensor, crop_info: Tensor) -> tuple[Tensor, ...]:
         out = self.student(crops, crop_info)

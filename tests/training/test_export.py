@@ -63,6 +63,23 @@ def crops_and_info(trained: Category) -> tuple[np.ndarray, np.ndarray]:
     return (batch["crops"].numpy() * 255).round().astype(np.uint8), batch["crop_info"].numpy()
 
 
+def test_features_far_from_zero_keep_their_last_digits(tmp_path: Path) -> None:
+    import onnxruntime
+
+    level = torch.nn.BatchNorm1d(8).eval()
+    assert level.running_mean is not None and level.running_var is not None
+    level.running_mean.fill_(5.0)
+    level.running_var.fill_(9e-6)
+    x = (5.0 + 0.003 * torch.randn(64, 8, generator=torch.Generator().manual_seed(0))).float()
+    path = tmp_path / "level.onnx"
+    torch.onnx.export(
+        export._Levelled(level), (x,), str(path), input_names=["x"], dynamic_axes={"x": {0: "N"}}, dynamo=False
+    )
+    found = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": x.numpy()})[0]
+    wanted = (x.double() - 5.0) / np.sqrt(float(level.running_var[0]) + level.eps)
+    assert wanted.abs().max() > 1 and np.abs(np.asarray(found) - wanted.numpy()).max() < 1e-5
+
+
 def test_pieces_of_a_clip_give_what_the_whole_gives(trained: Category) -> None:
     crops, info = crops_and_info(trained)
     whole, pieces = (Student(trained, batch=n).run(crops, info) for n in (64, 5))
