@@ -261,38 +261,23 @@ def body_subject(
     world[:, :3, :3] = about_z @ world[:, :3, :3] @ rotvec_to_matrix(tilt)
     world[:, :3, 3] += stride(rng, world, seconds)
     morphology = random_morphology(rng, category, [r.morphology for r in rigs])
-    if skin is not None:
+    labels = rotations, world
+    if skin is None:
+        rest, vertices = body_in_world(category, morphology, *labels)
+        shown = name, action, "body", vertices, body.faces, rest, body.appearance_mean
+        regions = body_regions(category, rest)
+    else:
         morphology = skin.morphology + rng.uniform(0, 0.7) * (morphology - skin.morphology)
-        rest, vertices = skin.in_world(category, morphology, rotations, world)
-        return Subject(
-            skin.name,
-            f"{action} of {name}",
-            "skin",
-            vertices,
-            skin.faces,
-            rest,
-            skin.colours,
-            world,
-            rotations,
-            morphology,
-            np.ones(len(skeleton.names)),
-            losable_parts(category, morphology, rotations, world),
-        )
-    rest, vertices = body_in_world(category, morphology, rotations, world)
-    regions = body_regions(category, rest)
+        rest, vertices = skin.in_world(category, morphology, *labels)
+        shown = skin.name, f"{action} of {name}", "skin", vertices, skin.faces, rest, skin.colours
+        regions = {}
     return Subject(
-        name,
-        action,
-        "body",
-        vertices,
-        body.faces,
-        rest,
-        body.appearance_mean,
+        *shown,
         world,
         rotations,
         morphology,
         np.ones(len(skeleton.names)),
-        losable_parts(category, morphology, rotations, world),
+        losable_parts(category, morphology, *labels),
         regions,
     )
 
