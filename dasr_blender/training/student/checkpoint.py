@@ -58,8 +58,8 @@ def at_crop(state: dict[str, Tensor], old: StudentConfig, new: StudentConfig) ->
     before, after = cells_across(old.crop), cells_across(new.crop)
     if before == after or old.layout != new.layout:
         return state
-    low, high = np.arange(after) / after, np.arange(before) / before
-    share = np.minimum(low[:, None] + 1 / after, high + 1 / before) - np.maximum(low[:, None], high)
+    new_cell, old_cell = np.arange(after)[:, None] / after, np.arange(before) / before  # where each begins
+    share = np.minimum(new_cell + 1 / after, old_cell + 1 / before) - np.maximum(new_cell, old_cell)
     covered = torch.from_numpy(share.clip(0).astype(np.float32) * after)  # rows sum to 1
     first, count = POOLED, old.layout * before**2
 

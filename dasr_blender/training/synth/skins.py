@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A rig's surface on the category's skeleton, so that it takes on other proportions and any motion.
 
-A few dozen rigs, each with one build and one way to stand, teach a network to know the rig and remember how it stands.
+A dozen rigs, each with one build and one way to stand, teach a network to know the rig and remember how it stands.
 Taken out of its own pose by its labels and skinned as the category's body beside it is, the same surface stands, walks
 and is built like any other, with labels as exact as a rig's.
 """
@@ -78,9 +78,7 @@ def skin_of(rig: MappedRig, category: Category) -> Skin:
     weight = np.einsum("rn,rnj->rj", share, weight[near])
     parents = np.asarray(skeleton.parents)
     far = distance[:, 0] > _FAR * length
-    for joint in sorted(
-        set(range(len(skeleton))) - set(parents.tolist())
-    ):  # antlers go with the head, not an ear
+    for joint in np.setdiff1d(np.arange(len(skeleton)), parents):  # antlers go with the head, not an ear
         weight[far, parents[joint]] += weight[far, joint]
         weight[far, joint] = 0.0
     index = np.argsort(-weight, 1)[:, :4]
