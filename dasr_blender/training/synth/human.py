@@ -21,8 +21,7 @@ from ...core.rotation import (
     rotvec_to_quat,
     slerp,
 )
-from ...core.skeleton import clamp_rotations, forward_kinematics, skin_transforms
-from ...core.skinning import linear_blend
+from ...core.skeleton import clamp_rotations, forward_kinematics
 from .cloth import Cloth, brim_cloth, skirt_cloth
 from .clothes import (
     Figure,
@@ -41,7 +40,7 @@ from .motions import INDEX, NAMES, HumanMotion, mirrored, rest_correction, to_re
 from .poses import draw_pose, pose_motion
 from .rig import load_rig
 from .rigs_human import HUMAN_RIGS, MOTION_RIGS
-from .subjects import Subject, rigid_at, rotations_at
+from .subjects import Subject, posed_in_world, rigid_at, rotations_at
 
 if TYPE_CHECKING:
     from .clips import SynthConfig
@@ -260,12 +259,8 @@ def _dressed(rng: np.random.Generator, category: Category, figure: Figure, motio
         light = np.concatenate([light, np.tile(bright, (len(cloth.vertices), 1))])
         dark = np.concatenate([dark, np.tile(dim, (len(cloth.vertices), 1))])
         shown, source = np.concatenate([shown, cloth.vertices]), f"{source}+{name}"
-    posed = linear_blend(
-        shown.astype(np.float32), index, weight, skin_transforms(category.skeleton, joints, rotations)
-    )
     world = motion.world_from_root
-    vertices = np.einsum("tij,tvj->tvi", world[:, :3, :3].astype(np.float32), posed.astype(np.float32))
-    vertices += world[:, None, :3, 3].astype(np.float32)
+    vertices = posed_in_world(category, shown, index, weight, joints, rotations, world)
     return Subject(
         category.name,
         motion.name,

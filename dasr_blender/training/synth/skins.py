@@ -18,7 +18,7 @@ from ...core.category import Category
 from ...core.rotation import quat_to_rotvec
 from ...core.skeleton import skin_transforms
 from ...core.skinning import dense_weights, linear_blend
-from .subjects import MappedRig, body_in_world
+from .subjects import MappedRig, body_in_world, posed_in_world
 
 _NEIGHBOURS = 8
 _FAR = 0.03
@@ -43,21 +43,19 @@ class Skin:
     skin_index: np.ndarray
     skin_weight: np.ndarray
 
-    def shaped(self, category: Category, morphology: np.ndarray) -> np.ndarray:
-        """Vertices (R, 3) at rest for other proportions (K,): each moves as the body beside it does."""
-        change = category.body.shaped(morphology)[0] - category.body.shaped(self.morphology)[0]
-        return self.vertices + np.einsum("rn,rni->ri", self.share, change[self.near])
-
     def in_world(
         self, category: Category, morphology: np.ndarray, rotations: np.ndarray, world: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Vertices at rest (R, 3), and posed in the world (T, R, 3) float32; arguments as `body_in_world`."""
-        rest = self.shaped(category, morphology)
-        transforms = world[:, None] @ skin_transforms(
-            category.skeleton, category.body.shaped(morphology)[1], rotations
+        """Vertices at rest (R, 3), and posed in the world (T, R, 3) float32; arguments as `body_in_world`.
+
+        For other proportions each vertex moves as the body beside it does.
+        """
+        body, joints = category.body.shaped(morphology)
+        change = body - category.body.shaped(self.morphology)[0]
+        rest = self.vertices + np.einsum("rn,rni->ri", self.share, change[self.near])
+        return rest, posed_in_world(
+            category, rest, self.skin_index, self.skin_weight, joints, rotations, world
         )
-        posed = linear_blend(rest.astype(np.float32), self.skin_index, self.skin_weight, transforms)
-        return rest, posed
 
 
 @lru_cache(maxsize=32)

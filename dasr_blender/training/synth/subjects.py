@@ -141,10 +141,26 @@ def body_in_world(
     """The category's body at rest (V, 3), and posed in the world (T, V, 3) float32; arguments as `joints_in_world`."""
     body = category.body
     rest, joints = body.shaped(morphology)
+    return rest, posed_in_world(category, rest, body.skin_index, body.skin_weight, joints, rotations, world)
+
+
+def posed_in_world(
+    category: Category,
+    rest: np.ndarray,
+    skin_index: np.ndarray,
+    skin_weight: np.ndarray,
+    joints: np.ndarray,
+    rotations: np.ndarray,
+    world: np.ndarray,
+) -> np.ndarray:
+    """A surface at rest (V, 3) on the category's skeleton, posed in the world (T, V, 3) float32.
+
+    skin_index, skin_weight (V, 4); joints (J, 3) at rest; rotations and world as `joints_in_world`.
+    """
     transforms = skin_transforms(category.skeleton, joints, rotations)
-    posed = linear_blend(rest.astype(np.float32), body.skin_index, body.skin_weight, transforms)
+    posed = linear_blend(rest.astype(np.float32), skin_index, skin_weight, transforms)
     vertices = np.einsum("tij,tvj->tvi", world[:, :3, :3], posed) + world[:, None, :3, 3]
-    return rest, vertices.astype(np.float32)
+    return vertices.astype(np.float32)
 
 
 def losable_limbs(category: Category) -> tuple[tuple[int, ...], ...]:
