@@ -22,9 +22,10 @@ from ..core.schema import NetworkSpec
 from .distill import load_student
 from .pose_errors import measure_pose_errors
 from .student import log
-from .student.backbone import ConvNorm
 from .student.checkpoint import AnyStudent
 from .student.data import Shard
+from .student.model import Student
+from .student.shipped import label
 
 OPSET = 17
 INPUTS = ("crops", "crop_info")
@@ -56,22 +57,7 @@ class ExportConfig:
     """A line for the bundle's training facts."""
 
 
-class _Folded(nn.Module):
-    """A ConvNorm as one plain convolution."""
-
-    def __init__(self, layer: ConvNorm) -> None:
-        super().__init__()
-        scale = layer.gain * torch.rsqrt(layer.var + 1e-3)
-        self.weight = nn.Parameter(layer.weight * scale[:, None, None, None])
-        self.bias = nn.Parameter(layer.offset - layer.mean * scale)
-        self.stride, self.groups = layer.stride, layer.groups
-
-    def forward(self, x: Tensor) -> Tensor:
-        padding = self.weight.shape[-1] // 2
-        return F.conv2d(x, self.weight, self.bias, self.stride, padding, 1, self.groups)
-
-
-class _Levelled(nn.Module):
+class _Levelled(nn.BatchNorm1d):
     """A BatchNorm1d that takes the mean away first.
 
     As one operation onnxruntime multiplies before it subtracts, and loses what a channel whose mean is a thousand times
@@ -79,14 +65,13 @@ class _Levelled(nn.Module):
     """
 
     def __init__(self, layer: nn.BatchNorm1d) -> None:
-        super().__init__()
-        assert layer.running_mean is not None and layer.running_var is not None
-        self.mean = nn.Parameter(layer.running_mean)
-        self.scale = nn.Parameter(layer.weight * torch.rsqrt(layer.running_var + layer.eps))
-        self.offset = nn.Parameter(layer.bias.detach())
+        super().__init__(layer.num_features, layer.eps)
+        self.load_state_dict(layer.state_dict())
+        self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) * self.scale + self.offset
+        assert self.running_mean is not None and self.running_var is not None
+        return (x - self.running_mean) * (self.weight * torch.rsqrt(self.running_var + self.eps)) + self.bias
 
 
 class _Graph(nn.Module):
@@ -99,9 +84,7 @@ class _Graph(nn.Module):
         with torch.no_grad():
             for parent in list(self.student.modules()):
                 for name, child in list(parent.named_children()):
-                    if isinstance(child, ConvNorm):
-                        setattr(parent, name, _Folded(child))
-                    elif isinstance(child, nn.BatchNorm1d):
+                    if isinstance(child, nn.BatchNorm1d):
                         setattr(parent, name, _Levelled(child))
 
     def forward(self, crops: Tensor, crop_info: Tensor) -> tuple[Tensor, ...]:
@@ -115,7 +98,7 @@ def outputs_of(student: AnyStudent) -> tuple[str, ...]:
 
 
 def write_onnx(student: AnyStudent, path: Path) -> None:
-    """Write the network, dynamic in the number of frames."""
+    """Write the network, dynamic in the number of frames, its arrays under their own names (see `student.shipped`)."""
     size, outputs = student.config.crop, outputs_of(student)
     example = torch.rand(9, 4, size, size), torch.rand(9, 3)
     axes = {name: {0: "T"} for name in (*INPUTS, *outputs)}
@@ -131,6 +114,8 @@ def write_onnx(student: AnyStudent, path: Path) -> None:
             do_constant_folding=False,
             dynamo=False,
         )
+        if isinstance(student, Student):
+            label(temporary, student.config, {k: v.cpu().numpy() for k, v in student.state_dict().items()})
 
 
 def _blobs(rng: np.random.Generator, count: int, size: int) -> np.ndarray:

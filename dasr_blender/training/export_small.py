@@ -21,6 +21,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..core.files import written_atomically
+from .student.shipped import HALF
 
 SMALLEST = 256  # numbers; smaller tensors hold shapes, scales and constants, not weights
 
@@ -50,7 +51,7 @@ def half_weights(path: Path, out: Path) -> None:
         if tensor.data_type != TensorProto.FLOAT or values.size < SMALLEST or np.abs(values).max() > 65504:
             kept.append(tensor)
             continue
-        name = f"{tensor.name}__half"
+        name = tensor.name + HALF
         kept.append(numpy_helper.from_array(values.astype(np.float16), name))
         casts.append(helper.make_node("Cast", [name], [tensor.name], to=TensorProto.FLOAT))
     del graph.initializer[:]

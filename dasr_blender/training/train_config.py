@@ -72,7 +72,7 @@ class TrainConfig:
     plot: bool = True
     """Curves at every checkpoint: for TensorBoard where it is installed, else log.png."""
     start: Path | None = None
-    """Begin with the weights of another run's checkpoint, as far as their shapes fit."""
+    """Begin with the weights of a checkpoint, a bundle or its predictor.onnx, as far as their shapes fit."""
     frames_from: Path | None = None
     """Take the whole first stage from another run's checkpoint, and do the second only."""
     width: int = 512

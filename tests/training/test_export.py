@@ -18,8 +18,9 @@ from toy_clips import write_clips
 
 from dasr_blender.core import Category, CategoryError, Motion, load_category, mirror_rotations
 from dasr_blender.predict import PredictError, Student
-from dasr_blender.training import distill, evaluate, export, pose_errors
+from dasr_blender.training import distill, evaluate, export, export_small, pose_errors
 from dasr_blender.training.pack import pack
+from dasr_blender.training.student.checkpoint import make_student, start_from
 from dasr_blender.training.student.data import NO_AUGMENT, Shard, augment
 from dasr_blender.training.student.losses import BodySurface
 
@@ -52,8 +53,54 @@ def test_the_bundle_documents_its_network(trained: Category) -> None:
 
 def test_onnx_equals_torch_at_every_clip_length(trained: Category) -> None:
     assert trained.path is not None and trained.predictor_path is not None
-    student = distill.load_student(trained.path.parent / "run" / "student.pt", trained)
+    student = distill.load_student(checkpoint_of(trained), trained)
     assert export.parity(student, trained.predictor_path, (1, 2, 7, 40)) <= 1e-4
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_training_goes_on_from_a_bundle(trained: Category, tmp_path: Path, half: bool) -> None:
+    assert trained.path is not None and trained.predictor_path is not None
+    checkpoint = checkpoint_of(trained)
+    old = distill.load_student(checkpoint, trained)
+    source = trained.path
+    if half:
+        source = tmp_path / "predictor.onnx"
+        export_small.half_weights(trained.predictor_path, source)
+    new = make_student(old.config, trained)
+    begun = {name: array.clone() for name, array in new.state_dict().items()}
+    taken, left = start_from(new, source)
+    before, after = old.state_dict(), new.state_dict()
+    anew = {name for name in after if not torch.equal(before[name], after[name])} if not half else set()
+    allowed = ("level.num_batches", "joint_maps.turn", "frame_heads.spread", "frame_heads.appearance")
+    assert taken > 200 and left < 40 and all(name.startswith(allowed) for name in anew), anew
+    assert not torch.equal(after["joint_maps.name"], begun["joint_maps.name"])
+    crops, info = (torch.from_numpy(x) for x in crops_and_info(trained))
+    with torch.no_grad():
+        was, now = (net.eval()(crops.float() / 255, info) for net in (old, new))
+    for name in export.OUTPUTS:
+        assert (was[name] - now[name]).abs().max() < (5e-3 if half else 1e-5), name
+
+
+def test_what_cannot_be_gone_on_from_says_so(trained: Category, tmp_path: Path) -> None:
+    import onnx
+
+    assert trained.predictor_path is not None
+    model = onnx.load(str(trained.predictor_path))
+    del model.metadata_props[:]
+    onnx.save(model, str(tmp_path / "old.onnx"))
+    new = make_student(distill.load_student(checkpoint_of(trained), trained).config, trained)
+    with pytest.raises(ValueError, match="give the checkpoint"):
+        start_from(new, tmp_path / "old.onnx")
+    (tmp_path / "text.onnx").write_text("no network")
+    with pytest.raises(ValueError, match="not an ONNX file"):
+        start_from(new, tmp_path / "text.onnx")
+    with pytest.raises(FileNotFoundError, match="no network at"):
+        start_from(new, tmp_path)
+
+
+def checkpoint_of(trained: Category) -> Path:
+    assert trained.path is not None
+    return trained.path.parent / "run" / "student.pt"
 
 
 def crops_and_info(trained: Category) -> tuple[np.ndarray, np.ndarray]:

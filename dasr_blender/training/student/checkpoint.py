@@ -15,6 +15,7 @@ from .backbone import POOLED
 from .config import StudentConfig
 from .dasr import DasrStudent
 from .model import Student, cells_across
+from .shipped import is_shipped, read_shipped
 
 AnyStudent = Student | DasrStudent
 
@@ -73,14 +74,20 @@ def at_crop(state: dict[str, Tensor], old: StudentConfig, new: StudentConfig) ->
     return {**state, **{name: moved(state[name], scale) for name, scale in changed.items()}}
 
 
-def start_from(student: AnyStudent, checkpoint: Path, without: tuple[str, ...] = ()) -> tuple[int, int]:
+def start_from(student: AnyStudent, source: Path, without: tuple[str, ...] = ()) -> tuple[int, int]:
     """Take what fits of another network's weights; returns how many arrays were taken and how many were not.
 
-    without: beginnings of names that are left as they are.
+    source: a checkpoint, a bundle's folder or its `predictor.onnx`.  without: beginnings of names that are left as
+    they are.  Raises FileNotFoundError and ValueError (an exported network that does not keep its weights).
     """
-    found, own = read(checkpoint), student.state_dict()
-    state = found["student"]
-    if isinstance(student, Student) and (sizes := StudentConfig(**found["sizes"])).design == "student":
+    if is_shipped(source):
+        arrays, sizes = read_shipped(source)
+        state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    else:
+        found = read(source)
+        state, sizes = found["student"], StudentConfig(**found["sizes"])
+    own = student.state_dict()
+    if isinstance(student, Student) and sizes.design == "student":
         state = at_crop(state, sizes, student.config)
     skip = (*_OF_THE_CATEGORY, *without)
     fits = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape and not k.startswith(skip)}

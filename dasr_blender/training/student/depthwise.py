@@ -23,7 +23,7 @@ class _Depthwise(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride = stride
-        return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, 1, len(weight))
+        return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, 1, weight.shape[0])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -67,4 +67,4 @@ def depthwise(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     if x.device.type == "cpu" and torch.is_grad_enabled():
         return _Depthwise.apply(x, weight, bias, stride)  # pyright: ignore[reportReturnType]
-    return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, 1, len(weight))
+    return F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2, 1, weight.shape[0])

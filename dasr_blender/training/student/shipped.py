@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The weights of a network that was exported, so that training can go on from a bundle.
+
+A `predictor.onnx` keeps a student's arrays under their own names and, as metadata, its sizes. What its answers do not
+need is not in it (the frame stage's expected errors, colours, each joint token's own answer): the first two are taken
+from the clip stage's heads, the last begins anew.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from ...core.category import PREDICTOR
+from .config import StudentConfig
+
+SIZES = "student"
+"""key of the metadata that says how the network is made"""
+SAME = "student-equals"
+"""key of that which says which arrays are kept under the name of an equal one"""
+WITHIN = "student."
+"""what the names of its arrays begin with"""
+HALF = "__half"
+"""what the names of arrays kept in 16 bits end with"""
+
+
+def is_shipped(source: Path) -> bool:
+    """Whether `source` is a bundle's folder or an exported network, not a checkpoint."""
+    return source.is_dir() or source.suffix == ".onnx"
+
+
+def label(path: Path, sizes: StudentConfig, arrays: dict[str, np.ndarray]) -> None:
+    """Write a network's sizes into its exported file, and which of its arrays the exporter merged with equal ones."""
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(str(path))
+    kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    kept = {name.removeprefix(WITHIN): array for name, array in kept.items() if name.startswith(WITHIN)}
+    by_content = {(array.shape, array.tobytes()): name for name, array in kept.items()}
+    missing = {name: (array.shape, array.tobytes()) for name, array in arrays.items() if name not in kept}
+    same = {name: by_content[content] for name, content in missing.items() if content in by_content}
+    onnx.helper.set_model_props(model, {SIZES: json.dumps(asdict(sizes)), SAME: json.dumps(same)})
+    onnx.save(model, str(path))
+
+
+def read_shipped(source: Path) -> tuple[dict[str, np.ndarray], StudentConfig]:
+    """Arrays of an exported network by their names in `Student`, float32, and its sizes.
+
+    source: a bundle's folder or its `predictor.onnx`.
+    Raises FileNotFoundError, and ValueError for a file that does not keep its weights so: made before 1.4, in 8 bits,
+    or not by this package.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    path = source / PREDICTOR if source.is_dir() else source
+    if not path.exists():
+        raise FileNotFoundError(f"no network at {path}")
+    try:
+        model = onnx.load(str(path))
+    except Exception as error:  # protobuf has its own
+        raise ValueError(f"{path} is not an ONNX file") from error
+    said = {prop.key: prop.value for prop in model.metadata_props}
+    arrays = {
+        tensor.name.removeprefix(WITHIN).removesuffix(HALF): numpy_helper.to_array(tensor).astype(np.float32)
+        for tensor in model.graph.initializer
+        if tensor.name.startswith(WITHIN)
+    }
+    if SIZES not in said or "backbone.stem.gain" not in arrays:
+        raise ValueError(
+            f"{path} does not keep its network's weights as training has them, so training cannot begin from it; give "
+            "the checkpoint (student.pt) it was exported from, or export that again"
+        )
+    for name, other in json.loads(said.get(SAME, "{}")).items():
+        arrays[name] = arrays[other]
+    for name, array in list(arrays.items()):
+        if name.startswith("heads.") and ("frame_" + name) not in arrays:
+            arrays["frame_" + name] = array
+    return arrays, StudentConfig(**json.loads(said[SIZES]))
