@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,6 +95,11 @@ class Motion:
 
     def __len__(self) -> int:
         return len(self.frame_index)
+
+    def part(self, frames: slice | Array) -> Motion:
+        """Some of the frames: a slice, or their numbers ``(n,)``."""
+        names = [name for name, (_, shape) in LAYOUT.items() if shape[:1] == ("T",)]
+        return replace(self, **{name: getattr(self, name)[frames] for name in names})
 
     @property
     def camera(self) -> Pinhole:

@@ -138,13 +138,22 @@ def rasterize(pixels: Array, faces: Array, size: tuple[int, int], near: float = 
     return Raster(found.reshape(shape), depth.reshape(shape), pixels, faces)
 
 
-def silhouette(pixels: Array, faces: Array, size: tuple[int, int], near: float = NEAR) -> Array:
-    """Which pixels' centres a batch of meshes covers, ``(B, h, w)`` bool; arguments as :func:`rasterize`."""
+def silhouette(
+    pixels: Array, faces: Array, size: tuple[int, int], near: float = NEAR, closed: bool = False
+) -> Array:
+    """Which pixels' centres a batch of meshes covers, ``(B, h, w)`` bool; arguments as :func:`rasterize`.
+
+    closed: the meshes have no holes and their normals point outward, so drawing the near side is enough.
+    """
     pixels, faces = np.asarray(pixels), np.asarray(faces)
     width, height = int(size[0]), int(size[1])
     covered = np.zeros((len(pixels), height, width), bool)
     for first, part in _chunks(pixels, faces, width, height):
         frame, _, corners = _triangles(part, faces, near)
+        if closed:
+            (ax, bx, cx), (ay, by, cy) = corners[:, 0], corners[:, 1]
+            seen = np.flatnonzero((bx - ax) * (cy - ay) <= (by - ay) * (cx - ax))
+            frame, corners = frame[seen], corners[:, :, seen]
         triangle, row, start, stop = _spans(corners, width, height)
         base = (frame[triangle] * height + row) * (width + 1)
         cells = len(part) * height * (width + 1)

@@ -12,6 +12,7 @@ Loan, "Matrix Computations", 4.5.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,27 +53,32 @@ class Chain:
         return out
 
     def solve(self) -> tuple[Array, Array]:
-        """Unknowns of the frames ``(T, n)`` and the shared ones ``(g,)``."""
+        """Unknowns of the frames ``(T, n)`` and the shared ones ``(g,)``.
+
+        Eliminated from both ends at once, to a frame in the middle (van der Vorst, "Large tridiagonal and block
+        tridiagonal linear systems on vector and parallel computers", 1987).
+        """
         frames, size = self.right.shape
-        eliminated = np.concatenate([self.right[..., None], self.border], 2)  # (T, n, 1 + g)
-        corner, shared = self.corner.copy(), self.shared_right.copy()
-        carried = np.empty((frames, size, size + eliminated.shape[2]))  # pivot⁻¹ · (upper, right, border)
-        pivot, ahead = self.diagonal[0], eliminated[0]
-        for t in range(frames):
-            following = self.upper[t] if t + 1 < frames else np.zeros((size, 0))
-            solved = np.linalg.solve(pivot, np.concatenate([following, ahead], 1))
-            carried[t, :, size:] = solved[:, following.shape[1] :]
-            border = ahead[:, 1:]
-            corner -= border.T @ carried[t, :, size + 1 :]
-            shared -= border.T @ carried[t, :, size]
-            if t + 1 < frames:
-                carried[t, :, :size] = solved[:, :size]
-                pivot = self.diagonal[t + 1] - following.T @ carried[t, :, :size]
-                ahead = eliminated[t + 1] - following.T @ carried[t, :, size:]
+        middle = frames // 2
+        side = np.concatenate([self.right[..., None], self.border], 2)  # (T, n, 1 + g)
+        from_start = self.diagonal[:middle], self.upper[:middle], side[:middle]
+        after = slice(None, middle, -1)
+        from_end = self.diagonal[after], self.upper[middle:][::-1].swapaxes(1, 2), side[after]
+        with ThreadPoolExecutor(2) as pool:
+            before, behind = pool.map(_eliminated, (from_start, from_end))
+        pivot = self.diagonal[middle] - before.pivot - behind.pivot
+        ahead = side[middle] - before.side - behind.side
+        last = np.linalg.solve(pivot, ahead)
+        gone = before.gone + behind.gone + ahead[:, 1:].T @ last
+        corner, shared = self.corner - gone[:, 1:], self.shared_right - gone[:, 0]
         common = np.linalg.solve(corner, shared) if len(corner) else shared
-        found = carried[..., size] - carried[..., size + 1 :] @ common
-        for t in range(frames - 2, -1, -1):
-            found[t] -= carried[t, :, :size] @ found[t + 1]
+        found = np.empty((frames, size))
+        found[middle] = last[:, 0] - last[:, 1:] @ common
+        for half, order in ((before, range(middle)), (behind, range(frames - 1, middle, -1))):
+            given = half.carried[..., size] - half.carried[..., size + 1 :] @ common
+            following = found[middle]
+            for k, t in reversed(list(enumerate(order))):
+                following = found[t] = given[k] - half.carried[k, :, :size] @ following
         return found, common
 
     def variances(self) -> tuple[Array, Array]:
@@ -101,3 +107,37 @@ class Chain:
             out[t] = np.diagonal(after)
         common = np.diagonal(np.linalg.inv(corner)) if len(corner) else np.zeros(0)
         return out, common
+
+
+@dataclass(eq=False)
+class _Half:
+    """What is left of some frames that were eliminated one after another.
+
+    carried ``(k, n, n + 1 + g)``: each pivot's inverse times what it is coupled to: the next frame, right side, border.
+    pivot ``(n, n)`` and side ``(n, 1 + g)``: what the frame after them loses.  gone ``(g, 1 + g)``: what the shared
+    right side, first column, and corner lose.
+    """
+
+    carried: Array
+    pivot: Array
+    side: Array
+    gone: Array
+
+
+def _eliminated(blocks: tuple[Array, Array, Array]) -> _Half:
+    """Block elimination of frames with diagonal ``(k, n, n)``, coupling to the next ``(k, n, n)``, side
+    ``(k, n, 1 + g)``."""
+    diagonal, upper, side = blocks
+    size, wide = side.shape[1:]
+    out = _Half(
+        np.empty((len(side), size, size + wide)), np.zeros((size, size)), np.zeros((size, wide)),
+        np.zeros((wide - 1, wide)),
+    )  # fmt: skip
+    for t in range(len(side)):
+        ahead = side[t] - out.side
+        solved = np.linalg.solve(diagonal[t] - out.pivot, np.concatenate([upper[t], ahead], 1))
+        out.carried[t] = solved
+        out.gone += ahead[:, 1:].T @ solved[:, size:]
+        lost = upper[t].T @ solved
+        out.pivot, out.side = lost[:, :size], lost[:, size:]
+    return out

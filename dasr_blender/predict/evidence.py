@@ -8,6 +8,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
 
+import cv2
 import numpy as np
 
 from ..core.pose_errors import credible_error
@@ -28,7 +29,7 @@ class Evidence:
 
     start: what the unknowns are counted from.  outlines: of the masks.  trust ``(T,)``: in the frame's mask, 0…1.
     prior ``(T, n)``: usual error of each unknown.  surface_vertex, surface_target, surface_weight ``(T, N[, 2])``:
-    coarse vertices and where the surface map shows them.  flow ``(T, S, S, 2)`` float32 pixels of the crops, None
+    coarse vertices and where the surface map shows them.  flow ``(T, F, F, 2)`` float32, in pixels of its own, None
     without; the last frame's is unused.  foot ``(T, F)``: the vertex that each foot stands on, planted ``(T, F, 3)``:
     where, in camera space, standing ``(T, F)``: how surely, and leash ``(T, F)``: metres at which it is no longer
     believed to; nothing to begin with.
@@ -80,8 +81,11 @@ class ClipData:
         next_to = np.append(np.diff(frames) == 1, False)
         flow = None
         if self.flow is not None and config.flow_evidence > 0:
-            flow = np.zeros((len(frames), *crops.shape[2:], 2), np.float32)
+            size = min(crops.shape[2], config.flow_size)
+            flow = np.zeros((len(frames), size, size, 2), np.float32)
             pictures = np.ascontiguousarray(crops[:, :3].transpose(0, 2, 3, 1))
+            if size < crops.shape[2]:
+                pictures = np.stack([cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in pictures])
             first = np.flatnonzero(next_to)
             with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
                 for t, moved in zip(first, pool.map(self.flow, pictures[first], pictures[first + 1]), strict=True):
@@ -142,23 +146,26 @@ def frame_trust(masks: Array, boxes_side: Array, interpolated: Array | None) -> 
 
 
 def follow(outlines: Outlines, flow: Array, seen: Array) -> tuple[Array, Array]:
-    """Where flow ``(T, S, S, 2)`` takes points seen at ``(T, N, 2)``: places in the next frame's crop, and trust
-    ``(T, N)``.
+    """Where flow ``(T, F, F, 2)``, in pixels of its own, takes points seen at ``(T, N, 2)``: places in the next frame's
+    crop, and trust ``(T, N)``.
 
     Trusted where the point is on the subject and lands on it.
     """
-    count = outlines.size
-    at = (seen + 0.5) * count
-    x, y = np.moveaxis(np.clip(np.floor(at), 0, count - 1).astype(np.int64), -1, 0)
+    count, cells = outlines.size, flow.shape[1]
     frame = np.arange(len(seen))[:, None]
-    landed = at + flow[frame, y, x]
-    x2, y2 = np.moveaxis(np.clip(np.floor(landed), 0, count - 1).astype(np.int64), -1, 0)
+
+    def cell(place: Array, size: int) -> tuple[Array, Array]:
+        column, row = np.moveaxis(np.clip(np.floor((place + 0.5) * size), 0, size - 1).astype(np.int64), -1, 0)
+        return row, column
+
+    moved = flow[(frame, *cell(seen, cells))] / cells
+    landed = seen + moved
     after = np.minimum(frame + 1, len(seen) - 1)
     distance = outlines.distance
     deep = -0.5 / count
-    trust = (distance[frame, y, x] < deep) & (distance[after, y2, x2] < deep)
-    trust &= (np.abs(flow[frame, y, x]) < count / 4).all(-1)
-    return (landed / count - 0.5).astype(np.float32), trust.astype(np.float32)
+    trust = (distance[(frame, *cell(seen, count))] < deep) & (distance[(after, *cell(landed, count))] < deep)
+    trust &= (np.abs(moved) < 0.25).all(-1)
+    return landed.astype(np.float32), trust.astype(np.float32)
 
 
 def visible_vertices(camera: Array, seen: Array, number: int, cells: int = 36) -> tuple[Array, Array]:

@@ -238,24 +238,20 @@ class _Solver:
     def _planted(self, evidence: Evidence, solved: Solved, chosen: Array) -> Evidence:
         """The evidence with feet that stand; the places are kept for the window that follows."""
         posed = pose(self.plain, evidence.start, solved.frames, solved.shared)
-        motion, world = self.motion, np.asarray(self.motion.world_from_camera[chosen], np.float64)
+        seen = self.motion.part(chosen)
+        world = np.asarray(seen.world_from_camera, np.float64)
         seen = replace(
-            motion,
-            frame_index=motion.frame_index[chosen],
+            seen,
             camera_from_root=posed.camera_from_root,
-            world_from_camera=world,
             focal_px=posed.focal,
             joint_rotations=posed.locals,
             morphology=self.start.morphology + self.plain.std * solved.shared[:-1],
             relief=self.raised,
-            confidence=motion.confidence[chosen],
-            joint_confidence=motion.joint_confidence[chosen],
-            mask_iou=motion.mask_iou[chosen],
         )
         before = None if self.places is None else self.places[chosen]
         feet = plant(self.category, seen, self.plain, posed, before)
         if self.places is None:
-            self.places = np.full((len(motion), *feet.place.shape[1:]), np.nan)
+            self.places = np.full((len(self.motion), *feet.place.shape[1:]), np.nan)
         self.places[chosen] = feet.place
         near, far = (reach * self.category.nominal_size for reach in self.config.contact_reach)
         return replace(
@@ -423,9 +419,7 @@ class _Solver:
                 self.center[part], self.side[part], motion.focal_px[part], self.start.pp, self.crops[part, 3],
                 np.asarray(motion.image_size), 64,
             )  # fmt: skip
-            vertices = self.category.posed_vertices(
-                replace(motion, joint_rotations=motion.joint_rotations[part])
-            )
+            vertices = self.category.posed_vertices(motion.part(part))
             index = np.arange(len(vertices))
             drawn = view.drawn(motion.camera_from_root[part], vertices, self.category.body.faces, index)
             out[part] = view.overlap(drawn, index)

@@ -48,6 +48,8 @@ class FitConfig:
     """how much more it counts at the first step: it knows which leg is which, outlines only that there is one"""
     surface_least: float = 0.15
     """confidence below which a cell says nothing"""
+    flow_size: int = 128
+    """largest side of the crops that flow is measured on, pixels"""
     flow_noise: float = 0.012
     """usual error of flow from frame to frame"""
     flow_evidence: float = 10.0
@@ -99,7 +101,7 @@ class FitConfig:
     """most steps for `standard` and `best`: of poses and proportions"""
     limb_steps: tuple[int, int] = (5, 40)
     """after limbs were tried in other poses"""
-    last_steps: tuple[int, int] = (7, 40)
+    last_steps: tuple[int, int] = (6, 40)
     """with the relief, and feet that stand"""
     settle: float = 0.004
     """relative fall of the cost under which `standard` stops; a tenth of it for `best`"""

@@ -26,6 +26,16 @@ def test_round_trip(motion: Motion, tmp_path: Path) -> None:
     assert len(again) == 8
 
 
+@pytest.mark.parametrize("frames", [slice(2, 5), np.array([1, 4, 6])])
+def test_some_of_the_frames_are_a_motion(motion: Motion, toy_category: Category, frames: slice | np.ndarray) -> None:
+    part = motion.part(frames).validate(toy_category)
+    assert len(part) == 3
+    for name in ("frame_index", "camera_from_root", "joint_confidence", "world_from_camera"):
+        np.testing.assert_array_equal(getattr(part, name), getattr(motion, name)[frames], err_msg=name)
+    np.testing.assert_array_equal(part.morphology, motion.morphology)
+    assert len(motion) == 8
+
+
 def test_a_still_and_float32_are_motions(toy_category: Category, tmp_path: Path) -> None:
     still = toy_motion(toy_category, frames=1)
     still.joint_rotations = still.joint_rotations.astype(np.float32)

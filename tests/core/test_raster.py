@@ -49,6 +49,35 @@ def test_a_large_batch_is_its_frames_one_by_one() -> None:
         np.testing.assert_array_equal(masks[t], alone.mask[0])
 
 
+def test_the_near_side_of_a_closed_mesh_covers_all_of_it() -> None:
+    """A lump of random shape, seen from anywhere; one that is turned inside out shows the same by its far side."""
+    rng = np.random.default_rng(4)
+    rows, columns = 9, 16
+    turn, rise = np.arange(columns) * 2 * np.pi / columns, np.linspace(-1.4, 1.4, rows)[:, None]
+    ball = np.stack([np.cos(rise) * np.cos(turn), np.cos(rise) * np.sin(turn), np.sin(rise) + 0 * turn], -1)
+    ball = np.concatenate([(ball * rng.uniform(0.5, 1.5, (rows, columns, 1))).reshape(-1, 3), [[0, 0, -1], [0, 0, 1]]])
+    i, j = np.meshgrid(np.arange(rows - 1), np.arange(columns), indexing="ij")
+    a, b = (i * columns + j).ravel(), (i * columns + (j + 1) % columns).ravel()
+    ring, k = np.arange(columns), (np.arange(columns) + 1) % columns
+    top, low = len(ball) - 1, len(ball) - 2
+    faces = np.concatenate(
+        [
+            np.stack([a, b, b + columns], 1), np.stack([a, b + columns, a + columns], 1),
+            np.stack([k, ring, np.full(columns, low)], 1),
+            np.stack([ring, k, np.full(columns, 0)], 1) + [(rows - 1) * columns, (rows - 1) * columns, top],
+        ]
+    )  # fmt: skip
+    turns = np.linalg.qr(rng.normal(size=(12, 3, 3)))[0]
+    turns *= np.sign(np.linalg.det(turns))[:, None, None]
+    seen = ball @ turns.swapaxes(1, 2) + [0, 0, 6]
+    pixels = np.concatenate([seen[..., :2] / seen[..., 2:] * 70 + 25, seen[..., 2:]], -1)
+    whole = silhouette(pixels, faces, SIZE)
+    assert whole.any((1, 2)).all()
+    np.testing.assert_array_equal(silhouette(pixels, faces, SIZE, closed=True), whole)
+    far = silhouette(pixels, faces[:, ::-1], SIZE, closed=True)
+    np.testing.assert_array_equal(far, whole)
+
+
 def test_a_mesh_has_neither_cracks_nor_doubles() -> None:
     """A triangulated grid whose corners lie anywhere, on pixel centres too, covers each pixel exactly once."""
     rng = np.random.default_rng(2)

@@ -23,7 +23,7 @@ from dasr_blender.core.rotation import (
 from dasr_blender.predict import FitConfig, PredictError, fit
 from dasr_blender.predict.blocks import Chain
 from dasr_blender.predict.contour import find_rims, nearest_rim, read_outlines, sample
-from dasr_blender.predict.evidence import frame_trust
+from dasr_blender.predict.evidence import ClipData, follow, frame_trust
 from dasr_blender.predict.fit_body import BodyModel, Posed, in_crop, left_jacobian, points, pose, rows
 from dasr_blender.predict.fit_relief import relief
 from dasr_blender.predict.fit_solve import Window
@@ -79,7 +79,7 @@ def some_chain(frames: int, size: int, shared: int) -> Chain:
     )
 
 
-@pytest.mark.parametrize(("frames", "size", "shared"), [(1, 4, 2), (7, 5, 3), (12, 3, 0)])
+@pytest.mark.parametrize(("frames", "size", "shared"), [(1, 4, 2), (2, 4, 2), (3, 4, 0), (7, 5, 3), (12, 3, 0)])
 def test_chain_agrees_with_a_dense_solver(frames: int, size: int, shared: int) -> None:
     chain = some_chain(frames, size, shared)
     whole, right = dense(chain)
@@ -342,8 +342,6 @@ def test_the_gradient_is_that_of_the_cost(toy_category: Category, clip: Case, to
 
 
 def _window(category: Category, given: Case, model: BodyModel, config: FitConfig) -> Window:
-    from dasr_blender.predict.evidence import ClipData
-
     start = start_of(given, given.motion)
     count = len(given.masks)
     size = np.asarray(given.motion.image_size)
@@ -403,6 +401,40 @@ def test_rims_lie_on_the_silhouette(bent: Bent) -> None:
         edge = np.argwhere(cv2.morphologyEx(drawn, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)))[:, ::-1]
         gap = np.linalg.norm(edge[:, None] + 0.5 - (rims.middle[t][there] + 0.5) * 96, axis=-1).min(1)
         assert np.percentile(gap, 90) < 6
+
+
+@pytest.mark.parametrize("cells", [64, 32])
+def test_flow_says_the_same_at_any_size(cells: int) -> None:
+    size = 64
+    at = (np.arange(size) + 0.5) / size - 0.5
+    disc = at[:, None] ** 2 + at**2 < 0.35**2
+    masks = np.stack([disc, disc]).astype(np.uint8) * 255
+    outlines = read_outlines(masks, np.full((2, 2), 50.0), np.full(2, 60.0), np.array([100, 100]), 16)
+    moved = np.zeros((2, cells, cells, 2), np.float32)
+    moved[0] = np.array([0.1, -0.05]) * cells
+    seen = np.array([[[0.0, 0.0], [0.3, 0.0], [0.45, 0.45]]] * 2)
+    landed, trust = follow(outlines, moved, seen)
+    assert landed[0] == pytest.approx(seen[0] + [0.1, -0.05], abs=1e-6)
+    assert trust[0].tolist() == [1, 0, 0]  # on the subject; it would leave it; beside it
+
+
+def test_large_crops_are_made_smaller_for_flow(toy_category: Category, clip: Case) -> None:
+    sizes = set()
+
+    def still(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        sizes.update((a.shape, b.shape))
+        return np.zeros((*a.shape[:2], 2), np.float32)
+
+    crops = crops_of(clip)
+    start = start_of(clip, clip.motion)
+    data = ClipData(
+        start, crops, np.asarray(clip.motion.image_size), clip.prediction, np.ones(len(crops)), still
+    )
+    model = BodyModel(toy_category, coarse_of(toy_category, 120))
+    evidence = data.window(model, np.arange(len(crops)), start, FitConfig(flow_size=crops.shape[-1] // 2))
+    half = crops.shape[-1] // 2
+    assert sizes == {(half, half, 3)}
+    assert evidence.flow is not None and evidence.flow.shape == (len(crops), half, half, 2)
 
 
 def test_a_filled_in_mask_and_one_that_jumps_count_less() -> None:

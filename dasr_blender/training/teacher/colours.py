@@ -70,9 +70,7 @@ def _shown(
 ) -> tuple[Array, Array]:
     """Colours ``(n, V, 3)`` float32 that vertices show in some frames, and their weights ``(n, V)``, 0 if unseen."""
     motion, scene, faces = clip.motion, clip.scene, category.body.faces
-    shaped = replace(
-        motion, morphology=morphology, relief=relief, joint_rotations=motion.joint_rotations[used]
-    )
+    shaped = replace(motion.part(used), morphology=morphology, relief=relief)
     posed = transform(motion.camera_from_root[used], category.posed_vertices(shaped))  # (n, V, 3)
     pixels = project(posed, motion.focal_px[used], motion.principal_point)
     normal = vertex_normals(posed, faces)

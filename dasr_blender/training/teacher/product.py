@@ -123,8 +123,7 @@ def write_glb(category: Category, motion: Motion, frame: int, colours: Array, pa
     from trimesh.visual.material import PBRMaterial
 
     faces = category.body.faces
-    one = replace(motion, joint_rotations=motion.joint_rotations[frame : frame + 1])
-    posed = category.posed_vertices(one)[0].astype(np.float64)
+    posed = category.posed_vertices(motion.part(slice(frame, frame + 1)))[0].astype(np.float64)
     upright = posed[:, [0, 2, 1]] * [1.0, 1.0, -1.0]  # body space is Z up, the animal looks along −Y
     colours = np.clip(np.asarray(colours, np.float64), 0, 1)
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
