@@ -36,8 +36,8 @@ class PackConfig:
     out: Path
     """Shard to make or to add to."""
     category: str = "quadruped"
-    crop: int = 128
-    """Side of the network's input, pixels."""
+    crop: int = 0
+    """Side of the network's input, pixels; 0: that of the category's network."""
     workers: int = 2
     watch: float = 0.0
     """Look for new clips for this many minutes."""
@@ -99,16 +99,18 @@ def pack(
     dataset: Path,
     out: Path,
     category: Category,
-    crop: int = 128,
+    crop: int = 0,
     workers: int = 2,
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Append every clip of `dataset` that `out` does not hold yet; returns how many were added.
 
+    crop: side of the network's input, pixels; 0 takes that of the category's network.
     Stops cleanly anywhere: rows beyond those in index.json are overwritten by the next run.
     """
     out.mkdir(parents=True, exist_ok=True)
+    crop = crop or category.network.input_size
     stored = stored_side(crop)
     index: dict[str, Any] = {
         "category": category.name,

@@ -192,6 +192,13 @@ def test_sampling_is_the_identity_on_an_unmoved_crop() -> None:
     assert torch.allclose(same[1], expected[1].flip(-1), atol=1e-5)
 
 
+def test_packed_crops_fit_the_categorys_network(toy_category: Category, tmp_path: Path) -> None:
+    write_clips(toy_category, tmp_path / "clips", 1, frames=1)
+    category = replace(toy_category, network=replace(toy_category.network, input_size=96))
+    assert pack(tmp_path / "clips", tmp_path / "shard", category) == 1
+    assert Shard(tmp_path / "shard", validation_every=0).crop == 96
+
+
 def test_packing_appends_only_new_clips(toy_category: Category, tmp_path: Path) -> None:
     write_clips(toy_category, tmp_path / "clips", 2, frames=3)
     assert pack(tmp_path / "clips", tmp_path / "shard", toy_category, crop=64) == 2

@@ -77,14 +77,14 @@ def profiles() -> dict[str, dict[str, str]]:
     return {"neutral": {n: n[0].upper() + n[1:] for n in NAMES}, "rigify": rigify}
 
 
-def network(joints: int, morphology: int) -> NetworkSpec:
-    """What the student of a body takes and gives, until an exported one says so itself."""
+def network(joints: int, morphology: int, side: int = 192) -> NetworkSpec:
+    """What the student of a body takes and gives, until an exported one says so itself; side: of its crops, pixels."""
     return NetworkSpec(
-        input_size=128,
+        input_size=side,
         mean=(0.0,) * 4,
         std=(1.0,) * 4,
         opset=17,
-        inputs={"crops": ("T", 4, 128, 128), "crop_info": ("T", 3)},
+        inputs={"crops": ("T", 4, side, side), "crop_info": ("T", 3)},
         outputs={
             "root_rotation": ("T", 6, 6),
             "root_translation": ("T", 6, 3),
