@@ -6,6 +6,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from .. import threads  # noqa: F401  before a command imports numpy
+
 # command: (module, function, what it does); in the order in which a category is made
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "bake": ("synth.bake", "main_bake", "rigged glTF models to plain arrays (needs bpy)"),
