@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -37,6 +39,12 @@ class Outlines:
     def size(self) -> int:
         return self.distance.shape[-1]
 
+    def thinned(self) -> Outlines:
+        """Every second point."""
+        return replace(
+            self, point=self.point[:, ::2], normal=self.normal[:, ::2], weight=self.weight[:, ::2]
+        )
+
     def part(self, frames: slice) -> Outlines:
         """Some of the frames."""
         names = ("distance", "point", "normal", "weight", "inside", "area")
@@ -57,13 +65,17 @@ def read_outlines(masks: Array, center: Array, side: Array, image_size: Array, n
     distance = np.empty((count, size, size), np.float32)
     point, normal = np.zeros((count, number, 2), np.float32), np.zeros((count, number, 2), np.float32)
     weight = np.zeros((count, number), np.float32)
-    for t in range(count):
+
+    def one(t: int) -> None:
         distance[t] = _signed(soft[t], inside[t]) / size
         places, outward = _crossings(soft[t], inside[t])
         chosen = (np.arange(min(number, len(places))) * len(places)) // max(min(number, len(places)), 1)
         point[t, : len(chosen)] = places[chosen] / size - 0.5
         normal[t, : len(chosen)] = outward[chosen]
         weight[t, : len(chosen)] = 1.0
+
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        list(pool.map(one, range(count)))
     return Outlines(distance, point, normal, weight, inside, (soft > 0.5).mean((1, 2)))
 
 

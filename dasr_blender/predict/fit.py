@@ -10,8 +10,10 @@ windows that overlap, after their proportions were solved from frames spread ove
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -412,9 +414,8 @@ class _Solver:
 
     def _overlap(self, motion: Motion) -> Array:
         """Agreement of the whole body's silhouette with the mask, ``(T,)``, NaN without one."""
-        out = np.empty(len(motion))
-        for a in range(0, len(motion), 64):
-            part = slice(a, min(a + 64, len(motion)))
+
+        def one(part: slice) -> Array:
             view = CropView.of(
                 self.center[part], self.side[part], motion.focal_px[part], self.start.pp, self.crops[part, 3],
                 np.asarray(motion.image_size), 64,
@@ -422,8 +423,11 @@ class _Solver:
             vertices = self.category.posed_vertices(motion.part(part))
             index = np.arange(len(vertices))
             drawn = view.drawn(motion.camera_from_root[part], vertices, self.category.body.faces, index)
-            out[part] = view.overlap(drawn, index)
-        return out
+            return view.overlap(drawn, index)
+
+        pieces = [slice(a, min(a + 32, len(motion))) for a in range(0, len(motion), 32)]
+        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+            return np.concatenate(list(pool.map(one, pieces)))
 
 
 def _orthonormal(rotation: Array) -> Array:

@@ -29,7 +29,7 @@ def residual_rows(
     early = max(0.0, 1 - step / ANNEALED)
     far, near = config.outline_reach
     reach = near + (far - near) * early
-    yield from outline_rows(posed, evidence, reach, config)
+    yield from outline_rows(posed, evidence, reach, config, coarse=step < ANNEALED)
     if evidence.surface_weight.any():
         vertex = evidence.surface_vertex
         yield (
@@ -57,11 +57,12 @@ def residual_rows(
 
 
 def outline_rows(
-    posed: Posed, evidence: Evidence, reach: float, config: FitConfig
+    posed: Posed, evidence: Evidence, reach: float, config: FitConfig, coarse: bool = False
 ) -> Iterator[tuple[str, Rows]]:
-    """The body's rim and the mask's outline, both ways."""
-    outlines = evidence.outlines
-    rims = find_rims(posed, min(outlines.size, config.silhouette), config.rims)
+    """The body's rim and the mask's outline, both ways; coarse: at half as many places, worth as much together."""
+    outlines = evidence.outlines.thinned() if coarse else evidence.outlines
+    number = config.rims // 2 if coarse else config.rims
+    rims = find_rims(posed, min(outlines.size, config.silhouette), number)
     count, number = rims.ends.shape[:2]
     ends = points(posed, rims.ends.reshape(count, -1))
     pair = np.arange(2 * number).reshape(1, -1, 2).repeat(count, 0)

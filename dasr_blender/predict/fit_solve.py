@@ -20,7 +20,7 @@ from .residuals import Rows, excess, rotation_vectors
 
 Array = np.ndarray
 
-_FRAMES_AT_ONCE = 24
+_FRAMES_AT_ONCE = 32
 
 
 @dataclass(eq=False)
@@ -62,13 +62,13 @@ class Window:
         chain = Chain.zeros(count, self.model.size, self.model.shared)
         loss = np.zeros(count)
         parts: dict[str, float] = {}
-        pieces = [slice(a, min(a + _FRAMES_AT_ONCE, count)) for a in range(0, count, _FRAMES_AT_ONCE)]
 
         def one(piece: slice) -> tuple[slice, list[tuple[str, Sums]], Array, Array, Array]:
             return piece, *self._piece(frames, shared, piece, step)
 
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-            for piece, families, diagonal, right, own_loss in pool.map(one, pieces):
+        workers = min(os.cpu_count() or 1, 8)
+        with ThreadPoolExecutor(workers) as pool:
+            for piece, families, diagonal, right, own_loss in pool.map(one, _pieces(count, workers)):
                 size = piece.stop - piece.start
                 chain.diagonal[piece] += diagonal
                 chain.right[piece] += right
@@ -226,6 +226,13 @@ class Window:
                 if damping > 1e4:
                     break
         return Solved(frames, shared, loss, chain, taken, parts)
+
+
+def _pieces(count: int, workers: int) -> list[slice]:
+    """Frames shared out in runs of about `_FRAMES_AT_ONCE`, of one length and as many for each worker."""
+    number = workers * max(1, round(count / (_FRAMES_AT_ONCE * workers)))
+    ends = [count * k // number for k in range(number + 1)]
+    return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False) if b > a]
 
 
 @dataclass(eq=False)

@@ -23,7 +23,7 @@ from onnx import TensorProto, helper, numpy_helper
 from ..core.files import written_atomically
 from .student.shipped import HALF
 
-SMALLEST = 256  # numbers; smaller tensors hold shapes, scales and constants, not weights
+SMALLEST = 256  # numbers; smaller tensors, and vectors, hold shapes, scales and constants, not weights
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,14 @@ class SmallConfig:
 
 
 def half_weights(path: Path, out: Path) -> None:
-    """`path` with its weights in 16 bits, widened by a Cast before use. Values beyond 65504 stay in 32."""
+    """`path` with its weights in 16 bits, widened by a Cast before use. Vectors and values beyond 65504 stay in 32."""
     model = onnx.load(str(path))
     graph = model.graph
     casts, kept = [], []
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.size < SMALLEST or np.abs(values).max() > 65504:
+        large = values.ndim > 1 and values.size >= SMALLEST
+        if tensor.data_type != TensorProto.FLOAT or not large or np.abs(values).max() > 65504:
             kept.append(tensor)
             continue
         name = tensor.name + HALF

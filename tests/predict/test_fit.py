@@ -26,7 +26,7 @@ from dasr_blender.predict.contour import find_rims, nearest_rim, read_outlines, 
 from dasr_blender.predict.evidence import ClipData, follow, frame_trust
 from dasr_blender.predict.fit_body import BodyModel, Posed, in_crop, left_jacobian, points, pose, rows
 from dasr_blender.predict.fit_relief import relief
-from dasr_blender.predict.fit_solve import Window
+from dasr_blender.predict.fit_solve import Window, _pieces
 from dasr_blender.predict.residuals import (
     body_to_mask,
     excess,
@@ -565,6 +565,15 @@ def test_a_stretch_that_was_taken_for_its_twin_is_turned_round(toy_category: Cat
     assert angles(found.motion, given.motion)[wrong].mean() < 15
     owners = np.flatnonzero([role == "limb" for role in toy_category.skeleton.roles])
     assert joint_error(found.motion, given.motion, owners) < 0.7 * joint_error(motion, given.motion, owners)
+
+
+@pytest.mark.parametrize(("count", "workers"), [(1, 2), (3, 8), (90, 2), (130, 2), (192, 4)])
+def test_frames_are_shared_out_evenly(count: int, workers: int) -> None:
+    pieces = _pieces(count, workers)
+    assert [t for piece in pieces for t in range(piece.start, piece.stop)] == list(range(count))
+    sizes = [piece.stop - piece.start for piece in pieces]
+    assert max(sizes) - min(sizes) <= 1 and max(sizes) <= 48
+    assert len(sizes) % workers == 0 or count < workers
 
 
 def test_an_empty_mask_leaves_the_tracked_pose(toy_category: Category, clip: Case) -> None:
