@@ -23,6 +23,7 @@ from dasr_blender.training.pack import pack
 from dasr_blender.training.student.checkpoint import make_student, start_from
 from dasr_blender.training.student.data import NO_AUGMENT, Shard, augment
 from dasr_blender.training.student.losses import BodySurface
+from dasr_blender.training.student.shipped import read_shipped
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +80,17 @@ def test_training_goes_on_from_a_bundle(trained: Category, tmp_path: Path, half:
         was, now = (net.eval()(crops.float() / 255, info) for net in (old, new))
     for name in export.OUTPUTS:
         assert (was[name] - now[name]).abs().max() < (5e-3 if half else 1e-5), name
+
+
+@pytest.mark.parametrize("name", ["quadruped", "human"])
+def test_training_can_go_on_from_what_is_shipped(name: str) -> None:
+    category = load_category(name)
+    assert category.path is not None and category.predictor_path is not None
+    _, sizes = read_shipped(category.path)
+    student = make_student(sizes, category)
+    taken, left = start_from(student, category.path)
+    assert taken > 390 and left <= 24
+    assert export.parity(student, category.predictor_path, (3,)) <= 1e-4
 
 
 def test_what_cannot_be_gone_on_from_says_so(trained: Category, tmp_path: Path) -> None:
