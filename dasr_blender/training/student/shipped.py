@@ -51,8 +51,8 @@ def read_shipped(source: Path) -> tuple[dict[str, np.ndarray], StudentConfig]:
     """Arrays of an exported network by their names in `Student`, float32, and its sizes.
 
     source: a bundle's folder or its `predictor.onnx`.
-    Raises FileNotFoundError, and ValueError for a file that does not keep its weights so: made before 1.4, in 8 bits,
-    or not by this package.
+    Raises FileNotFoundError, and ValueError for a file that does not keep its weights so: an older one, one in 8 bits,
+    or one not made by this package.
     """
     import onnx
     from onnx import numpy_helper
