@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from dasr_blender import threads  # noqa: F401  before anything imports numpy, as on the command line
+
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from toy import save_toy_category, toy_motion

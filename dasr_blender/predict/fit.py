@@ -112,6 +112,8 @@ class _Solver:
         flow: FlowMaker | None, interpolated: Array | None, focal_known: bool, shape_known: bool, camera_known: bool,
         quality: str, config: FitConfig, report: Report,
     ) -> None:  # fmt: skip
+        if quality == "best":
+            config = replace(config, coarse_start=False)
         self.category, self.motion, self.config, self.report = category, motion, config, report
         self.raised = np.asarray(motion.relief, np.float64)  # (V,) or nothing
         bumps = relief(

@@ -24,6 +24,8 @@ class FitConfig:
     """pieces of the body's outline a frame"""
     edges: int = 96
     """points of the mask's outline a frame"""
+    coarse_start: bool = True
+    """half as many of both while outlines are still looked for from afar; `best` takes all from the start"""
     surface_points: int = 64
     """cells of the surface map a frame"""
     flow_points: int = 32

@@ -29,7 +29,7 @@ def residual_rows(
     early = max(0.0, 1 - step / ANNEALED)
     far, near = config.outline_reach
     reach = near + (far - near) * early
-    yield from outline_rows(posed, evidence, reach, config, coarse=step < ANNEALED)
+    yield from outline_rows(posed, evidence, reach, config, coarse=config.coarse_start and step < ANNEALED)
     if evidence.surface_weight.any():
         vertex = evidence.surface_vertex
         yield (
