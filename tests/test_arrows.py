@@ -20,7 +20,7 @@ ARROWS: dict[str, set[str]] = {
     "predict": CORE,
     "overlay": {"core", "clip", "predict"},
     "scene": CORE,
-    "training": {"core", "clip", "predict", "overlay"},
+    "training": {"core", "clip", "predict", "overlay", "threads"},  # how many threads numpy has, before it is imported
 }
 # part → third-party packages it may import at all
 THIRD_PARTY: dict[str, set[str]] = {
