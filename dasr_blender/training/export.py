@@ -24,7 +24,6 @@ from .pose_errors import measure_pose_errors
 from .student import log
 from .student.checkpoint import AnyStudent
 from .student.data import Shard
-from .student.model import Student
 from .student.shipped import label
 
 OPSET = 17
@@ -114,8 +113,7 @@ def write_onnx(student: AnyStudent, path: Path) -> None:
             do_constant_folding=False,
             dynamo=False,
         )
-        if isinstance(student, Student):
-            label(temporary, student.config, {k: v.cpu().numpy() for k, v in student.state_dict().items()})
+        label(temporary, student.config, {k: v.cpu().numpy() for k, v in student.state_dict().items()})
 
 
 def _blobs(rng: np.random.Generator, count: int, size: int) -> np.ndarray:

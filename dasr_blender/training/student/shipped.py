@@ -33,11 +33,20 @@ def is_shipped(source: Path) -> bool:
 
 
 def label(path: Path, sizes: StudentConfig, arrays: dict[str, np.ndarray]) -> None:
-    """Write a network's sizes into its exported file, and which of its arrays the exporter merged with equal ones."""
+    """Write a network's sizes into its exported file, and which of its arrays the exporter merged with equal ones.
+
+    Of equal arrays torch's exporter keeps one and copies it for the others, now and then after they are asked for: they
+    are put back as arrays of their own.
+    """
     import onnx
     from onnx import numpy_helper
 
     model = onnx.load(str(path))
+    for node in [n for n in model.graph.node if n.op_type == "Identity"]:
+        name = node.output[0].removeprefix(WITHIN)
+        if node.output[0].startswith(WITHIN) and name in arrays:
+            model.graph.node.remove(node)
+            model.graph.initializer.append(numpy_helper.from_array(arrays[name], node.output[0]))
     kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     kept = {name.removeprefix(WITHIN): array for name, array in kept.items() if name.startswith(WITHIN)}
     by_content = {(array.shape, array.tobytes()): name for name, array in kept.items()}
