@@ -19,8 +19,6 @@ from .config import StudentConfig
 
 SIZES = "student"
 """key of the metadata that says how the network is made"""
-SAME = "student-equals"
-"""key of that which says which arrays are kept under the name of an equal one"""
 WITHIN = "student."
 """what the names of its arrays begin with"""
 HALF = "__half"
@@ -33,7 +31,7 @@ def is_shipped(source: Path) -> bool:
 
 
 def label(path: Path, sizes: StudentConfig, arrays: dict[str, np.ndarray]) -> None:
-    """Write a network's sizes into its exported file, and which of its arrays the exporter merged with equal ones.
+    """Write a network's sizes into its exported file, and each array that the exporter merged with an equal one.
 
     Of equal arrays torch's exporter keeps one and copies it for the others, now and then after they are asked for: they
     are put back as arrays of their own.
@@ -47,12 +45,7 @@ def label(path: Path, sizes: StudentConfig, arrays: dict[str, np.ndarray]) -> No
         if node.output[0].startswith(WITHIN) and name in arrays:
             model.graph.node.remove(node)
             model.graph.initializer.append(numpy_helper.from_array(arrays[name], node.output[0]))
-    kept = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    kept = {name.removeprefix(WITHIN): array for name, array in kept.items() if name.startswith(WITHIN)}
-    by_content = {(array.shape, array.tobytes()): name for name, array in kept.items()}
-    missing = {name: (array.shape, array.tobytes()) for name, array in arrays.items() if name not in kept}
-    same = {name: by_content[content] for name, content in missing.items() if content in by_content}
-    onnx.helper.set_model_props(model, {SIZES: json.dumps(asdict(sizes)), SAME: json.dumps(same)})
+    onnx.helper.set_model_props(model, {SIZES: json.dumps(asdict(sizes))})
     onnx.save(model, str(path))
 
 
@@ -84,8 +77,6 @@ def read_shipped(source: Path) -> tuple[dict[str, np.ndarray], StudentConfig]:
             f"{path} does not keep its network's weights as training has them, so training cannot begin from it; give "
             "the checkpoint (student.pt) it was exported from, or export that again"
         )
-    for name, other in json.loads(said.get(SAME, "{}")).items():
-        arrays[name] = arrays[other]
     for name, array in list(arrays.items()):
         if name.startswith("heads.") and ("frame_" + name) not in arrays:
             arrays["frame_" + name] = array
