@@ -179,7 +179,9 @@ def open_reader(path: Path) -> ImageReader | VideoReader:
         if path.is_dir():
             files = folder_images(path)
             if not files:
-                raise ClipError(f"The folder {path} holds no images (png, jpg, tif, webp …): choose another")
+                inside = [f.name for f in sorted(path.iterdir()) if f.is_dir() and folder_images(f)]
+                choose = f"those in it called {', '.join(inside[:4])} do, choose one" if inside else "choose another"
+                raise ClipError(f"The folder {path} holds no images (png, jpg, tif, webp …): {choose}")
             return ImageReader(files, str(path))
         with path.open("rb") as file:
             if not file.read(1):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -48,10 +49,12 @@ class PackedClip:
     """One clip, ready to append: crops (T, 4, P, P) uint8, surface (T, G, G) uint16 and records (T,).
 
     origin: who made its labels, as its meta.json says: 'teacher', or what the synthetic generator showed.
+    labels: tells them from those of another clip.
     """
 
     name: str
     origin: str
+    labels: str
     crops: np.ndarray
     surface: np.ndarray
     records: np.ndarray
@@ -92,7 +95,12 @@ def pack_clip(folder: Path, category: Category, crop: int) -> PackedClip | None:
     records["morphology"] = motion.morphology
     records["frame"] = motion.frame_index
     records["quality"] = motion.confidence
-    return PackedClip(folder.name, read_origin(folder), crops, surface, records)
+    return PackedClip(folder.name, read_origin(folder), _fingerprint(folder), crops, surface, records)
+
+
+def _fingerprint(folder: Path) -> str:
+    """Of a clip folder's labels; the same labels have the same one."""
+    return hashlib.sha256((folder / "motion.npz").read_bytes()).hexdigest()[:16]
 
 
 def pack(
@@ -108,6 +116,7 @@ def pack(
 
     crop: side of the network's input, pixels; 0 takes that of the category's network.
     Stops cleanly anywhere: rows beyond those in index.json are overwritten by the next run.
+    Raises ValueError when `out` holds crops of another shape, or a clip of the same name with other labels.
     """
     out.mkdir(parents=True, exist_ok=True)
     crop = crop or category.network.input_size
@@ -131,12 +140,16 @@ def pack(
             len(category.morphology),
         ):
             raise ValueError(f"{out}: holds crops or targets of another shape; pack into another folder")
-    known = {clip["name"] for clip in index["clips"]}
-    folders = sorted(
-        p.parent
-        for p in dataset.glob("*/motion.npz")
-        if p.parent.name not in known and not p.parent.name.startswith(".")
-    )[:limit]
+    known = {clip["name"]: clip.get("labels") for clip in index["clips"]}
+    found = sorted(p.parent for p in dataset.glob("*/motion.npz") if not p.parent.name.startswith("."))
+    for folder in found:
+        labels = known.get(folder.name)
+        if labels is not None and labels != _fingerprint(folder):
+            raise ValueError(
+                f"{out}: holds another clip called {folder.name} than {dataset}; number the new clips on from the old "
+                "ones (`synth --first`), or pack them into another folder"
+            )
+    folders = [f for f in found if f.name not in known][:limit]
     dtype = record_type(index["joints"], index["morphology"], index.get("quality", False))
     for name in ("crops.u8", "surface.u16", "targets.bin"):
         (out / name).touch()
@@ -159,7 +172,7 @@ def pack(
                 crops.write(clip.crops.tobytes())
                 surface.write(clip.surface.tobytes())
                 targets.write(records.tobytes())
-                facts = {"start": index["rows"], "rows": len(records), "origin": clip.origin}
+                facts = {"start": index["rows"], "rows": len(records), "origin": clip.origin, "labels": clip.labels}
                 index["clips"].append({"name": clip.name, **facts})
                 index["rows"] += len(records)
                 added += 1

@@ -174,6 +174,7 @@ def bad_clips(folder: Path) -> dict[str, tuple[Path, str]]:
     whole = write_video(folder / "cut.mp4", [ground(64, 48, i) for i in range(10)])
     whole.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])  # its index was at the end
     (folder / "nothing").mkdir()
+    write_images(folder / "around/frames", [counted(0, 64, 48)])
     (folder / "damaged.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rnot really")
     write_images(folder / "broken", [counted(i, 64, 48) for i in range(5)])
     (folder / "broken/00003.png").write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -184,6 +185,7 @@ def bad_clips(folder: Path) -> dict[str, tuple[Path, str]]:
         "empty": (folder / "empty.mp4", "empty"),
         "cut": (folder / "cut.mp4", "cut"),
         "no images": (folder / "nothing", "no images"),
+        "one deeper": (folder / "around", "called frames"),
         "no match": (folder / "broken/shot.####.png", "No image matches"),
         "image": (folder / "damaged.png", "damaged.png"),
         "middle": (folder / "broken", "00003.png"),

@@ -217,6 +217,19 @@ def test_packing_appends_only_new_clips(toy_category: Category, tmp_path: Path) 
         pack(tmp_path / "clips", tmp_path / "shard", toy_category, crop=32)
 
 
+def test_packing_does_not_take_another_clip_of_the_same_name_for_a_known_one(
+    toy_category: Category, tmp_path: Path
+) -> None:
+    for name, seed in (("clips", 0), ("others", 1)):
+        write_clips(toy_category, tmp_path / name, 1, frames=3, seed=seed)
+    first, second = (next((tmp_path / name).glob("*")) for name in ("clips", "others"))
+    assert pack(tmp_path / "clips", tmp_path / "shard", toy_category, crop=64) == 1
+    second.rename(second.with_name(first.name))
+    with pytest.raises(ValueError, match=f"another clip called {first.name}"):
+        pack(tmp_path / "others", tmp_path / "shard", toy_category, crop=64)
+    assert Shard(tmp_path / "shard", validation_every=0).rows == 3
+
+
 def test_frozen_normalisation_is_batch_norm_in_eval_mode() -> None:
     torch.manual_seed(1)
     layer = ConvNorm(3, 5, 3)
