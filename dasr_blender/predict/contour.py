@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -12,6 +11,7 @@ import numpy as np
 
 from ..core.raster import silhouette
 from .fit_body import Posed
+from .workers import worker_count
 
 Array = np.ndarray
 
@@ -74,7 +74,7 @@ def read_outlines(masks: Array, center: Array, side: Array, image_size: Array, n
         normal[t, : len(chosen)] = outward[chosen]
         weight[t, : len(chosen)] = 1.0
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+    with ThreadPoolExecutor(worker_count()) as pool:
         list(pool.map(one, range(count)))
     return Outlines(distance, point, normal, weight, inside, (soft > 0.5).mean((1, 2)))
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields
@@ -17,6 +16,7 @@ from .fit_body import BodyModel, Start
 from .fit_config import FitConfig
 from .student import Prediction
 from .surface import surest_cells
+from .workers import worker_count
 
 Array = np.ndarray
 # pictures (S, S, 3) uint8 of a frame and the next → displacement in pixels (S, S, 2)
@@ -87,7 +87,7 @@ class ClipData:
             if size < crops.shape[2]:
                 pictures = np.stack([cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in pictures])
             first = np.flatnonzero(next_to)
-            with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+            with ThreadPoolExecutor(worker_count()) as pool:
                 for t, moved in zip(first, pool.map(self.flow, pictures[first], pictures[first + 1]), strict=True):
                     flow[t] = moved
         nowhere = np.zeros((len(frames), 0))

@@ -10,7 +10,6 @@ windows that overlap, after their proportions were solved from frames spread ove
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -36,6 +35,7 @@ from .silhouettes import CropView
 from .student import Prediction
 from .track import coarse_of
 from .twins import KINDS, Twin, doubtful, journey, twin_of
+from .workers import worker_count
 
 Array = np.ndarray
 Report = Callable[[float, str], None]
@@ -428,7 +428,7 @@ class _Solver:
             return view.overlap(drawn, index)
 
         pieces = [slice(a, min(a + 32, len(motion))) for a in range(0, len(motion), 32)]
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        with ThreadPoolExecutor(worker_count()) as pool:
             return np.concatenate(list(pool.map(one, pieces)))
 
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ from .fit_body import BodyModel, Posed, pose
 from .fit_config import FitConfig
 from .fit_rows import ANNEALED, residual_rows
 from .residuals import Rows, excess, rotation_vectors
+from .workers import worker_count
 
 Array = np.ndarray
 
@@ -66,7 +66,7 @@ class Window:
         def one(piece: slice) -> tuple[slice, list[tuple[str, Sums]], Array, Array, Array]:
             return piece, *self._piece(frames, shared, piece, step)
 
-        workers = min(os.cpu_count() or 1, 8)
+        workers = worker_count()
         with ThreadPoolExecutor(workers) as pool:
             for piece, families, diagonal, right, own_loss in pool.map(one, _pieces(count, workers)):
                 size = piece.stop - piece.start

@@ -10,7 +10,6 @@ body and the other limbs stay meanwhile. The fit goes on from there, and keeps i
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from .evidence import Evidence
 from .fit_body import BodyModel, in_crop, pose
 from .fit_config import FitConfig
 from .path import cheapest_path
+from .workers import worker_count
 
 Array = np.ndarray
 
@@ -179,7 +179,7 @@ class _Trial:
             return (flat @ value[piece].reshape(count, -1, 1).astype(np.float32))[..., 0]
 
         found, pieces = [], self._pieces()
-        with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
+        with ThreadPoolExecutor(worker_count()) as pool:
             for gain in pool.map(one, pieces):
                 found.append(gain)
                 check(len(found) / len(pieces))
