@@ -43,7 +43,8 @@ RIGIFY = {
 CREDITS = (
     "Body blended from Husky, Fox and Horse of 'Ultimate Animated Animals' by Quaternius (CC0 1.0, quaternius.com); "
     "skeleton, weights, proportions and colours are this project's own. Network trained on renders of characters "
-    "by Quaternius (CC0 1.0), of 'Horse' by Ravenlilli and of 'Cat' by DreamNoms (both CC-BY 4.0, sketchfab.com), "
+    "by Quaternius (CC0 1.0), of 'Horse' by Ravenlilli, 'Cat' by DreamNoms and 'Rabbit' by FourthGreen (all CC-BY 4.0, "
+    "sketchfab.com) and of 'Fox' (PixelMannen, CC0 1.0; rig and animation by tomkranis, CC-BY 4.0), "
     "starting from EfficientNet-Lite0's ImageNet weights (Apache-2.0)."
 )
 
