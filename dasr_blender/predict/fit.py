@@ -131,6 +131,7 @@ class _Solver:
         trust = frame_trust(crops[:, 3], side, interpolated)
         self.data = ClipData(self.start, crops, np.asarray(motion.image_size), prediction, trust, flow)
         self.places: Array | None = None  # (T, F, 3) where feet stand
+        self.held: dict[str, Array] = {}  # and what of the evidence says so, (T, F, …)
         self.crops, self.center, self.side = crops, center, side
         self.holds_feet = camera_known and bool(foot_joints(category))
         prior = prior_errors(self.model, prediction, np.arange(len(motion)), config)[:, 6:]
@@ -258,10 +259,21 @@ class _Solver:
             self.places = np.full((len(self.motion), *feet.place.shape[1:]), np.nan)
         self.places[chosen] = feet.place
         near, far = (reach * self.category.nominal_size for reach in self.config.contact_reach)
-        return replace(
-            evidence, foot=np.tile(feet.vertex, (len(chosen), 1)), planted=feet.seen_from(world),
-            standing=feet.sure, leash=far + (near - far) * feet.clear,
-        )  # fmt: skip
+        held = {
+            "foot": np.tile(feet.vertex, (len(chosen), 1)), "planted": feet.seen_from(world),
+            "standing": feet.sure, "leash": far + (near - far) * feet.clear,
+        }  # fmt: skip
+        for name, value in held.items():
+            kept = self.held.setdefault(name, np.zeros((len(self.motion), *value.shape[1:]), value.dtype))
+            kept[chosen] = value
+        return replace(evidence, **held)
+
+    def _standing(self, window: Window, chosen: Array) -> Window:
+        """The window with feet that stand where they were found to."""
+        if not self.held:
+            return window
+        held = {name: kept[chosen] for name, kept in self.held.items()}
+        return replace(window, evidence=replace(window.evidence, **held))
 
     def _moved(
         self, window: Window, solved: Solved, fitted: Fitted, check: Callable[[float], None]
@@ -352,7 +364,7 @@ class _Solver:
         weight = ((chosen < stretch.start) | (chosen >= stretch.stop)).astype(np.float64)
         zero = np.zeros((len(chosen), self.model.size))
         window = self._window(chosen, start.part(part), np.zeros(self.model.shared), zero, weight)
-        solved = window.solve(zero, shared, 8, self.settle)
+        solved = self._standing(window, chosen).solve(zero, shared, 8, self.settle)
         posed = pose(self.model, start.part(part), solved.frames, shared)
         own = slice(stretch.start - part.start, stretch.stop - part.start)
         rotation, place, joints = start.rotation.copy(), start.place.copy(), start.joints.copy()
@@ -367,7 +379,7 @@ class _Solver:
         """Cost of a stretch as it stands: the picture's, the network's and that of getting there and back."""
         chosen = np.arange(stretch.start, stretch.stop)
         window = self._window(chosen, start.part(stretch), np.zeros(self.model.shared))
-        _, loss, _ = window.linear(np.zeros((len(chosen), self.model.size)), shared, 9)
+        _, loss, _ = self._standing(window, chosen).linear(np.zeros((len(chosen), self.model.size)), shared, 9)
         prediction = self.data.prediction
         said = quat_to_matrix(np.asarray(prediction.joint_rotations[stretch], np.float64))
         bend = geodesic(said, quat_to_matrix(start.joints[stretch]))[:, 1:] / self.prior[stretch]

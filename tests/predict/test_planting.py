@@ -13,6 +13,7 @@ from dasr_blender.core import Category, Motion, find_contacts, find_feet, leg_le
 from dasr_blender.core.rotation import quat_multiply, rotvec_to_matrix, rotvec_to_quat
 from dasr_blender.demo import DemoOptions, demo_motion
 from dasr_blender.predict import FitConfig, fit
+from dasr_blender.predict.fit import _Solver
 from dasr_blender.predict.fit_body import BodyModel, pose
 from dasr_blender.predict.planting import plant, where_most
 from dasr_blender.predict.track import coarse_of
@@ -80,6 +81,27 @@ def test_places_are_the_worlds_and_go_on_from_window_to_window(toy_category: Cat
     assert moved[10, foot] and not moved[:, np.arange(standing.shape[1]) != foot].any()
     stance = np.flatnonzero(moved[:, foot])
     assert standing[stance, foot].all() and len(stance) == np.ptp(stance) + 1 > 3
+
+
+def test_a_twin_has_to_keep_feet_where_they_stand(
+    toy_category: Category, walk: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unsure = np.ones(len(walk.motion))
+    unsure[14:22] = 0.2
+    said = replace(
+        walk.motion, joint_rotations=walk.prediction.joint_rotations, confidence=unsure, mask_iou=np.ones(len(unsure))
+    )
+    args = (toy_category, said, walk.prediction, crops_of(walk), walk.center, walk.side)
+
+    def exchanged() -> tuple[float, Motion]:
+        """What legs exchanged would cost, over what they cost as they are, and the motion."""
+        found = fit(*args, config=CONFIG, camera_known=True)
+        return next(t.ratio for t in found.twins if t.kind == "legs"), found.motion
+
+    held, motion = exchanged()
+    monkeypatch.setattr(_Solver, "_standing", lambda self, window, chosen: window)
+    assert held > exchanged()[0] + 0.1
+    assert slide(toy_category, motion, find_contacts(toy_category, motion).standing) < 0.8
 
 
 def test_where_feet_cross_says_little_about_where_they_stand() -> None:
