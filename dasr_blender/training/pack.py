@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import time
@@ -20,7 +19,7 @@ from ..clip.crop import crop_boxes, sample_square
 from ..core.camera import crop_info, encode_root
 from ..core.category import Category, load_category
 from ..core.errors import DasrError
-from ..core.files import written_atomically
+from ..core.files import sha256_of, written_atomically
 from ..core.motion import Motion
 from ..core.skeleton import mirror_rotations
 from .clip_folder import mask_boxes, read_clip_folder, read_origin
@@ -49,7 +48,7 @@ class PackedClip:
     """One clip, ready to append: crops (T, 4, P, P) uint8, surface (T, G, G) uint16 and records (T,).
 
     origin: who made its labels, as its meta.json says: 'teacher', or what the synthetic generator showed.
-    labels: tells them from those of another clip.
+    labels: SHA-256 of its motion.npz.
     """
 
     name: str
@@ -95,12 +94,7 @@ def pack_clip(folder: Path, category: Category, crop: int) -> PackedClip | None:
     records["morphology"] = motion.morphology
     records["frame"] = motion.frame_index
     records["quality"] = motion.confidence
-    return PackedClip(folder.name, read_origin(folder), _fingerprint(folder), crops, surface, records)
-
-
-def _fingerprint(folder: Path) -> str:
-    """Of a clip folder's labels; the same labels have the same one."""
-    return hashlib.sha256((folder / "motion.npz").read_bytes()).hexdigest()[:16]
+    return PackedClip(folder.name, read_origin(folder), sha256_of(folder / "motion.npz"), crops, surface, records)
 
 
 def pack(
@@ -144,7 +138,7 @@ def pack(
     found = sorted(p.parent for p in dataset.glob("*/motion.npz") if not p.parent.name.startswith("."))
     for folder in found:
         labels = known.get(folder.name)
-        if labels is not None and labels != _fingerprint(folder):
+        if labels is not None and labels != sha256_of(folder / "motion.npz"):
             raise ValueError(
                 f"{out}: holds another clip called {folder.name} than {dataset}; number the new clips on from the old "
                 "ones (`synth --first`), or pack them into another folder"
