@@ -63,7 +63,7 @@ class FitConfig:
     """and of its place across and along the view, the latter in log depth"""
     joint_turn: float = 1.2
     """usual error of a predicted joint, as a share of what the network expects of itself"""
-    morphology: float = 0.6
+    morphology: float = 0.3
     """usual error of predicted proportions, in standard deviations of the category"""
     morphology_alike: float = 24.0
     """frames whose outlines are wrong together as far as proportions are concerned"""
