@@ -15,6 +15,7 @@ from dasr_blender.training.clip_folder import mask_boxes
 from dasr_blender.training.evaluate.scene import Scene
 from dasr_blender.training.teacher.clips import TeacherClip
 from dasr_blender.training.teacher.consensus import (
+    STIFF,
     FinishConfig,
     fit_clips,
     reshaped,
@@ -24,7 +25,7 @@ from dasr_blender.training.teacher.consensus import (
 )
 
 FAST = FinishConfig(
-    shape_fit=FitConfig(vertices=200, relief=8, steps=(8, 10)),
+    shape_fit=FitConfig(vertices=200, relief=8, steps=(8, 10), morphology=STIFF.morphology),
     pose_fit=FitConfig(vertices=200, steps=(8, 10), outline_noise=0.006),
     rounds=1,
 )
