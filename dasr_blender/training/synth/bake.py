@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 
 from .rigs import RIGS, RigSpec, find_bone, rig_file
+from .rigs_game import GAME_RIGS
 from .rigs_human import HUMAN_RIGS
 
 KNOWN = RIGS | HUMAN_RIGS
@@ -53,9 +54,30 @@ def bake(path: str | Path, out_npz: str | Path, fps: int = 24, spec: RigSpec | N
     mesh = _surface(armature, spec)
     bones = _bones(armature)
     clips = _clips(armature)
-    arrays = _to_body_space(mesh | bones | clips, spec)
+    _write(_to_body_space(mesh | bones | clips, spec), fps, Path(out_npz))
+
+
+def bake_game(path: str | Path, out_dir: str | Path, fps: int = 24) -> list[Path]:
+    """Bake the animals of 0 A.D. out of its `public.zip` into `out_dir/0ad_<name>.npz`; needs no Blender.
+
+    Finished archives are left alone. FileNotFoundError or ValueError when `path` is not the game's data.
+    """
+    from .pyrogenesis import GameFiles, read_game_rig
+
+    files, done = GameFiles(path), []
+    for name, rig in GAME_RIGS.items():
+        target = Path(out_dir) / f"{name}.npz"
+        if not target.exists():
+            a = read_game_rig(files, rig, fps)
+            mesh = _weld(a.pop("position"), a.pop("weight"), a.pop("colour"))
+            _write(_to_body_space(mesh | a, rig.spec), fps, target)
+        print(f"baked {name}", flush=True)
+        done.append(target)
+    return done
+
+
+def _write(arrays: dict[str, np.ndarray], fps: int, out: Path) -> None:
     arrays["fps"] = np.array(float(fps))
-    out = Path(out_npz)
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(out.name + ".part")
     with open(temporary, "wb") as file:
@@ -324,13 +346,18 @@ def _to_body_space(a: dict[str, np.ndarray], spec: RigSpec | None) -> dict[str, 
 
 
 def main_bake(argv: list[str] | None = None) -> int:
-    """`bake RIGGED_DIR --out DIR`: bake all known rigs."""
+    """`bake RIGGED --out DIR`: bake all known rigs of a folder, or of the game 0 A.D."""
     parser = argparse.ArgumentParser(prog="bake", description="Bake rigged glTF animals into arrays.")
-    parser.add_argument("rigged", type=Path, help="folder with the .glb files and Sketchfab folders")
+    parser.add_argument(
+        "rigged", type=Path, help="folder with the .glb files and Sketchfab folders, or 0 A.D.'s public.zip"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for <name>.npz")
     parser.add_argument("--fps", type=int, default=24)
     options = parser.parse_args(argv)
-    bake_all(options.rigged, options.out, options.fps)
+    if options.rigged.suffix == ".zip":
+        bake_game(options.rigged, options.out, options.fps)
+    else:
+        bake_all(options.rigged, options.out, options.fps)
     return 0
 
 

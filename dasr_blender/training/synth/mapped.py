@@ -12,7 +12,7 @@ from ...core.category import Category
 from .mapping import load_mapping
 from .mapping_check import made_for
 from .rig import load_rig, rig_map
-from .rigs import RIGS
+from .rigs_game import known_animals
 from .subjects import MappedRig
 
 SPLITS = ("train", "held-out", "all")
@@ -41,7 +41,8 @@ def load_mapped_rig(folder: Path, name: str, category: Category) -> MappedRig:
     poses = slice(0, len(rig.pose))
     known = rig_map(rig, category.skeleton.names, category.body.joints).rotation_weight.sum(1) > 0
     known[0] = True
-    skip = RIGS[name].skip_clips if name in RIGS else ()
+    spec = known_animals().get(name)
+    skip = spec.skip_clips if spec else ()
     keep = [i for i, clip in enumerate(rig.clip_names) if clip not in skip]
     return MappedRig(
         name,

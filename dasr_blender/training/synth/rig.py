@@ -10,7 +10,8 @@ import numpy as np
 
 from ...core.rotation import matrix_to_quat
 from ...core.skinning import linear_blend
-from .rigs import RIGS, RigSpec, find_bone
+from .rigs import RigSpec, find_bone
+from .rigs_game import known_animals
 
 
 @dataclass(frozen=True)
@@ -140,11 +141,11 @@ class RigMap:
 def rig_map(
     rig: Rig, joint_names: tuple[str, ...], joints: np.ndarray, spec: RigSpec | None = None
 ) -> RigMap:
-    """Resolve a rig's table (`RIGS[rig.name]` by default) for a skeleton with rest `joints` (J,3).
+    """Resolve a rig's table (`known_animals()[rig.name]` by default) for a skeleton with rest `joints` (J,3).
 
     Chains are sampled where the skeleton's own joints lie by arc length. KeyError for an unknown rig.
     """
-    spec = spec or RIGS[rig.name]
+    spec = spec or known_animals()[rig.name]
     names = list(rig.bone_names)
     count, bones = len(joint_names), len(names)
     point = np.full((count, 3), np.nan)
