@@ -10,7 +10,7 @@ from .. import threads  # noqa: F401  before a command imports numpy
 
 # command: (module, function, what it does); in the order in which a category is made
 COMMANDS: dict[str, tuple[str, str, str]] = {
-    "bake": ("synth.bake", "main_bake", "rigged glTF models to plain arrays (needs bpy)"),
+    "bake": ("synth.bake", "main_bake", "rigged models to plain arrays (glTF needs bpy)"),
     "body": ("body", "main", "the category's body from the rigs"),
     "map": ("synth.mapping", "main_map", "each rig's poses as the category's parameters"),
     "synth": ("synth.clips", "main", "rendered clips with labels (needs OpenGL through EGL)"),

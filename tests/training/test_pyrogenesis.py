@@ -79,7 +79,9 @@ def pmd() -> bytes:
 
 
 def psa(poses: np.ndarray, rate: float = RATE) -> bytes:
-    body = struct.pack("<I4sfII", 4, b"walk", 1000 / rate, poses.shape[1], len(poses)) + states(poses).tobytes()
+    body = (
+        struct.pack("<I4sfII", 4, b"walk", 1000 / rate, poses.shape[1], len(poses)) + states(poses).tobytes()
+    )
     return b"PSSA" + struct.pack("<II", 1, len(body)) + body
 
 
@@ -192,6 +194,14 @@ def test_another_rate_keeps_time_and_place():
     np.testing.assert_allclose(slower[1, :, :3], (bones[1, :, :3] + bones[2, :, :3]) / 2, atol=1e-6)
 
 
+def test_the_command_says_what_is_missing(tmp_path, toy, capsys):
+    assert baking.main_bake([str(tmp_path / "none.zip"), "--out", str(tmp_path / "rigs")]) == 1
+    assert "none.zip does not exist; Debian's package" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert baking.main_bake([str(tmp_path / "empty"), "--out", str(tmp_path / "rigs")]) == 1
+    assert "empty holds no rig that is known" in capsys.readouterr().err
+
+
 def test_what_is_wrong_with_a_file_is_said(tmp_path, toy):
     with pytest.raises(ValueError, match=r"no \.pmd mesh"):
         pyrogenesis.read_pmd(b"PSSA" + pmd()[4:])
@@ -212,6 +222,11 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path, toy):
     del content["art/meshes/skeletal/toy.dae.cached.pmd"]
     with pytest.raises(FileNotFoundError, match=r"holds no art/meshes/skeletal/toy"):
         baking.bake_game(packed(tmp_path / "less.zip", content), tmp_path / "rigs")
+    (tmp_path / "broken.zip").write_bytes(b"PK, but no archive")
+    with pytest.raises(ValueError, match=r"broken\.zip is no zip archive"):
+        baking.bake_game(tmp_path / "broken.zip", tmp_path / "rigs")
+    with pytest.raises(FileNotFoundError, match=r"none\.zip does not exist"):
+        baking.bake_game(tmp_path / "none.zip", tmp_path / "rigs")
     assert not (tmp_path / "rigs").exists()  # nothing half-written
 
 

@@ -354,11 +354,15 @@ def main_bake(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for <name>.npz")
     parser.add_argument("--fps", type=int, default=24)
     options = parser.parse_args(argv)
-    if options.rigged.suffix == ".zip":
-        bake_game(options.rigged, options.out, options.fps)
-    else:
-        bake_all(options.rigged, options.out, options.fps)
-    return 0
+    of_game = options.rigged.suffix == ".zip"
+    try:
+        done = (bake_game if of_game else bake_all)(options.rigged, options.out, options.fps)
+    except (OSError, ValueError, RuntimeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    if not done:
+        print(f"{options.rigged} holds no rig that is known (training/synth/rigs.py).", file=sys.stderr)
+    return 0 if done else 1
 
 
 def _main_one() -> None:

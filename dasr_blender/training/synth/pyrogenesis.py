@@ -124,11 +124,21 @@ def at_rate(bones: np.ndarray, own: float, wanted: float) -> np.ndarray:
 
 
 class GameFiles:
-    """The game's data: `public.zip`, or a folder with what is in it. FileNotFoundError names what is missing."""
+    """The game's data: `public.zip`, or a folder with what is in it.
+
+    FileNotFoundError names what is missing; ValueError when the file is no archive.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._zip = zipfile.ZipFile(self.path) if self.path.is_file() else None
+        if not self.path.exists():
+            raise FileNotFoundError(
+                f"{self.path} does not exist; Debian's package 0ad-data holds public.zip."
+            )
+        try:
+            self._zip = zipfile.ZipFile(self.path) if self.path.is_file() else None
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{self.path} is no zip archive; unpack or fetch it again.") from error
         self._names = self._zip.namelist() if self._zip else None
 
     def find(self, pattern: str) -> list[str]:
@@ -165,7 +175,7 @@ def read_game_rig(files: GameFiles, rig: GameRig, fps: int) -> dict[str, np.ndar
     for bone, share in zip(mesh.bones.T, mesh.weights.T, strict=True):
         held = (bone != NO_BONE) & (bone < len(names))
         np.add.at(weight, (np.flatnonzero(held), bone[held]), share[held])
-    corner = mesh.faces.reshape(-1)  # clockwise from outside in the file; the change of hands turns that round
+    corner = mesh.faces.reshape(-1)  # clockwise in the file; the change of hands turns that round
     rest = to_matrices(mesh.rest)
     return {
         "position": mesh.vertices[:, [0, 2, 1]][corner],

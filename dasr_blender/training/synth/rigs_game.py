@@ -144,32 +144,26 @@ _TIGER = _spec(
     tuple(f"tail_{i + 1}" for i in range(7)),
     "ear_L",
 )
-_LION = _spec(
-    ("pelvis", "spine", "spine1"),
-    ("neck", "neck1", "head"),
-    ("l_upperarm", "l_forearm", "l_hand", "l_finger"),
-    ("l_thigh", "l_calf", "l_foot", "l_toe"),
-    ("tail", "tail1"),
-    swaps=(("l_", "r_"),),
-    central=("hind_upper",),
-)
-_DONKEY = _spec(
-    ("pelvis", "spine", "spine1"),
-    ("neck", "neck1", "head"),
-    ("l_upperarm", "l_forearm", "l_hand", "l_finger"),
-    ("l_thigh", "l_calf", "l_foot", "l_toe"),
-    ("tail", "tail1"),
-    swaps=(("l_", "r_"),),
-)
-_DEER = _spec(
-    ("pelvis", "spine", "spine1"),
-    ("neck", "neck1", "head"),
-    ("l_clavicle", "l_upperarm", "l_forearm", "l_hand"),
-    ("l_thigh", "l_calf", "l_foot", "l_toe"),
-    ("tail", "tail1"),
-    "l_ear",
-    swaps=(("l_", "r_"),),
-)
+
+
+def _older(front: Sequence[str], ear: str | None = None, central: tuple[str, ...] = ()) -> RigSpec:
+    """The game's older skeleton: horses at first, then lions, donkeys and deer."""
+    return _spec(
+        ("pelvis", "spine", "spine1"),
+        ("neck", "neck1", "head"),
+        front,
+        ("l_thigh", "l_calf", "l_foot", "l_toe"),
+        ("tail", "tail1"),
+        ear,
+        swaps=(("l_", "r_"),),
+        central=central,
+    )
+
+
+_ARM = ("l_upperarm", "l_forearm", "l_hand", "l_finger")
+_LION = _older(_ARM, central=("hind_upper",))
+_DONKEY = _older(_ARM)
+_DEER = _older(("l_clavicle", "l_upperarm", "l_forearm", "l_hand"), "l_ear")
 _BEAR = _spec(
     ("Ursidae_Pelvis", ("Ursidae_Spine", "Ursidae_Spine_1"), "Ursidae_Spine_2"),
     ("Ursidae_Spine_3", "Ursidae_Neck", "Ursidae_Head"),
@@ -178,25 +172,29 @@ _BEAR = _spec(
     ear="Ursidae_ear_L",
     merged=("Ursidae_Foreleg_L",),
 )
-_CATTLE = _spec(  # the artist's left is the animal's right
-    ("Bovidae_pelvis", "Bovidae_spine", "Bovidae_spine1"),
-    ("Bovidae_Neck", "Bovidae_Head"),
-    ("Bovidae_FrontLegTop_R", "Bovidae_FrontThigh_R", "Bovidae_FrontCalf_right", "Bovidae_FrontFoot_right"),
-    ("Bovidae_ReartLegTop_R", "Bovidae_RearThigh_R", "Bovidae_RearCalf_right", "Bovidae_RearFoot_right"),
-    ("Bovidae_Tail", "Bovidae_TailMid", "Bovidae_TailTip"),
-    "Bovidae_ear_R",
-    swaps=(("_right", "_left"), ("_R", "_L")),
-    central=("hind_upper",),
-)
-_WILDEBEEST = _spec(  # has no ears
-    ("Bovidae_pelvis", "Bovidae_spine", "Bovidae_spine1"),
-    ("Bovidae_Neck", "Bovidae_Head"),
-    ("Bovidae_FrontLegTop_R", "Bovidae_FrontThigh_R", "Bovidae_FrontCalf_right", "Bovidae_FrontFoot_right"),
-    ("Bovidae_ReartLegTop_R", "Bovidae_RearThigh_R", "Bovidae_RearCalf_right", "Bovidae_RearFoot_right"),
-    ("Bovidae_Tail", "Bovidae_TailMid", "Bovidae_TailTip"),
-    swaps=(("_right", "_left"), ("_R", "_L")),
-    central=("hind_upper",),
-)
+
+
+def _cattle(ear: str | None) -> RigSpec:
+    """Cattle: the artist's left is the animal's right."""
+    return _spec(
+        ("Bovidae_pelvis", "Bovidae_spine", "Bovidae_spine1"),
+        ("Bovidae_Neck", "Bovidae_Head"),
+        (
+            "Bovidae_FrontLegTop_R",
+            "Bovidae_FrontThigh_R",
+            "Bovidae_FrontCalf_right",
+            "Bovidae_FrontFoot_right",
+        ),
+        ("Bovidae_ReartLegTop_R", "Bovidae_RearThigh_R", "Bovidae_RearCalf_right", "Bovidae_RearFoot_right"),
+        ("Bovidae_Tail", "Bovidae_TailMid", "Bovidae_TailTip"),
+        ear,
+        swaps=(("_right", "_left"), ("_R", "_L")),
+        central=("hind_upper",),
+    )
+
+
+_CATTLE = _cattle("Bovidae_ear_R")
+_WILDEBEEST = _cattle(None)  # its ears are part of the head
 _ZEBRA = _spec(
     ("rear_body", ("ZebraArmature", "rear_body"), "ZebraArmature"),
     ("neck1", "neck2", "head"),
