@@ -67,11 +67,13 @@ def pmd() -> bytes:
     rest = bones_at_rest()
     boxes = [box_of(b, rest[b, :3, 3]) for b in range(len(rest))]
     vertices, faces = (np.concatenate(x) for x in zip(*boxes, strict=True))
+    vertices = np.concatenate([vertices, np.eye(3) * 50])  # a triangle that no bone holds
+    faces = np.concatenate([faces, np.arange(3)[None] + 8 * len(rest)])
     out = [struct.pack("<I", len(vertices)), struct.pack("<I", 2)]
     for i, place in enumerate(vertices @ SWAP):
         # the first of two texture maps counts: left half of the picture for the trunk, right half for the legs
-        out.append(struct.pack("<3f3f2f2f", *place, 0, 1, 0, 0.25 if i < 32 else 0.75, 0.5, 0.9, 0.9))
-        out.append(struct.pack("<4B4f", i // 8, 255, 255, 255, 1, 0, 0, 0))
+        out.append(struct.pack("<3f3f2f2f", *place, 0, 1, 0, 0.25 if i < 32 else 0.75, 0.25, 0.9, 0.9))
+        out.append(struct.pack("<4B4f", i // 8 if i < 8 * len(rest) else 255, 255, 255, 255, 1, 0, 0, 0))
     out += [struct.pack("<I", len(faces)), faces.astype("<u2").tobytes()]  # clockwise once mirrored
     out += [struct.pack("<I", len(rest)), states(rest).tobytes(), struct.pack("<I", 0)]
     body = b"".join(out)
@@ -100,7 +102,7 @@ def dds() -> bytes:
     from PIL import Image
 
     pixels = np.zeros((4, 8, 3), np.uint8)
-    pixels[:, :4], pixels[:, 4:] = (200, 100, 50), (10, 20, 30)
+    pixels[2:, :4], pixels[2:, 4:] = (200, 100, 50), (10, 20, 30)  # the lower half: v runs upwards
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "DDS")
     return out.getvalue()

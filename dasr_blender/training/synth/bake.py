@@ -180,9 +180,7 @@ def _surface(armature: Any, spec: RigSpec | None) -> dict[str, np.ndarray]:
     if not parts:
         raise ValueError("No mesh in the file is bound to the armature.")
     position, weight, colour = (np.concatenate(column) for column in zip(*parts, strict=True))
-    bad = weight.sum(1) < 1e-6
-    keep = np.repeat(~bad.reshape(-1, 3).any(1), 3)
-    return _weld(position[keep], weight[keep], colour[keep])
+    return _weld(position, weight, colour)
 
 
 def _weights(thing: Any, armature: Any, names: list[str]) -> np.ndarray | None:
@@ -228,7 +226,12 @@ def _colours(mesh: Any, corner: np.ndarray, material: np.ndarray) -> np.ndarray:
 
 
 def _weld(position: np.ndarray, weight: np.ndarray, colour: np.ndarray) -> dict[str, np.ndarray]:
-    """Triangle corners to an indexed mesh: one vertex per (place, weights, colour), at most four weights."""
+    """Triangle corners to an indexed mesh: one vertex per (place, weights, colour), at most four weights.
+
+    Triangles that no bone holds are left out.
+    """
+    keep = np.repeat((weight.sum(1) >= 1e-6).reshape(-1, 3).all(1), 3)
+    position, weight, colour = position[keep], weight[keep], colour[keep]
     order = np.argsort(-weight, axis=1, kind="stable")[:, :4]
     four = np.take_along_axis(weight, order, 1)
     four = four / four.sum(1, keepdims=True)

@@ -198,5 +198,5 @@ def _colours(files: GameFiles, texture: str, uv: np.ndarray) -> np.ndarray:
     with Image.open(io.BytesIO(files.read(f"art/textures/skins/skeletal/{texture}.*dds"))) as image:
         pixels = np.asarray(image.convert("RGB"), np.float64) / 255
     height, width = pixels.shape[:2]
-    column, row = np.floor(uv[:, 0] % 1 * width), np.floor(uv[:, 1] % 1 * height)
+    column, row = np.floor(uv[:, 0] % 1 * width), np.floor((1 - uv[:, 1]) % 1 * height)  # v runs upwards
     return pixels[row.astype(int) % height, column.astype(int) % width]
