@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..core.category import Category
-from ..core.mesh import vertex_normals
+from ..core.mesh import vertex_normals, volume
 from ..core.skeleton import skin_transforms
 from ..core.skinning import linear_blend
 
@@ -78,15 +78,10 @@ def _swell(vertices: Array, faces: Array, points: Array, corners: Array) -> Arra
     step = (total / np.maximum(count, 1)) ** 2
     direction = normal * step[:, None]
     low, high = 0.0, 1.0
-    wanted = _volume(vertices, faces)
+    wanted = volume(vertices, faces)
     for _ in range(20):
         middle = (low + high) / 2
         low, high = (
-            (low, middle) if _volume(points + middle * direction, corners) > wanted else (middle, high)
+            (low, middle) if volume(points + middle * direction, corners) > wanted else (middle, high)
         )
     return (low * direction).astype(np.float32)
-
-
-def _volume(vertices: Array, faces: Array) -> float:
-    a, b, c = np.moveaxis(np.asarray(vertices, np.float64)[faces], 1, 0)
-    return float((a * np.cross(b, c)).sum() / 6)

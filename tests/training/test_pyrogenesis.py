@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dasr_blender.core.mesh import volume
 from dasr_blender.core.rotation import matrix_to_quat, rotvec_to_matrix
 from dasr_blender.training.synth import bake as baking
 from dasr_blender.training.synth import pyrogenesis, rigs_game
@@ -63,7 +64,7 @@ def box_of(bone: int, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return corners + centre, np.array(faces) + 8 * bone
 
 
-def pmd() -> bytes:
+def pmd(inside_out: bool = False) -> bytes:
     rest = bones_at_rest()
     boxes = [box_of(b, rest[b, :3, 3]) for b in range(len(rest))]
     vertices, faces = (np.concatenate(x) for x in zip(*boxes, strict=True))
@@ -74,7 +75,7 @@ def pmd() -> bytes:
         # the first of two texture maps counts: left half of the picture for the trunk, right half for the legs
         out.append(struct.pack("<3f3f2f2f", *place, 0, 1, 0, 0.25 if i < 32 else 0.75, 0.25, 0.9, 0.9))
         out.append(struct.pack("<4B4f", i // 8 if i < 8 * len(rest) else 255, 255, 255, 255, 1, 0, 0, 0))
-    out += [struct.pack("<I", len(faces)), faces.astype("<u2").tobytes()]  # clockwise once mirrored
+    out += [struct.pack("<I", len(faces)), faces[:, :: -1 if inside_out else 1].astype("<u2").tobytes()]
     out += [struct.pack("<I", len(rest)), states(rest).tobytes(), struct.pack("<I", 0)]
     body = b"".join(out)
     return b"PSMD" + struct.pack("<II", 4, len(body)) + body
@@ -154,9 +155,8 @@ def test_the_game_s_animal_moves_as_it_did(tmp_path, toy):
     middle = (heads[:, 1].min() + heads[:, 1].max()) / 2
     np.testing.assert_allclose(rig.bone_heads, (heads - [0, middle, low]) * scale, atol=1e-5)
 
-    a, b, c = (rig.vertices[rig.faces[:, i]] for i in range(3))
-    volume = np.einsum("ni,ni->n", a, np.cross(b, c)).sum() / 6
-    np.testing.assert_allclose(volume, len(NAMES) * (0.24 * scale) ** 3, rtol=1e-4)  # none inside out
+    outwards = len(NAMES) * (0.24 * scale) ** 3
+    np.testing.assert_allclose(volume(rig.vertices, rig.faces), outwards, rtol=1e-4)
 
     own = rig.skin_index[np.arange(len(rig.vertices)), rig.skin_weight.argmax(1)]
     np.testing.assert_allclose(np.abs(rig.vertices - rig.bone_heads[own]), 0.12 * scale, atol=1e-5)
@@ -172,6 +172,16 @@ def test_the_game_s_animal_moves_as_it_did(tmp_path, toy):
     got = rig.skin_transforms(slice(0, 7))[:, own]
     baked = np.einsum("tnij,nj->tni", got[..., :3, :3], rig.vertices) + got[..., :3, 3]
     np.testing.assert_allclose(baked, (moved - offset) * scale, atol=1e-4)
+
+
+def test_a_surface_inside_out_is_turned(tmp_path, toy):
+    volumes = []
+    for name, mesh in {"kept": pmd(), "turned": pmd(inside_out=True)}.items():
+        baking.bake_game(packed(tmp_path / f"{name}.zip", files(mesh=mesh)), tmp_path / name)
+        rig = load_rig(tmp_path / name / "0ad_toy.npz")
+        volumes.append(volume(rig.vertices, rig.faces))
+    assert volumes[0] > 0
+    np.testing.assert_allclose(volumes[1], volumes[0], rtol=1e-6)
 
 
 def test_a_folder_serves_as_well_and_what_is_done_is_left(tmp_path, toy):

@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core.mesh import volume
 from .rigs import RIGS, RigSpec, find_bone, rig_file
 from .rigs_game import GAME_RIGS
 from .rigs_human import HUMAN_RIGS
@@ -228,7 +229,7 @@ def _colours(mesh: Any, corner: np.ndarray, material: np.ndarray) -> np.ndarray:
 def _weld(position: np.ndarray, weight: np.ndarray, colour: np.ndarray) -> dict[str, np.ndarray]:
     """Triangle corners to an indexed mesh: one vertex per (place, weights, colour), at most four weights.
 
-    Triangles that no bone holds are left out.
+    Triangles that no bone holds are left out; a surface inside out (mirrored by its file's matrices) is turned.
     """
     keep = np.repeat((weight.sum(1) >= 1e-6).reshape(-1, 3).all(1), 3)
     position, weight, colour = position[keep], weight[keep], colour[keep]
@@ -247,6 +248,8 @@ def _weld(position: np.ndarray, weight: np.ndarray, colour: np.ndarray) -> dict[
     _, first, inverse = np.unique(key, axis=0, return_index=True, return_inverse=True)
     faces = inverse.reshape(-1, 3)
     faces = faces[(faces != np.roll(faces, 1, 1)).all(1)]
+    if volume(position[first] - position.mean(0), faces) < 0:
+        faces = faces[:, ::-1]
     return {
         "vertices": position[first],
         "faces": faces.astype(np.int32),

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import factorized
 from scipy.spatial import KDTree
 
 from ...core.category import Category
-from ...core.mesh import area_samples, vertex_normals
+from ...core.mesh import area_samples, vertex_normals, volume
 from .colours import appearance_code, vertex_colours
 from .laplacian import stiffness
 
@@ -77,7 +77,7 @@ def extract_mesh(sdf: Distance, low: Array, high: Array, resolution: int = 128) 
     pieces = mesh.split(only_watertight=False)
     mesh = max(pieces, key=lambda piece: piece.area) if len(pieces) else mesh
     vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces, np.int64)
-    if len(faces) and _volume(vertices, faces) < 0:
+    if len(faces) and volume(vertices, faces) < 0:
         faces = faces[:, ::-1]
     return vertices, np.ascontiguousarray(faces)
 
@@ -108,11 +108,6 @@ def _near_surface(sdf: Distance, low: Array, cell: float, blocks: Array) -> tupl
     if len(places):
         values[known] = ask(places * cell + low)
     return values, known
-
-
-def _volume(vertices: Array, faces: Array) -> float:
-    a, b, c = np.moveaxis(vertices[faces], 1, 0)
-    return float((a * np.cross(b, c)).sum() / 6)
 
 
 def fit_topology(
