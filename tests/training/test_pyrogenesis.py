@@ -15,8 +15,8 @@ from dasr_blender.core.mesh import volume
 from dasr_blender.core.rotation import matrix_to_quat, rotvec_to_matrix
 from dasr_blender.training.synth import bake as baking
 from dasr_blender.training.synth import pyrogenesis, rigs_game
-from dasr_blender.training.synth.rig import load_rig, rig_map
-from dasr_blender.training.synth.rigs_game import GAME_RIGS, GameRig, known_animals
+from dasr_blender.training.synth.rig import known_animals, load_rig, rig_map
+from dasr_blender.training.synth.rigs_game import GAME_RIGS, GameRig
 from tests.toy import toy_category_in_memory
 
 NAMES = ["rump", "breast", "neck", "head", *(f"{leg}{i}_{s}" for leg in "fh" for s in "lr" for i in range(4))]
@@ -111,7 +111,7 @@ def dds() -> bytes:
 
 @pytest.fixture
 def toy(monkeypatch) -> GameRig:
-    spec = rigs_game._spec(
+    spec = rigs_game.animal_spec(
         ("rump", ("rump", "breast"), "breast"),
         ("neck", "head"),
         tuple(f"f{i}_l" for i in range(4)),

@@ -26,6 +26,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from ...core.mesh import volume
 from .rigs import RIGS, RigSpec, find_bone, rig_file
 from .rigs_game import GAME_RIGS
 from .rigs_human import HUMAN_RIGS
+from .rigs_mujoco import MUJOCO_RIGS
 
 KNOWN = RIGS | HUMAN_RIGS
 
@@ -65,11 +67,28 @@ def bake_game(path: str | Path, out_dir: str | Path, fps: int = 24) -> list[Path
     """
     from .pyrogenesis import GameFiles, read_game_rig
 
-    files, done = GameFiles(path), []
-    for name, rig in GAME_RIGS.items():
-        target = Path(out_dir) / f"{name}.npz"
+    files = GameFiles(path)
+    return _bake_each(GAME_RIGS, lambda rig: read_game_rig(files, rig, fps), Path(out_dir), fps)
+
+
+def bake_mujoco(path: str | Path, out_dir: str | Path, fps: int = 24) -> list[Path]:
+    """Bake the animals of dm_control out of its wheel into `out_dir/dm_<name>.npz`; needs no Blender.
+
+    Finished archives are left alone. FileNotFoundError or ValueError when `path` is not that wheel.
+    """
+    from .mujoco_rigs import read_mujoco_rig
+
+    return _bake_each(MUJOCO_RIGS, lambda rig: read_mujoco_rig(path, rig, fps), Path(out_dir), fps)
+
+
+def _bake_each(
+    rigs: Mapping[str, Any], read: Callable[[Any], dict[str, np.ndarray]], out_dir: Path, fps: int
+) -> list[Path]:
+    done = []
+    for name, rig in rigs.items():
+        target = out_dir / f"{name}.npz"
         if not target.exists():
-            a = read_game_rig(files, rig, fps)
+            a = read(rig)
             mesh = _weld(a.pop("position"), a.pop("weight"), a.pop("colour"))
             _write(_to_body_space(mesh | a, rig.spec), fps, target)
         print(f"baked {name}", flush=True)
@@ -352,17 +371,19 @@ def _to_body_space(a: dict[str, np.ndarray], spec: RigSpec | None) -> dict[str, 
 
 
 def main_bake(argv: list[str] | None = None) -> int:
-    """`bake RIGGED --out DIR`: bake all known rigs of a folder, or of the game 0 A.D."""
+    """`bake RIGGED --out DIR`: bake all known rigs of a folder, of the game 0 A.D., or of dm_control."""
     parser = argparse.ArgumentParser(prog="bake", description="Bake rigged glTF animals into arrays.")
     parser.add_argument(
-        "rigged", type=Path, help="folder with the .glb files and Sketchfab folders, or 0 A.D.'s public.zip"
+        "rigged",
+        type=Path,
+        help="folder with the .glb files and Sketchfab folders, 0 A.D.'s public.zip, or dm_control's .whl",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for <name>.npz")
     parser.add_argument("--fps", type=int, default=24)
     options = parser.parse_args(argv)
-    of_game = options.rigged.suffix == ".zip"
+    source = {".zip": bake_game, ".whl": bake_mujoco}.get(options.rigged.suffix, bake_all)
     try:
-        done = (bake_game if of_game else bake_all)(options.rigged, options.out, options.fps)
+        done = source(options.rigged, options.out, options.fps)
     except (OSError, ValueError, RuntimeError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -11,8 +11,7 @@ import numpy as np
 from ...core.category import Category
 from .mapping import load_mapping
 from .mapping_check import made_for
-from .rig import load_rig, rig_map
-from .rigs_game import known_animals
+from .rig import known_animals, load_rig, rig_map
 from .subjects import MappedRig
 
 SPLITS = ("train", "held-out", "all")

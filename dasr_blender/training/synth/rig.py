@@ -10,8 +10,14 @@ import numpy as np
 
 from ...core.rotation import matrix_to_quat
 from ...core.skinning import linear_blend
-from .rigs import RigSpec, find_bone
-from .rigs_game import known_animals
+from .rigs import RIGS, RigSpec, find_bone
+from .rigs_game import GAME_RIGS
+from .rigs_mujoco import MUJOCO_RIGS
+
+
+def known_animals() -> dict[str, RigSpec]:
+    """The tables of all animals, by rig."""
+    return RIGS | {name: rig.spec for name, rig in (GAME_RIGS | MUJOCO_RIGS).items()}
 
 
 @dataclass(frozen=True)

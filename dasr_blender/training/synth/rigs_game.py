@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .rigs import RIGS, Chain, Link, RigSpec
+from .rigs import Chain, Link, RigSpec
 
 LEGS = (
     "front_upper",
@@ -41,7 +41,7 @@ class GameRig:
     spec: RigSpec
 
 
-def _spec(
+def animal_spec(
     trunk: tuple[str | tuple[str, ...], str | tuple[str, ...], str | tuple[str, ...]],
     neck: Sequence[str],
     front: Sequence[str],
@@ -52,10 +52,13 @@ def _spec(
     merged: tuple[str, ...] = (),
     central: tuple[str, ...] = (),
 ) -> RigSpec:
-    """trunk: bones of pelvis, spine and chest; neck: its bones and the head's; front, hind: the bones of four joints
+    """The table of one animal.
+
+    trunk: bones of pelvis, spine and chest; neck: its bones and the head's; front, hind: the bones of four joints
     each, of the left side; swaps: what makes a left name a right one, the first that applies; merged: bones that turn
     the hind_upper with its own; central: joints whose bones of both sides begin in the middle, and so say nothing of
-    their place."""
+    their place.
+    """
 
     def bones(given: str | tuple[str, ...]) -> tuple[str, ...]:
         return (given,) if isinstance(given, str) else given
@@ -85,7 +88,7 @@ def _spec(
     return RigSpec(links=links, chains=tuple(chains), pairs=pairs)
 
 
-_CAMEL = _spec(
+_CAMEL = animal_spec(
     ("Camelus_Pelvis", "Camelus_Spine", "Camelus_Spine1"),
     ("Camelus_Neck_01", "Camelus_Neck_02", "Camelus_Neck_03", "Camelus_Neck_04", "Camelus_Head"),
     ("Camelus_upperarm_L", "Camelus_Arm_L", "Camelus_Forearm_L", "Camelus_Hand_L"),
@@ -93,7 +96,7 @@ _CAMEL = _spec(
     ("Camelus_Tail", "Camelus_Tail_01", "Camelus_Tail_02", "Camelus_Tail_03"),
     merged=("Camelus_Leg_L",),
 )
-_GOAT = _spec(
+_GOAT = animal_spec(
     ("back", ("spine", "back"), "spine"),
     ("neck", "head"),
     ("thigh_front_l", "calf_front_l", "foot_front_l", "foot_front_tip_l"),
@@ -104,7 +107,7 @@ _GOAT = _spec(
 _FRONT = ("FrontLeg1_L", "FrontLeg2_L", "FrontLeg3_L", "FrontToe_L")
 _BACK = ("BackLeg1_L", "BackLeg2_L", "BackLeg3_L", "BackToe_L")
 _NECK = ("Neck1", "Neck2", "Neck3", "Head")
-_MASTIFF = _spec(
+_MASTIFF = animal_spec(
     ("mastiff", "spine1", "spine2"),
     _NECK,
     _FRONT,
@@ -112,7 +115,7 @@ _MASTIFF = _spec(
     ("Tail1", "Tail2", "Tail2_001", "Tail3", "Tail4"),
     "ear_L",
 )
-_WOLFHOUND = _spec(
+_WOLFHOUND = animal_spec(
     ("wolfhound", "spine1", "spine2"),
     _NECK,
     _FRONT,
@@ -120,14 +123,14 @@ _WOLFHOUND = _spec(
     ("Tail1", "Tail2", "Tail3", "Tail4", "Tail5"),
     "ear1_L",
 )
-_WOLF = _spec(
+_WOLF = animal_spec(
     ("Bone", "Bone_005", "Bone_001"),
     _NECK,
     _FRONT,
     _BACK,
     ("Tail1", "Tail2", "Tail3", "Tail4"),
 )
-_FOX = _spec(
+_FOX = animal_spec(
     ("Fox_pelvis", "Fox_spine1", "Fox_spine2"),
     ("Fox_Neck1", "Fox_Neck2", "Fox_head"),
     tuple("Fox_" + b for b in _FRONT),
@@ -136,7 +139,7 @@ _FOX = _spec(
     "Fox_ear_L",
     swaps=(("Fox_BackLeg1_L", "Fox_Fox_BackLeg1_R"), ("_L", "_R")),
 )
-_TIGER = _spec(
+_TIGER = animal_spec(
     ("pelvis", "spine_1", "chest"),
     ("neck_1", "neck_2", "head"),
     ("leg_front_top_L", "leg_front_mid_L", "leg_front_bot_L", "leg_front_foot_L"),
@@ -148,7 +151,7 @@ _TIGER = _spec(
 
 def _older(front: Sequence[str], ear: str | None = None, central: tuple[str, ...] = ()) -> RigSpec:
     """The game's older skeleton: horses at first, then lions, donkeys and deer."""
-    return _spec(
+    return animal_spec(
         ("pelvis", "spine", "spine1"),
         ("neck", "neck1", "head"),
         front,
@@ -164,7 +167,7 @@ _ARM = ("l_upperarm", "l_forearm", "l_hand", "l_finger")
 _LION = _older(_ARM, central=("hind_upper",))
 _DONKEY = _older(_ARM)
 _DEER = _older(("l_clavicle", "l_upperarm", "l_forearm", "l_hand"), "l_ear")
-_BEAR = _spec(
+_BEAR = animal_spec(
     ("Ursidae_Pelvis", ("Ursidae_Spine", "Ursidae_Spine_1"), "Ursidae_Spine_2"),
     ("Ursidae_Spine_3", "Ursidae_Neck", "Ursidae_Head"),
     ("Ursidae_Arm_L", "Ursidae_Forearm_L", "Ursidae_Paw_L", "Ursidae_Claw_L"),
@@ -176,7 +179,7 @@ _BEAR = _spec(
 
 def _cattle(ear: str | None) -> RigSpec:
     """Cattle: the artist's left is the animal's right."""
-    return _spec(
+    return animal_spec(
         ("Bovidae_pelvis", "Bovidae_spine", "Bovidae_spine1"),
         ("Bovidae_Neck", "Bovidae_Head"),
         (
@@ -195,7 +198,7 @@ def _cattle(ear: str | None) -> RigSpec:
 
 _CATTLE = _cattle("Bovidae_ear_R")
 _WILDEBEEST = _cattle(None)  # its ears are part of the head
-_ZEBRA = _spec(
+_ZEBRA = animal_spec(
     ("rear_body", ("ZebraArmature", "rear_body"), "ZebraArmature"),
     ("neck1", "neck2", "head"),
     ("left_shoulder", "left_leg", "left_shin", "left_foot"),
@@ -205,7 +208,7 @@ _ZEBRA = _spec(
     swaps=(("left", "right"),),
     central=("front_upper", "hind_upper"),
 )
-_SHEEP = _spec(
+_SHEEP = animal_spec(
     ("Body_Rear", ("Body_Rear", "Body_Front"), "Body_Front"),
     ("Neck", "Head"),
     ("Shoulder_Left", "Arm_Left", "Forearm_Left", "Hand_Left"),
@@ -242,8 +245,3 @@ GAME_RIGS: dict[str, GameRig] = {
         "sheep": GameRig("sheep", "sheep", "animal_sheep_no_player_color_a", ("sheep_",), _SHEEP),
     }.items()
 }
-
-
-def known_animals() -> dict[str, RigSpec]:
-    """The tables of all animals, by rig."""
-    return RIGS | {name: rig.spec for name, rig in GAME_RIGS.items()}
