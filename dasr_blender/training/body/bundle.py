@@ -45,9 +45,9 @@ CREDITS = (
     "Body blended from Husky, Fox and Horse of 'Ultimate Animated Animals' by Quaternius (CC0 1.0, quaternius.com); "
     "skeleton, weights, proportions and colours are this project's own. Network trained on renders of characters "
     "by Quaternius (CC0 1.0), of 'Horse' by Ravenlilli, 'Cat' by DreamNoms and 'Rabbit' by FourthGreen (all CC-BY 4.0, "
-    "sketchfab.com), of 'Fox' (PixelMannen, CC0 1.0; rig and animation by tomkranis, CC-BY 4.0), of eighteen animals of "
-    "the game 0 A.D. by Wildfire Games (CC-BY-SA 3.0, play0ad.com) and of the dog of dm_control by DeepMind (Apache-2.0), "
-    "starting from EfficientNet-Lite0's ImageNet weights (Apache-2.0)."
+    "sketchfab.com), of 'Fox' (PixelMannen, CC0 1.0; rig and animation by tomkranis, CC-BY 4.0), of eighteen animals "
+    "of the game 0 A.D. by Wildfire Games (CC-BY-SA 3.0, play0ad.com) and of the dog of dm_control by DeepMind "
+    "(Apache-2.0), starting from EfficientNet-Lite0's ImageNet weights (Apache-2.0)."
 )
 
 
