@@ -17,6 +17,7 @@ LIMIT = 4.0  # log-odds that one frame's own evidence may reach
 SURE = 20.0  # log-odds of what a person said
 TINT = 30.0  # levels between a pixel and where flow says it came from, at which flow is believed a third
 _COVERED = 2  # beside 0, unknown, and 1, clear
+ELSEWHERE = 0.5  # share of the smaller of two masks that lies on the other, under which the subject stands elsewhere
 _OFFSETS = (4, 9, 16, 25, 36, 49)  # frames back and forth from which the background is taken
 
 
@@ -101,7 +102,8 @@ class Background:
     camera, near enough for far scenes), at half the working size. A pixel that looks like the same place at other
     times is background, one that never does is not: sample consensus as in ViBe (Barnich & Van Droogenbroeck,
     2011), with a pixel of tolerance for parallax. What also looks like that where masks cover it stood still and was
-    missed at times, so that nothing follows from its being there.
+    missed at times, so that nothing follows from its being there; unless it is there too when the subject as a whole
+    stands elsewhere.
     """
 
     # log-likelihood ratios: of a sample that fits (by chance on the subject, nearly always on background), and not
@@ -147,12 +149,21 @@ class Background:
         found, inlier = cv2.findHomography(here, there, cv2.RANSAC, 0.7, maxIters=200)
         return found if found is not None and inlier.mean() > 0.3 else np.eye(3)
 
+    @staticmethod
+    def _elsewhere(mask: np.ndarray, other: np.ndarray) -> bool:
+        """Whether the subject of another frame stood elsewhere, by two masks (h, w) bool; not where one is empty.
+
+        Measured by the smaller one: a mask that lacks a part lies within the one that has it.
+        """
+        return np.count_nonzero(mask & other) < ELSEWHERE * min(np.count_nonzero(mask), np.count_nonzero(other))
+
     def odds(self, i: int) -> np.ndarray:
         """Log-odds (h, w) float32 of frame i's pixels; 0 where fewer than two other frames show the place."""
         here = self._blur[i]
         seen = np.zeros(here.shape[:2], np.float32)
         fits = np.zeros(here.shape[:2], np.float32)
         under, alike = np.zeros(here.shape[:2], np.float32), np.zeros(here.shape[:2], np.float32)
+        without = np.zeros(here.shape[:2], np.float32)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
         for j in (i + sign * k for k in _OFFSETS for sign in (-1, 1)):
             if not 0 <= j < len(self._blur) or not self._clear[j].any():
@@ -171,11 +182,14 @@ class Background:
             fits += (clear == 1) & same
             under += clear == _COVERED
             alike += (clear == _COVERED) & same
+            if self._elsewhere(self._clear[i] == _COVERED, clear == _COVERED):
+                without += clear == 1
         fit, miss = self.MATCHES
         share = fits / np.maximum(seen, 1.0)
         # samples of one place are anything but independent: together they count as two
         odds = np.where(seen >= 2, 2.0 * (share * fit + (1.0 - share) * miss), 0.0).astype(np.float32)
         # by chance three in ten fit; of what stands still, most
         still = np.clip((alike / np.maximum(under, 1.0) - 0.35) / 0.35, 0.0, 1.0)
+        still[without >= 2] = 0.0
         odds = np.where(odds < 0, odds * (1.0 - still), odds).astype(np.float32)
         return cv2.resize(cv2.GaussianBlur(odds, (0, 0), 1.0), self._full, interpolation=cv2.INTER_LINEAR)
