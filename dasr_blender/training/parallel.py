@@ -7,6 +7,7 @@ between processors, nccl between GPUs. Without it there is one process, and noth
 
 from __future__ import annotations
 
+import importlib
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -92,6 +93,9 @@ def join(device: str = "auto") -> Team:
         torch.cuda.set_device(place)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     if world > 1 and not dist.is_initialized():
+        # Functions of this module take the group of their import as a default; made later, they would keep it, and with
+        # it gloo's threads, until the interpreter ends, where a thread that still lives may abort the process.
+        importlib.import_module("torch.distributed.nn")
         dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
     return Team(place, rank, world)
 

@@ -105,6 +105,35 @@ def test_two_processes_make_the_weights_that_one_makes(config: distill.TrainConf
             assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-2), name
 
 
+GOODBYE = """
+import os, pathlib
+import torch
+from dasr_blender.training.parallel import join, leave
+
+def threads():
+    return [(task / "comm").read_text().strip() for task in pathlib.Path("/proc/self/task").iterdir()]
+
+team = join("cpu")
+import torch._dynamo  # as the optimisers do at their first step
+assert team.agree(1.0 + team.rank) == [1.0]
+assert any("gloo" in name for name in threads()), threads()
+leave(team)
+assert not any("gloo" in name for name in threads()), threads()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which only Linux has")
+def test_no_thread_is_left_behind(tmp_path: Path) -> None:
+    """One that lives when the interpreter ends may abort a process whose work is done."""
+    (tmp_path / "goodbye.py").write_text(GOODBYE)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "goodbye.py"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
 def test_a_team_of_one_adds_nothing() -> None:
     team, layer = join("cpu"), torch.nn.Linear(2, 2)
     found = [torch.ones(2, 2), None]
