@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the frames of a batch come from: synthetic clips, a teacher's, or both in a fixed share."""
+"""Where the frames of a batch come from: synthetic clips, teachers', or all in fixed shares."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,25 +35,35 @@ class Source:
 
 
 def open_sources(config: TrainConfig) -> tuple[Source, ...]:
-    """The shards of a run: the synthetic one first, then the teacher's if there is one.
+    """The shards of a run: the synthetic one first, then the teachers'.
 
-    Raises ValueError for a share outside 0…1 and for shards that do not go together, OSError for missing ones.
+    Raises ValueError for shares that are not one to a teacher or leave nothing to the rest, and for shards that do
+    not go together, OSError for missing ones.
     """
     own = _opened(config.shard, 25)
-    if config.teacher is None:
+    if not config.teacher:
         return (Source(own),)
-    if not 0.0 < config.teacher_share < 1.0:
+    if len(config.teacher) != len(config.teacher_share):
         raise ValueError(
-            f"the teacher's share must lie between 0 and 1, not at {config.teacher_share:g}; to train on one shard "
-            "alone, give it with --shard"
+            f"--teacher names {len(config.teacher)} and --teacher-share {len(config.teacher_share)}; give each teacher "
+            "its share, in the same order"
         )
-    teacher = _opened(config.teacher, config.teacher_held_out)
-    if own.sizes != teacher.sizes:
-        raise ValueError(
-            f"{config.teacher}: holds crops or targets of another shape than {config.shard}; pack both for the same "
-            "category with the same crop"
-        )
-    return Source(own, 1.0 - config.teacher_share), Source(teacher, config.teacher_share, TEACHER)
+    for share in (*config.teacher_share, sum(config.teacher_share)):
+        if not 0.0 < share < 1.0:
+            raise ValueError(
+                f"a teacher's share, and that of all together, must lie between 0 and 1, not at {share:g}; to train on "
+                "one shard alone, give it with --shard"
+            )
+    sources = [Source(own, 1.0 - sum(config.teacher_share))]
+    for folder, share in zip(config.teacher, config.teacher_share, strict=True):
+        teacher = _opened(folder, config.teacher_held_out)
+        if own.sizes != teacher.sizes:
+            raise ValueError(
+                f"{folder}: holds crops or targets of another shape than {config.shard}; pack both for the same "
+                "category with the same crop"
+            )
+        sources.append(Source(teacher, share, TEACHER))
+    return tuple(sources)
 
 
 def _opened(folder: Path, validation_every: int) -> Shard:
@@ -65,13 +76,21 @@ def _opened(folder: Path, validation_every: int) -> Shard:
 def divide(sources: tuple[Source, ...], count: int, number: int) -> list[int]:
     """How many of the `count` rows of a run's batch `number` each source gives.
 
-    Over all batches exactly its share, and in none more than a row from it: whatever n·share leaves over is
-    carried to the next batch.
+    Over all batches exactly its share, and in none more than a row from it (two with several teachers): whatever
+    n·share leaves over is carried to the next batch. Each source takes its part of what those before it have left.
     """
-    rest = [
-        math.floor((number + 1) * count * s.share) - math.floor(number * count * s.share) for s in sources[1:]
-    ]
-    return [count - sum(rest), *rest]
+
+    def left(rows: int) -> list[int]:
+        """How many of the first `rows` rows of the run are left for each source and those after it."""
+        found, share = [rows], 1.0
+        for source in sources[:-1]:
+            found.append(math.floor(found[-1] * max(share - source.share, 0.0) / share))
+            share -= source.share
+        return [*found, 0]
+
+    before, after = left(number * count), left((number + 1) * count)
+    due = [b - a for a, b in zip(before, after, strict=True)]
+    return [own - others for own, others in pairwise(due)]
 
 
 def joined(batches: list[Batch]) -> Batch:

@@ -19,7 +19,7 @@ from .student.data import NO_AUGMENT, AugmentConfig, Batch, augment
 from .student.losses import BodySurface, first_look_loss, student_loss
 from .student.model import Seen
 from .student.schedule import Clock
-from .student.scores import scores, summary
+from .student.scores import scores, summaries
 from .train_config import TrainConfig
 
 Groups = list[tuple[float, list[nn.Parameter]]]
@@ -132,9 +132,9 @@ class FrameStage:
         """Scores on frames of clips that are not trained on."""
         run = self.run
         run.student.eval()
-        row: dict[str, float] = {}
+        found: dict[str, list[dict[str, np.ndarray]]] = {}
         for source in run.sources:
-            rows, found = source.shard.validation_rows, []
+            rows = source.shard.validation_rows
             rows = (
                 rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)] if len(rows) else rows
             )
@@ -142,9 +142,9 @@ class FrameStage:
                 batch = run.here(source.shard.batch(rows[start : start + 64]))
                 batch = augment(batch, run.crop, NO_AUGMENT, run.generator(0), run.surface.twin)
                 seen = run.see(batch)
-                found.append(scores({**seen.answer, **seen.surface}, batch, run.body, run.surface))
-            row |= summary(found, source.whose)
-        return row
+                answer = {**seen.answer, **seen.surface}
+                found.setdefault(source.whose, []).append(scores(answer, batch, run.body, run.surface))
+        return summaries(found)
 
 
 class ClipStage:
@@ -266,11 +266,11 @@ class ClipStage:
         """Scores on clips that are not trained on."""
         run = self.run
         run.student.eval()
-        row: dict[str, float] = {}
+        found: dict[str, list[dict[str, np.ndarray]]] = {}
         for source, validation in zip(run.sources, self.validation, strict=True):
             if validation:
                 batch = run.here(dict(validation))
                 out = self._answers(batch.pop("features"))
                 flat = {k: v.flatten(0, 1) for k, v in batch.items()}
-                row |= summary([scores(out, flat, run.body, run.surface)], source.whose)
-        return row
+                found.setdefault(source.whose, []).append(scores(out, flat, run.body, run.surface))
+        return summaries(found)

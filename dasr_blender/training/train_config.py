@@ -22,12 +22,12 @@ class TrainConfig:
     out: Path
     """Folder for the checkpoint, the log and its plot."""
     category: str = "quadruped"
-    teacher: Path | None = None
-    """Packed clips of a teacher, to train on together with those of `shard`."""
-    teacher_share: float = 0.3
-    """Share of every batch that comes from the teacher's clips."""
+    teacher: tuple[Path, ...] = ()
+    """Packed clips of a teacher, or of several, to train on together with those of `shard`."""
+    teacher_share: tuple[float, ...] = (0.3,)
+    """Share of every batch that comes from each teacher's clips."""
     teacher_held_out: int = 8
-    """Each n-th clip of the teacher is kept for validation; 0 for none."""
+    """Each n-th clip of a teacher is kept for validation; 0 for none."""
     recipe: Literal["student", "dasr", "dasr-lite0"] = "student"
     """Ours; or DASR's network, losses and rates as published, on ResNet-18 or on two of our pretrained backbones."""
     minutes: float = 60.0

@@ -29,6 +29,13 @@ from .student.scores import verdict
 from .train_config import TrainConfig, settled, sizes_of
 
 
+def _plain(value: object) -> object:
+    """A setting as a checkpoint holds it: paths as text, also those in a tuple."""
+    if isinstance(value, tuple):
+        return tuple(_plain(each) for each in value)
+    return str(value) if isinstance(value, Path) else value
+
+
 class Trainer:
     """The run: network, optimiser, data and clocks, saved together so that a run can go on from any checkpoint."""
 
@@ -104,7 +111,7 @@ class Trainer:
             "patience": (self.patience.best, self.patience.waited),
             "best": self.best,
             "scale": (self.precision.scale, self.precision.good),
-            "config": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self.config).items()},
+            "config": {k: _plain(v) for k, v in asdict(self.config).items()},
         }
         with written_atomically(self.checkpoint) as path:
             torch.save(state, path)

@@ -60,7 +60,7 @@ def home(toy_category: Category, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="module")
 def config(toy_category_folder: Path, home: Path) -> distill.TrainConfig:
     plain = three_steps(toy_category_folder, home / "synthetic-shard", clip_batch=4)
-    return replace(plain, teacher=home / "taught-shard", teacher_share=0.3, teacher_held_out=4)
+    return replace(plain, teacher=(home / "taught-shard",), teacher_share=(0.3,), teacher_held_out=4)
 
 
 def as_before(folder: Path, out: Path) -> Path:
@@ -100,7 +100,7 @@ def test_a_shard_of_an_earlier_version_still_serves(
     a, b = (shard.batch(np.arange(0, 48, 7)) for shard in (ours, theirs))
     assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
     same = [
-        weights(distill.train(replace(config, shard=shard, teacher=None, out=tmp_path / name, clip_steps=1)))
+        weights(distill.train(replace(config, shard=shard, teacher=(), out=tmp_path / name, clip_steps=1)))
         for shard, name in ((old, "a"), (home / "synthetic-shard", "b"))
     ]
     assert all(torch.equal(same[0][k], same[1][k]) for k in same[0])
@@ -134,6 +134,16 @@ def test_the_share_holds_over_batches_and_nearly_in_each(share: float, count: in
     assert np.abs(given[:, 1] - share * count).max() < 1
     assert abs(given[:, 1].sum() - 1000 * share * count) <= 1
     assert divide(sources[:1], count, 5) == [count]
+
+
+@pytest.mark.parametrize("count", [1, 4, 32])
+def test_several_teachers_have_a_share_each(count: int, home: Path) -> None:
+    shard, shares = Shard(home / "synthetic-shard", 0), np.array([0.02, 0.48, 0.18, 0.32])
+    sources = tuple(Source(shard, share) for share in shares)
+    given = np.array([divide(sources, count, number) for number in range(1000)])
+    assert bool((given.sum(1) == count).all()) and bool((given >= 0).all())
+    assert np.abs(given - shares * count).max() < 2
+    assert np.abs(given.sum(0) - 1000 * shares * count).max() <= 2
 
 
 def test_batches_of_both_stages_are_mixed_as_asked(
@@ -212,7 +222,7 @@ def test_two_processes_draw_what_one_draws(config: distill.TrainConfig, tmp_path
     distill.train(replace(config, out=tmp_path / "alone", threads=2))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "dasr_blender.training", "train", "--shard", str(config.shard)]
-    command += ["--teacher", str(config.teacher), "--teacher-share", "0.3", "--teacher-held-out", "4"]
+    command += ["--teacher", str(config.teacher[0]), "--teacher-share", "0.3", "--teacher-held-out", "4"]
     command += ["--out", str(tmp_path / "both"), "--category", config.category, "--threads", "1"]
     command += ["--frame-steps", "3", "--clip-steps", "3", "--batch", "8", "--clip-batch", "4"]
     command += ["--width", "64", "--vertices", "50", "--no-imagenet", "--no-plot", "--device", "cpu"]
@@ -235,10 +245,15 @@ def test_what_cannot_be_mixed_is_refused_in_a_sentence(
     category = distill.load_category(config.category)
     for share in (0.0, 1.0, 1.5):
         with pytest.raises(ValueError, match="between 0 and 1"):
-            distill.Trainer(replace(config, out=tmp_path, teacher_share=share), category)
+            distill.Trainer(replace(config, out=tmp_path, teacher_share=(share,)), category)
+    with pytest.raises(ValueError, match="names 2 and --teacher-share 1"):
+        distill.Trainer(replace(config, out=tmp_path, teacher=config.teacher * 2), category)
+    with pytest.raises(ValueError, match=r"all together, must lie between 0 and 1, not at 1\.1"):
+        many = replace(config, out=tmp_path, teacher=config.teacher * 2, teacher_share=(0.5, 0.6))
+        distill.Trainer(many, category)
     pack(home / "taught", tmp_path / "small", toy_category, crop=32)
     with pytest.raises(ValueError, match="another shape"):
-        distill.Trainer(replace(config, out=tmp_path, teacher=tmp_path / "small"), category)
+        distill.Trainer(replace(config, out=tmp_path, teacher=(tmp_path / "small",)), category)
     with pytest.raises(ValueError, match="no frame to train on"):
         distill.Trainer(replace(config, out=tmp_path, teacher_held_out=1), category)
 

@@ -114,17 +114,17 @@ class _Run:
     def _train(self, folder: Path, body: str, clips: str, start: str | None) -> Facts:
         config = self.config
         category = load_category(self.work / body)
-        teacher = None
+        teacher: tuple[Path, ...] = ()
         if start is not None:
-            teacher = self.work / "lesson" / f"shard-{config.crop}"
-            pack(self.work / "lesson" / "set", teacher, category, config.crop, config.workers)
+            teacher = (self.work / "lesson" / f"shard-{config.crop}",)
+            pack(self.work / "lesson" / "set", teacher[0], category, config.crop, config.workers)
         checkpoint = train(
             TrainConfig(
                 shard=self.work / clips / "shard",
                 out=folder / "run",
                 category=str(self.work / body),
                 teacher=teacher,
-                teacher_share=config.teacher_share,
+                teacher_share=(config.teacher_share,),
                 teacher_held_out=0,
                 minutes=config.share(folder.name),
                 clock=config.clock,

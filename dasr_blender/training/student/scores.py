@@ -75,6 +75,11 @@ def summary(rows: list[dict[str, np.ndarray]], whose: str = "") -> dict[str, flo
     return {f"val_{whose}{name.removeprefix('val_')}": value for name, value in row.items()}
 
 
+def summaries(found: dict[str, list[dict[str, np.ndarray]]]) -> dict[str, float]:
+    """Columns of the log from the errors of all validation rows, apart by whose rows they are (see `summary`)."""
+    return {name: value for whose, rows in found.items() for name, value in summary(rows, whose).items()}
+
+
 TEACHER = "teacher_"
 _GOOD = {"root_chosen_deg": 10.0, "translation": 0.1, "joints_deg": 15.0, "vertices": 0.05}
 
