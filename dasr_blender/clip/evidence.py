@@ -19,6 +19,8 @@ TINT = 30.0  # levels between a pixel and where flow says it came from, at which
 _COVERED = 2  # beside 0, unknown, and 1, clear
 ELSEWHERE = 0.5  # share of the smaller of two masks that lies on the other, under which the subject stands elsewhere
 _OFFSETS = (4, 9, 16, 25, 36, 49)  # frames back and forth from which the background is taken
+_BETWEEN = (6, 12, 20, 30, 42)  # and from which too, in a short clip and near the ends of any
+_ENOUGH = 8  # samples of the background that make the latter unneeded
 
 
 def log_odds(probability: np.ndarray, limit: float = LIMIT) -> np.ndarray:
@@ -157,6 +159,14 @@ class Background:
         """
         return np.count_nonzero(mask & other) < ELSEWHERE * min(np.count_nonzero(mask), np.count_nonzero(other))
 
+    def _samples(self, i: int) -> list[int]:
+        """The frames that show what is behind frame i."""
+        far, near = (
+            [j for k in offsets for j in (i - k, i + k) if 0 <= j < len(self._blur) and self._clear[j].any()]
+            for offsets in (_OFFSETS, _BETWEEN)
+        )
+        return far + near[: max(_ENOUGH - len(far), 0)]
+
     def odds(self, i: int) -> np.ndarray:
         """Log-odds (h, w) float32 of frame i's pixels; 0 where fewer than two other frames show the place."""
         here = self._blur[i]
@@ -165,9 +175,7 @@ class Background:
         under, alike = np.zeros(here.shape[:2], np.float32), np.zeros(here.shape[:2], np.float32)
         without = np.zeros(here.shape[:2], np.float32)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        for j in (i + sign * k for k in _OFFSETS for sign in (-1, 1)):
-            if not 0 <= j < len(self._blur) or not self._clear[j].any():
-                continue
+        for j in self._samples(i):
             other_from_here = np.linalg.inv(self._from[j]) @ self._from[i]
             low, high = (
                 cv2.warpPerspective(image[j], other_from_here, self._half, flags=flags)

@@ -59,6 +59,20 @@ def test_what_stood_still_and_was_missed_at_times_is_not_background() -> None:
     assert abs(np.median(odds_of(masks, frames, 12)[STOOL])) < 0.1
 
 
+def test_a_short_clip_and_the_ends_of_a_long_one_are_looked_at_more_closely() -> None:
+    """Eight samples where there are so many; in the middle of a long clip only the far ones, which differ most."""
+
+    def samples(count: int, i: int) -> list[int]:
+        frames = [texture((32, 48), 0)] * count
+        still: list[Array | None] = [None, *(np.zeros((32, 48, 2), np.float32) for _ in range(count - 1))]
+        return sorted(Background(frames, [np.zeros((32, 48), bool)] * count, still)._samples(i))
+
+    assert samples(120, 60) == [11, 24, 35, 44, 51, 56, 64, 69, 76, 85, 96, 109]
+    assert samples(120, 0) == [4, 6, 9, 12, 16, 25, 36, 49]
+    assert samples(28, 14) == [2, 5, 8, 10, 18, 20, 23, 26]
+    assert samples(8, 0) == [4, 6]
+
+
 def test_unknown_masks_tell_nothing() -> None:
     scene = texture((HEIGHT, WIDTH), 0)
     still: list[Array | None] = [None, *(np.zeros((HEIGHT, WIDTH, 2), np.float32) for _ in range(COUNT - 1))]
