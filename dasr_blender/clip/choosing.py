@@ -27,6 +27,7 @@ class AutomaticConfig:
     patience: int = 12  # frames without the subject after which the most salient blob is taken, unless it was named
     key_gap: int = 4  # most frames between two looks
     key_move: float = 0.02  # movement against the picture's own, in longer sides, after which to look again
+    faint: float = 0.15  # saliency that is enough to be looked at again with the other frames' evidence
     background: float = 0.6  # weight of what the scene behind the subject tells
     keep: float = 0.5  # share of a neighbour's evidence that a frame takes over
 

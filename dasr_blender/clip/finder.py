@@ -153,7 +153,9 @@ class Finder:
     def choose(self, i: int, reference: np.ndarray, anchored: bool = False) -> np.ndarray | None:
         """The candidate of frame i closest to `reference` (h, w) bool, as a soft mask (h, w) uint8.
 
-        None when none overlaps it enough, unless `anchored` says that the reference is known to be right.
+        Over 127 only on the candidate; but what the network faintly saw where the reference lies stays, for the other
+        frames' evidence to decide about. None when none overlaps it enough, unless `anchored` says that the reference
+        is known to be right.
         """
         first = self.saliency(i)
         candidates = self._candidates(first, reference)
@@ -193,9 +195,10 @@ class Finder:
             blob = blob & around
         if overlap(blob, reference) < (0.05 if anchored else self.config.lost):
             return None
-        # keep the soft rim of the chosen blob, not the other blobs
+        # keep the soft rim of the chosen blob whole; of other blobs, what may be a limb that is seen less clearly
         rim = cv2.dilate(blob.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-        return np.where(rim, soft * 255.0 + 0.5, 0.0).astype(np.uint8)
+        result = (soft * 255.0 + 0.5).astype(np.uint8)
+        return np.where(rim, result, np.where(reference, np.minimum(result, 127), 0)).astype(np.uint8)
 
     def _is_cut(self, blob: np.ndarray, box: np.ndarray) -> bool:
         """Whether blob (h, w) bool ends at the crop around box (4,) and not at the picture's rim."""
