@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("distill", "main", "the student, from packed clips"),
     "new-category": ("new_category", "main", "a category from a skeleton template and videos alone"),
     "teach": ("teacher.run", "main", "pseudo ground truth from ordinary videos, by a neural field"),
+    "average": ("average", "main", "the mean of several networks' weights"),
     "export": ("export", "main", "the student to the category's predictor.onnx"),
     "export-small": ("export_small", "main", "a smaller file of an exported network"),
     "distill-report": (

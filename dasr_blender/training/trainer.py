@@ -118,6 +118,10 @@ class Trainer:
 
     def _load(self) -> None:
         state = read(self.checkpoint)
+        if "optimiser" not in state:
+            raise ValueError(
+                f"{self.checkpoint} is a mean of networks, which no run can go on with; begin one from it with --start"
+            )
         self.student.load_state_dict(state["student"])
         self.stage, self._optimiser_state = state["stage"], state["optimiser"]
         for name, (step, minutes) in state["clocks"].items():
