@@ -80,12 +80,17 @@ def test_the_second_stage_resumes_to_the_same_weights(config: distill.TrainConfi
 
 
 def test_two_processes_make_the_weights_that_one_makes(config: distill.TrainConfig, tmp_path: Path) -> None:
-    """torchrun with gloo: two processes of one part each are one process of two parts."""
+    """torchrun with gloo: two processes of one part each are one process of two parts.
+
+    One step on frames, three on clips: sums come in another order, and Adam makes a step of its own size of what was
+    nearly no gradient at all. Through the backbone that grows from step to step, on some processors tenfold.
+    """
+    config = replace(config, frame_steps=1)
     alone = distill.train(replace(config, out=tmp_path / "alone", threads=2))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "dasr_blender.training", "train", "--shard", str(config.shard)]
     command += ["--out", str(tmp_path / "both"), "--category", config.category, "--threads", "1"]
-    command += ["--frame-steps", "3", "--clip-steps", "3", "--batch", "8", "--clip-batch", "2"]
+    command += ["--frame-steps", "1", "--clip-steps", "3", "--batch", "8", "--clip-batch", "2"]
     command += ["--width", "64", "--vertices", "50", "--no-imagenet", "--no-plot", "--device", "cpu"]
     command += ["--checkpoint-minutes", "1e9"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -94,11 +99,10 @@ def test_two_processes_make_the_weights_that_one_makes(config: distill.TrainConf
     )
     assert found.returncode == 0, found.stdout + found.stderr
     assert found.stdout.count("clips step 3") == 1  # one of them reports
-    # Sums come in another order, and Adam makes a step of its own size of what was nearly no gradient at all.
     other = weights(distill.train(replace(config, out=tmp_path / "other", threads=2, clip_steps=1, seed=1)))
     one, two = weights(alone), weights(tmp_path / "both" / "student.pt")
     near, far = apart(one, two), apart(one, other)
-    assert near < 0.02 and far > 0.5, (near, far)
+    assert near < 0.002 and far > 0.5, (near, far)
     rows = [log.read(tmp_path / name / "log.csv") for name in ("alone", "both")]
     for ours, theirs in zip(*rows, strict=True):
         for name in ("loss", "root", "joints", "vertices"):
