@@ -1,13 +1,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A training of three steps a stage, and what it leaves."""
+"""A training of three steps a stage, what it starts from, and what it leaves."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import torch
+from toy_clips import write_clips
 
+from dasr_blender.core import Category, load_category
 from dasr_blender.training import distill
+from dasr_blender.training.pack import pack
+
+
+def bundle_and_shard(toy_category_folder: Path, folder: Path) -> Category:
+    """The toy category in a bundle of its own, `toy` in folder, and three clips of it, packed into `shard` there."""
+    category = load_category(shutil.copytree(toy_category_folder, folder / "toy"))
+    write_clips(category, folder / "clips", 3)
+    pack(folder / "clips", folder / "shard", category, crop=64)
+    return category
 
 
 def three_steps(category: Path, shard: Path, clip_batch: int) -> distill.TrainConfig:

@@ -18,9 +18,8 @@ import torch
 from torch import Tensor
 
 from ..core.files import written_atomically
-from .student.checkpoint import read
+from .student.checkpoint import read_any
 from .student.config import StudentConfig
-from .student.shipped import is_shipped, read_shipped
 
 
 @dataclass(frozen=True)
@@ -54,27 +53,20 @@ def average(networks: Sequence[Path], weights: Sequence[float] = ()) -> dict[str
             f"There are {len(networks)} networks but the weights are {[float(s) for s in shares]}; give each "
             "one a share, none below 0 and not all 0"
         )
-    kept: dict[str, Any] | None = None
-    states: list[dict[str, Tensor]] = []
-    sizes: list[StudentConfig] = []
-    for source in networks:
-        if is_shipped(source):
-            arrays, size = read_shipped(source)
-            states.append({name: torch.from_numpy(array) for name, array in arrays.items()})
-        else:
-            kept = read(source)
-            if kept["stage"] == "frames":
-                raise ValueError(f"{source}: its training on clips has not begun; train it to the end")
-            states.append(kept["student"])
-            size = StudentConfig(**kept["sizes"])
-        sizes.append(size)
+    found = [read_any(source) for source in networks]
+    sizes = [StudentConfig(**content["sizes"]) for content in found]
+    for source, content, size in zip(networks, found, sizes, strict=True):
+        if content.get("stage") == "frames":
+            raise ValueError(f"{source}: its training on clips has not begun; train it to the end")
         if size != sizes[0]:
             raise ValueError(f"{source} is a network of another make than {networks[0]}; their mean is none")
-    if kept is None:
+    checkpoints = [content for content in found if "stage" in content]
+    if not checkpoints:
         raise ValueError("All of these are exported networks; one of them has to be a checkpoint (student.pt)")
-    mean = {**kept, "student": _mean(kept["student"], states, shares)}
-    del mean["optimiser"]  # of one network's last step, not of this one's
-    return mean
+    last = checkpoints[-1]
+    mean = _mean(last["student"], [content["student"] for content in found], shares)
+    # without the optimiser's state: that is of one network's last step, not of this one's
+    return {name: value for name, value in last.items() if name != "optimiser"} | {"student": mean}
 
 
 def _mean(own: dict[str, Tensor], states: list[dict[str, Tensor]], shares: np.ndarray) -> dict[str, Tensor]:

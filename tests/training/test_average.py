@@ -12,25 +12,24 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from tiny_training import three_steps, weights
-from toy_clips import write_clips
+from tiny_training import bundle_and_shard, three_steps, weights
 
 from dasr_blender.core import load_category
 from dasr_blender.training import average, distill, export
-from dasr_blender.training.pack import pack
 
 
 @pytest.fixture(scope="module")
 def made(toy_category_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, distill.TrainConfig]:
-    """A folder with two trained networks, first/ and second/, and a bundle of the first; and the first's settings."""
+    """A folder with two trained networks, first/ and second/, a bundle of the first, and two damaged copies of it.
+
+    Beside it the first's settings.
+    """
     folder = tmp_path_factory.mktemp("average")
-    bundle = folder / "toy"
-    shutil.copytree(toy_category_folder, bundle)
-    category = load_category(bundle)
-    write_clips(category, folder / "clips", 3)
-    pack(folder / "clips", folder / "shard", category, crop=64)
+    category, bundle = bundle_and_shard(toy_category_folder, folder), folder / "toy"
     config = replace(three_steps(bundle, folder / "shard", clip_batch=2), out=folder / "first")
-    distill.train(config)
+    state = torch.load(distill.train(config), weights_only=True)
+    torch.save({**state, "stage": "frames"}, folder / "frames.pt")
+    torch.save({**state, "sizes": {**state["sizes"], "width": 128}}, folder / "wide.pt")
     export.export(folder / "first" / "student.pt", category, bundle)
     distill.train(replace(config, out=folder / "second", start=folder / "first" / "student.pt", seed=5))
     return folder, config
@@ -75,6 +74,8 @@ def test_the_mean_is_exported_and_started_from_but_not_resumed(
     category = export.export(out, load_category(bundle), bundle)
     assert category.predictor_path is not None
     distill.train(replace(config, out=folder / "further", start=out))
+    again = average.average([folder / "second" / "student.pt", out])["student"]  # a mean may enter another
+    assert again.keys() == weights(out).keys()
     with pytest.raises(ValueError, match="begin one from it with --start"):
         distill.train(replace(config, out=out.parent, resume=True))
     capsys.readouterr()
@@ -102,9 +103,6 @@ def test_what_has_no_mean_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = made[0]
-    state = torch.load(folder / "first" / "student.pt", weights_only=True)
-    torch.save({**state, "stage": "frames"}, folder / "frames.pt")
-    torch.save({**state, "sizes": {**state["sizes"], "width": 128}}, folder / "wide.pt")
     arguments = ["--networks", *(str(folder / name) for name in networks), "--out", str(tmp_path / "mean.pt")]
     assert average.main(arguments + (["--weights", *shares] if shares else [])) == 1
     assert words in capsys.readouterr().err

@@ -13,13 +13,11 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from tiny_training import three_steps
-from toy_clips import write_clips
+from tiny_training import bundle_and_shard, three_steps
 
 from dasr_blender.core import Category, CategoryError, Motion, load_category, mirror_rotations
 from dasr_blender.predict import PredictError, Student
 from dasr_blender.training import distill, evaluate, export, export_small, pose_errors
-from dasr_blender.training.pack import pack
 from dasr_blender.training.student.checkpoint import make_student, start_from
 from dasr_blender.training.student.data import NO_AUGMENT, Shard, augment
 from dasr_blender.training.student.losses import BodySurface
@@ -30,11 +28,8 @@ from dasr_blender.training.student.shipped import read_shipped
 def trained(toy_category_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Category:
     """The toy category with a student that was trained for a few steps, in a bundle of its own."""
     folder = tmp_path_factory.mktemp("trained")
+    bundle_and_shard(toy_category_folder, folder)
     bundle = folder / "toy"
-    shutil.copytree(toy_category_folder, bundle)
-    category = load_category(bundle)
-    write_clips(category, folder / "clips", 3)
-    pack(folder / "clips", folder / "shard", category, crop=64)
     short = three_steps(bundle, folder / "shard", clip_batch=2)
     checkpoint = distill.train(replace(short, out=folder / "run", frame_steps=6, clip_steps=6, joint_maps=True))
     assert export.main(["--checkpoint", str(checkpoint), "--category", str(bundle), "--notes", "a test"]) == 0

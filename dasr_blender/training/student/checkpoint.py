@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,17 @@ def make_student(sizes: StudentConfig, category: Category) -> AnyStudent:
 def read(checkpoint: Path) -> dict[str, Any]:
     """A checkpoint's content, on the CPU. Raises FileNotFoundError."""
     return torch.load(checkpoint, map_location="cpu", weights_only=True)
+
+
+def read_any(source: Path) -> dict[str, Any]:
+    """A checkpoint's content; of a bundle's folder or an exported network its `student` and `sizes` alone.
+
+    Raises FileNotFoundError and ValueError (an exported network that does not keep its weights).
+    """
+    if not is_shipped(source):
+        return read(source)
+    arrays, sizes = read_shipped(source)
+    return {"student": {k: torch.from_numpy(v) for k, v in arrays.items()}, "sizes": asdict(sizes)}
 
 
 def load_student(checkpoint: Path, category: Category) -> AnyStudent:
@@ -80,12 +92,8 @@ def start_from(student: AnyStudent, source: Path, without: tuple[str, ...] = ())
     source: a checkpoint, a bundle's folder or its `predictor.onnx`.  without: beginnings of names that are left as
     they are.  Raises FileNotFoundError and ValueError (an exported network that does not keep its weights).
     """
-    if is_shipped(source):
-        arrays, sizes = read_shipped(source)
-        state = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    else:
-        found = read(source)
-        state, sizes = found["student"], StudentConfig(**found["sizes"])
+    found = read_any(source)
+    state, sizes = found["student"], StudentConfig(**found["sizes"])
     own = student.state_dict()
     if isinstance(student, Student) and sizes.design == "student":
         state = at_crop(state, sizes, student.config)
