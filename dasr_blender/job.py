@@ -32,7 +32,7 @@ from .core.files import clip_name, sha256_of
 from .doubts import find_warnings, twin_warnings
 from .filming import Filming, how_filmed
 from .masking import body_silhouettes, doubtful_frames, find_masks, mask_inputs
-from .predict import Fitted, Prediction, Student, fit, track
+from .predict import Fitted, Prediction, Refiner, Student, fit, track
 from .workspace import Workspace, fingerprint
 
 Progress = Callable[[float, str, str], None]  # fraction 0…1, stage, text for a person
@@ -144,7 +144,8 @@ class _Run:
         "camera": 0.05,
         "crops": 0.05,
         "student": 0.10,
-        "track": 0.10,
+        "track": 0.07,
+        "refine": 0.03,
         "fit": 0.15,
         "overlay": 0.10,
     }
@@ -362,6 +363,11 @@ def _predict(
             progress=step,
         )
         motion.world_from_camera = filming.egomotion.world_from_camera
+    interpolated = np.asarray(masks.interpolated, bool)
+    if category.refiner_path is not None:
+        with run.stage("refine", "Looking again") as step:
+            refiner = Refiner(category, options.provider, threads=options.threads)
+            motion = refiner.run(motion, prediction, crops[:, 3], center, side, interpolated, progress=step)
     with run.stage("fit", "Fitting the body to the picture") as step:
         fitted = fit(
             category,
@@ -371,7 +377,7 @@ def _predict(
             center,
             side,
             flow=flow,
-            interpolated=np.asarray(masks.interpolated, bool),
+            interpolated=interpolated,
             camera_known=filming.egomotion.sure,
             quality=options.quality,
             progress=step,

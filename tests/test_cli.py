@@ -13,16 +13,17 @@ import subprocess
 import sys
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from tiny_predictor import save_tiny_category
+from tiny_predictor import save_tiny_category, write_tiny_refiner
 
 import dasr_blender
 from dasr_blender import cli
-from dasr_blender.core import Motion, load_category
+from dasr_blender.core import Motion, load_category, save_category
 from dasr_blender.demo import DemoOptions, write_demo_clip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -102,6 +103,25 @@ def test_motion_overlay_and_report(home: Path, tmp_path: Path) -> None:
     assert report["provider"].startswith("CPU, ") and report["options"]["provider"] == "auto"
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["motion", "overlay", "report"]
     assert left_behind(tmp_path) == ["motion.npz", "report.json", "walk-overlay.mp4"]
+
+
+def test_a_category_with_a_refiner_looks_again(home: Path, tmp_path: Path) -> None:
+    category = load_category(home / "categories" / "toy")
+    write_tiny_refiner(tmp_path / "refiner.onnx", category)
+    twice = save_category(replace(category, refiner_path=tmp_path / "refiner.onnx"), tmp_path / "twice")
+    depths = []
+    for name in ("toy", twice):
+        out = tmp_path / Path(name).name
+        done = reconstruct(
+            home, home / "clip/walk.mp4", out, "--masks", home / "clip/masks", "--quality", "draft",
+            "--no-overlay", "--category", name,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        report = json.loads((out / "report.json").read_text())
+        assert ("refine" in report["seconds"]) == (name != "toy")
+        assert ("refiner.onnx" in report["category"]["files"]) == (name != "toy")
+        depths.append(Motion.load(out / "motion.npz").camera_from_root[:, 2, 3])
+    assert np.allclose(np.log(depths[0] / depths[1]), 0.1, atol=0.01)
 
 
 def test_frames_focal_and_rate_are_taken(home: Path, tmp_path: Path) -> None:

@@ -66,6 +66,36 @@ def write_tiny_predictor(path: Path, category: Category) -> None:
     onnx.save(model, str(path))
 
 
+def write_tiny_refiner(path: Path, category: Category, nearer: float = 0.1) -> None:
+    """A refiner of two rounds that moves the subject nearer by half of `nearer` (log depth) in each, and no more."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    joints, proportions = len(category.skeleton), len(category.morphology)
+    shapes = {
+        "rotation": (3, 3),
+        "translation": (3,),
+        "joints": (joints, 3, 3),
+        "memory": (joints, 4),
+        "morphology": (proportions,),
+    }
+    moved = ("rotation", "translation", "joints", "memory")
+    step = numpy_helper.from_array(np.array([0, 0, -nearer / 2], np.float32), "step")
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["translation", "step"], ["new_translation"]),
+            *(helper.make_node("Identity", [n], [f"new_{n}"]) for n in moved if n != "translation"),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["T", *s]) for n, s in shapes.items()],
+        [helper.make_tensor_value_info(f"new_{n}", onnx.TensorProto.FLOAT, ["T", *shapes[n]]) for n in moved],
+        [step],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.helper.set_model_props(model, {"rounds": "2", "radius": "4", "vertices": "0 1 2"})
+    onnx.save(model, str(path))
+
+
 def save_tiny_category(folder: Path) -> Path:
     """The toy category with a tiny predictor in `folder`/toy; returns that folder."""
     category = toy_category_in_memory()

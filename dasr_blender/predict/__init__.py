@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From crops to a motion: the student network, one smooth path through its answers, and the fit to the picture."""
+"""From crops to a motion: the student, one smooth path through its answers, a second look, the fit to the picture."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from .config import TrackConfig
 from .errors import PredictError
 from .fit import Fitted, fit
 from .fit_config import QUALITIES, FitConfig
+from .refine import Refiner
 from .student import Prediction, Student
 from .track import track
 from .twins import WORDS as TWIN_WORDS
@@ -19,6 +20,7 @@ __all__ = [
     "Fitted",
     "PredictError",
     "Prediction",
+    "Refiner",
     "Student",
     "TrackConfig",
     "Twin",

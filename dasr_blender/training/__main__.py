@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "average": ("average", "main", "the mean of several networks' weights"),
     "export": ("export", "main", "the student to the category's predictor.onnx"),
     "export-small": ("export_small", "main", "a smaller file of an exported network"),
+    "refine": ("refiner.train", "main", "the refiner, from clips and the student's answers to them"),
+    "export-refiner": ("refiner.export", "main", "the refiner to the category's refiner.onnx"),
     "distill-report": (
         "distill_report",
         "main",
@@ -38,7 +40,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 
 def usage() -> str:
     """One line a command."""
-    lines = "\n".join(f"  {name:12} {what}" for name, (_, _, what) in COMMANDS.items())
+    lines = "\n".join(f"  {name:14} {what}" for name, (_, _, what) in COMMANDS.items())
     return f"usage: python -m dasr_blender.training COMMAND …\n\ncommands (each has --help):\n{lines}"
 
 

@@ -79,18 +79,22 @@ def test_saving_what_was_read_gives_the_same_bytes(toy_category: Category, tmp_p
         assert (folder / name).read_bytes() == (toy_category.path / name).read_bytes()
 
 
-def test_network_and_card_are_hashed_and_the_network_is_copied(tmp_path: Path) -> None:
+def test_networks_and_card_are_hashed_and_networks_are_copied(tmp_path: Path) -> None:
     network = tmp_path / "exported.onnx"
     network.write_bytes(b"weights")
-    category = replace(toy_category_in_memory(), predictor_path=network)
+    second = tmp_path / "second.onnx"
+    second.write_bytes(b"second look")
+    category = replace(toy_category_in_memory(), predictor_path=network, refiner_path=second)
     folder = tmp_path / "toy"
     folder.mkdir()
     (folder / "CARD.md").write_text("A toy.")
     loaded = load_category(save_category(category, folder))
     assert loaded.predictor_path is not None and loaded.predictor_path.read_bytes() == b"weights"
-    assert set(loaded.hashes) == {"body.npz", "predictor.onnx", "CARD.md"}
+    assert loaded.refiner_path is not None and loaded.refiner_path.read_bytes() == b"second look"
+    assert set(loaded.hashes) == {"body.npz", "predictor.onnx", "refiner.onnx", "CARD.md"}
     save_category(loaded, folder)
     assert load_category(folder).predictor_path == loaded.predictor_path
+    assert load_category(folder).refiner_path == loaded.refiner_path
     (folder / "predictor.onnx").write_bytes(b"weightz")
     with pytest.raises(CategoryError, match=r"predictor\.onnx.*SHA-256"):
         load_category(folder)

@@ -13,12 +13,13 @@ from ...clip.flow import flow
 from ...core.camera import decode_root
 from ...core.category import Category, load_category
 from ...core.motion import Motion
-from ...predict import Prediction, Student, fit, track
+from ...predict import Prediction, Refiner, Student, fit, track
 from .scene import Scene
 
 Array = np.ndarray
 
 OURS, SINGLE, MEAN = "predictor", "single frames", "mean pose, true root"
+ONCE = "predictor without its second look"
 FIT = "predictor and fit"
 
 
@@ -66,9 +67,10 @@ class MeanPose(Row):
 
 @dataclass(frozen=True, eq=False)
 class Tracked(Row):
-    """Feed-forward: network over the clip, then tracking."""
+    """Feed-forward: network over the clip, tracking, and a second look where the category has a refiner."""
 
     student: Student | None = None
+    refiner: Refiner | None = None
 
     def answer(self, scene: Scene) -> Answer | None:
         return scene.once(f"answer of {self.label}", lambda: self._answer(scene))
@@ -88,6 +90,10 @@ class Tracked(Row):
             scene.size,
             scene.fps,
         )
+        if self.refiner is not None:
+            motion = self.refiner.run(
+                motion, prediction, crops[:, 3], scene.center, scene.side, scene.interpolated
+            )
         return Answer(motion, prediction, own_hypotheses(student, prediction))
 
 
@@ -99,7 +105,7 @@ class FittedToClip(Row):
     quality: str = "standard"
 
     def answer(self, scene: Scene) -> Answer | None:
-        tracked = self.tracked or Tracked(OURS, self.category)
+        tracked = self.tracked or feed_forward(OURS, self.category)
         answer = tracked.answer(scene)
         if answer is None or answer.prediction is None:
             return None
@@ -159,6 +165,12 @@ class SingleFrames(Row):
         return Answer(motion, prediction, own_hypotheses(student, prediction))
 
 
+def feed_forward(name: str, category: Category, seed: str = "", student: Student | None = None) -> Tracked:
+    """The category's network, with its refiner where it has one."""
+    refiner = None if category.refiner_path is None else Refiner(category)
+    return Tracked(name, category, seed, student or Student(category), refiner)
+
+
 def own_hypotheses(student: Student, prediction: Prediction) -> int:
     """A student that also looks in the mirror appends what it saw there; the network's own come first."""
     return prediction.root_logprob.shape[1] // (2 if getattr(student, "mirror", False) else 1)
@@ -183,14 +195,14 @@ def make_rows(
 ) -> list[Row]:
     """The category's predictor, with the fit of `quality` unless that is draft, its baselines, and `others`.
 
-    Each of the others is NAME[@SEED]=PATH of a bundle or an .onnx file. An .onnx file speaks for the category's body
-    and must answer as its own network does; a category that has no network yet is scored by the others alone, the
-    first of which then is the one shown single frames. Raises ValueError for what cannot be read as NAME=PATH or has
-    another skeleton, and what loading raises.
+    Each of the others is NAME[@SEED]=PATH of a bundle or an .onnx file. An .onnx file speaks for the category's body,
+    without a second look, and must answer as its own network does; a category that has no network yet is scored by the
+    others alone, the first of which then is the one shown single frames. Raises ValueError for what cannot be read as
+    NAME=PATH or has another skeleton, and what loading raises.
     """
     rows: list[Row] = []
     if category.predictor_path is not None or not others:
-        rows.append(Tracked(OURS, category, student=Student(category)))
+        rows.append(feed_forward(OURS, category))
     for text in others:
         name, sign, path = text.partition("=")
         if not sign or not name or not path:
@@ -201,7 +213,7 @@ def make_rows(
             raise ValueError(
                 f"{path}: has other joints than category '{category.name}'; it cannot be compared"
             )
-        rows.append(Tracked(name, other, seed, student=Student(other)))
+        rows.append(feed_forward(name, other, seed))
     first = rows[0]
     assert isinstance(first, Tracked)
     if quality != "draft":
@@ -212,6 +224,8 @@ def make_rows(
             SingleFrames(SINGLE, first.category, student=first.student),
             MeanPose(MEAN, category),
         ]
+        if first.refiner is not None:
+            rows.insert(at, Tracked(ONCE, first.category, student=first.student))
     labels = [row.label for row in rows]
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
@@ -236,4 +250,4 @@ def _category(category: Category, path: Path) -> Category:
     shape = next((i.shape for i in session.get_inputs() if i.name == "crops"), [])
     side = shape[-1] if shape and isinstance(shape[-1], int) else category.network.input_size
     network = replace(category.network, input_size=side)
-    return replace(category, predictor_path=path, network=network, hashes={})
+    return replace(category, predictor_path=path, refiner_path=None, network=network, hashes={})

@@ -12,13 +12,12 @@ import numpy as np
 
 from ...core.category import CARD, Category, load_category, save_category
 from ...core.files import sha256_of, written_atomically
-from ...predict import Student
 from ..body.sheet import write_png
 from ..body.template import template_category
 from ..body.template_sheet import template_sheet
 from ..distill import train
 from ..evaluate.real import find_clips
-from ..evaluate.rows import FittedToClip, Tracked
+from ..evaluate.rows import FittedToClip, feed_forward
 from ..evaluate.scores import overlap
 from ..export import export
 from ..pack import pack
@@ -149,7 +148,7 @@ class _Run:
     def _score(self, _folder: Path, bundle: str) -> Facts:
         """Mean IoU of every video with its masks, tracked and fitted."""
         config, category = self.config, load_category(self.work / bundle)
-        tracked = Tracked("network", category, student=Student(category))
+        tracked = feed_forward("network", category)
         found: dict[str, list[float]] = {}
         for real in find_clips((config.videos,), config.only):
             scene = read_scene(real, self.work / "masks")

@@ -17,7 +17,7 @@ from ...core.motion import Motion
 from ...core.views import View, read_views
 from ...predict import Student, fit
 from ..evaluate.real import RealClip, find_clips, find_masks, real_scene
-from ..evaluate.rows import Tracked
+from ..evaluate.rows import feed_forward
 from ..evaluate.scene import Scene
 from .anchors import anchored
 from .clips import TeacherClip
@@ -98,7 +98,7 @@ def start(
     if student is None:
         motion = anchored(rest_motion(category, scene), views)
         return TeacherClip(scene, motion, None, mask_quality(scene, config), held=held)
-    answer = Tracked("start", category, student=student).answer(scene)
+    answer = feed_forward("start", category, student=student).answer(scene)
     if answer is None or answer.prediction is None:
         raise ValueError(f"{scene.name}: the student has no answer")
     motion = anchored(answer.motion, views)

@@ -19,7 +19,7 @@ pytest.importorskip("tyro")
 pytest.importorskip("matplotlib")
 pytest.importorskip("onnx")
 
-from tiny_predictor import save_tiny_category
+from tiny_predictor import save_tiny_category, write_tiny_refiner
 from toy_clips import random_motion, render, write_clips
 
 from dasr_blender import cli
@@ -28,7 +28,7 @@ from dasr_blender.predict import PredictError
 from dasr_blender.training import evaluate
 from dasr_blender.training.clip_folder import save_surface
 from dasr_blender.training.evaluate.rendered import spread
-from dasr_blender.training.evaluate.rows import FIT, MEAN, OURS, SINGLE, Row, make_rows
+from dasr_blender.training.evaluate.rows import FIT, MEAN, ONCE, OURS, SINGLE, Row, make_rows
 from dasr_blender.training.evaluate.scene import read_scene
 from dasr_blender.training.evaluate.table import table
 
@@ -123,6 +123,21 @@ def test_real_clips_have_overlap_keypoints_and_jitter(written: Path):
         and scores["pck_pairs"] == 40
         and 0 < scores["iou_worst"] <= scores["iou"] <= 1
     )
+
+
+def test_a_second_look_is_scored_beside_the_first(tiny: Category, tmp_path: Path) -> None:
+    write_tiny_refiner(tmp_path / "refiner.onnx", tiny)
+    twice = replace(tiny, refiner_path=tmp_path / "refiner.onnx")
+    rows = make_rows(twice, [f"alone={tiny.predictor_path}"])
+    assert [row.label for row in rows] == [OURS, ONCE, SINGLE, MEAN, "alone"]
+    assert [getattr(row, "refiner", None) is not None for row in rows] == [True, False, False, False, False]
+    clip = write_clips(tiny, tmp_path / "clips", 1) / "000000"
+    scene = read_scene(clip, tiny)
+    assert scene is not None
+    found = {row.label: row.answer(scene) for row in rows}
+    depth = {label: a.motion.camera_from_root[:, 2, 3] for label, a in found.items() if a is not None}
+    assert np.allclose(np.log(depth[ONCE] / depth[OURS]), 0.1, atol=0.01)
+    assert np.array_equal(depth[ONCE], depth["alone"])
 
 
 def test_a_category_without_a_network_is_scored_by_others(tiny: Category):

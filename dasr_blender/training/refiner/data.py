@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Clips as the refiner learns from them: what the student and tracking made of each, and the truth.
+
+One `.npz` a clip: the arrays of `predict.refine_inputs`, in half precision where a thousandth of the crop is enough,
+and the true pose under the same names with `true_` before them.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...core.category import Category, load_category
+from ...core.files import written_atomically
+from ...predict import Student
+from ...predict.refine_inputs import read_evidence, read_pose
+from ..evaluate.rows import OURS, Tracked
+from ..evaluate.scene import Scene, read_scene
+
+Array = np.ndarray
+
+HALF = ("distance", "outline", "map_mass", "map_at")
+POSE = ("rotation", "translation", "joints", "morphology")
+
+
+def answers_to(scene: Scene, row: Tracked, points: Array) -> dict[str, Array]:
+    """The evidence in a clip and the pose that the student and tracking found, (T, …), and the truth where it is known.
+
+    row: the student, without a refiner of its own.  points (V, 3): of the body at rest.
+    """
+    answer = row.answer(scene)
+    assert answer is not None and answer.prediction is not None
+    masks = scene.crops(row.category.network.input_size)[:, 3]
+    arrays = {
+        **read_evidence(
+            points, answer.prediction, masks, scene.center, scene.side,
+            scene.focal, scene.principal_point, np.asarray(scene.size),
+        ),
+        **read_pose(answer.motion, scene.center, scene.side),
+    }  # fmt: skip
+    if scene.true is not None:
+        true = read_pose(scene.true, scene.center, scene.side)
+        arrays |= {f"true_{name}": value for name, value in true.items()}
+    return {name: v.astype(np.float16) if name in HALF else v for name, v in arrays.items()}
+
+
+_work: tuple[Tracked, Array] | None = None
+
+
+def _begin(category: Path, points: Array) -> None:
+    global _work
+    found = load_category(category)
+    found.refiner_path = None
+    _work = Tracked(OURS, found, student=Student(found, threads=1)), points
+
+
+def _one(folder: Path, out: Path) -> None:
+    assert _work is not None
+    scene = read_scene(folder, _work[0].category)
+    if scene is not None:
+        with written_atomically(out) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **answers_to(scene, *_work))  # pyright: ignore[reportArgumentType]
+
+
+def collect(clips: Path, category: Category, points: Array, out: Path, workers: int = 1) -> int:
+    """Answers to every labelled clip folder of `clips`, one file each in `out`; those that are there are kept.
+
+    points (V, 3): see `answers_to`. Returns how many there are; clips whose masks show nothing are left out.
+    Raises ValueError when there are no labelled clips, and what reading them raises.
+    """
+    folders = sorted(f.parent for f in clips.glob("*/motion.npz"))
+    if not folders:
+        raise ValueError(f"{clips}: no clip folder with labels (motion.npz); make some with synth")
+    out.mkdir(parents=True, exist_ok=True)
+    left = [f for f in folders if not (out / f"{f.name}.npz").exists()]
+    assert category.path is not None
+    if left:
+        begin = (category.path, points)
+        with ProcessPoolExecutor(workers, get_context("spawn"), _begin, begin) as pool:
+            for done in as_completed([pool.submit(_one, f, out / f"{f.name}.npz") for f in left]):
+                done.result()
+    return sum((out / f"{f.name}.npz").exists() for f in folders)
+
+
+class Answers:
+    """All clips of a folder that are long enough, in memory."""
+
+    def __init__(self, folder: Path, length: int, validation_every: int = 25) -> None:
+        """length: frames of a stretch.  validation_every: each n-th clip is for validation, 0 for none.
+
+        Raises ValueError when no clip is long enough.
+        """
+        self.length = length
+        self.clips: list[dict[str, Array]] = []
+        for file in sorted(folder.glob("*.npz")):
+            with np.load(file) as stored:
+                if len(stored["translation"]) >= length:
+                    self.clips.append({k: stored[k] for k in stored.files})
+        every, numbers = validation_every, np.arange(len(self.clips))
+        held = numbers % every == every - 1 if every else np.zeros(len(numbers), bool)
+        self.training, self.validation = numbers[~held], numbers[held]
+        if not len(self.training):
+            raise ValueError(f"{folder}: no clip has {length} frames")
+
+    def batch(self, chosen: list[tuple[int, int]]) -> dict[str, Tensor]:
+        """Stretches (clip, first frame), one after the other: float32 (len(chosen) · length, …), with trust of 1."""
+        parts = [
+            {k: v[start : start + self.length].astype(np.float32) for k, v in self.clips[clip].items()}
+            for clip, start in chosen
+        ]
+        found = {k: torch.from_numpy(np.concatenate([part[k] for part in parts])) for k in parts[0]}
+        return found | {"trust": torch.ones(len(found["distance"]))}
+
+    def drawn(self, step: int, count: int, seed: int) -> list[tuple[int, int]]:
+        """Training stretches (clip, first frame) of a step: every clip once before any a second time."""
+        chosen = []
+        for number in range(step * count, (step + 1) * count):
+            turn, place = divmod(number, len(self.training))
+            order = np.random.default_rng([seed, 1, turn]).permutation(len(self.training))
+            clip = int(self.training[order[place]])
+            spare = len(self.clips[clip]["translation"]) - self.length + 1
+            chosen.append((clip, int(np.random.default_rng([seed, 2, number]).integers(spare))))
+        return chosen

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Train a category's refiner: answers of its student to labelled clips, made worse, brought back to the truth.
+
+The student is asked once and stays as it is, so a step costs what the small network costs. Its answers should err as
+they will on new clips: take a student that was not trained on the animals in them.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...core.category import Category, load_category
+from ...core.errors import DasrError
+from ...core.files import written_atomically
+from ..student.schedule import Clock, learning_rate
+from .data import Answers, collect
+from .learn import Mistakes, RefinerLoss, errors, loss_of, mirrored, mistaken, refined, with_truth
+from .network import Refiner, RefinerConfig
+
+
+@dataclass(frozen=True)
+class RefinerTraining:
+    """How a refiner is trained."""
+
+    clips: Path
+    """Folder of labelled clips (see `synth`)."""
+    out: Path
+    """Folder for the student's answers, the checkpoint and the log."""
+    category: str = "quadruped"
+    """Bundle whose student answers: a name or a folder."""
+    workers: int = 2
+    """Processes that collect the student's answers."""
+    minutes: float = 60.0
+    """Time for the training, without the answers; only used where the number of steps is 0."""
+    clock: Literal["wall", "cpu"] = "wall"
+    steps: int = 0
+    batch: int = 6
+    """Clips a step."""
+    length: int = 12
+    """Frames of each."""
+    rounds: int = 3
+    rate: float = 1.5e-3
+    decay: float = 0.01
+    width: int = 128
+    blocks: int = 2
+    seed: int = 0
+    threads: int = 2
+    """Parts of a batch computed side by side."""
+    checkpoint_minutes: float = 2.0
+    validation_every: int = 25
+    """Each n-th clip is for validation; 0 for none."""
+    resume: bool = False
+    loss: RefinerLoss = field(default_factory=RefinerLoss)
+    mistakes: Mistakes = field(default_factory=Mistakes)
+
+
+def make_refiner(category: Category, width: int = 128, blocks: int = 2) -> Refiner:
+    """A new network for a category."""
+    sizes = RefinerConfig(
+        joints=len(category.skeleton), morphology=len(category.morphology), width=width, blocks=blocks
+    )
+    return Refiner(sizes, category)
+
+
+def load_refiner(checkpoint: Path, category: Category) -> tuple[Refiner, dict[str, Any]]:
+    """The network of a checkpoint and what else that holds. Raises FileNotFoundError, RuntimeError (wrong sizes)."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    refiner = Refiner(RefinerConfig(**state["sizes"]), category)
+    refiner.load_state_dict(state["refiner"])
+    return refiner.eval(), state
+
+
+def counterparts(refiner: Refiner, category: Category) -> tuple[Tensor, Tensor]:
+    """Numbers of each joint's and each point's counterpart on the other side, (J,) and (V,)."""
+    points = refiner.surface.vertices.numpy()
+    other = points * np.array([-1.0, 1.0, 1.0], np.float32)
+    nearest = [int(np.linalg.norm(points - p, axis=1).argmin()) for p in other]
+    return torch.as_tensor(category.skeleton.mirror.astype(np.int64)), torch.tensor(nearest)
+
+
+class RefinerTrainer:
+    """The run: network, optimiser, data and clock."""
+
+    def __init__(self, config: RefinerTraining) -> None:
+        """Collects what is missing of the student's answers. Raises ValueError and what reading clips raises."""
+        self.config, self.category = config, load_category(config.category)
+        torch.manual_seed(config.seed)
+        self.refiner = make_refiner(self.category, config.width, config.blocks)
+        config.out.mkdir(parents=True, exist_ok=True)
+        self.checkpoint, self.log = config.out / "refiner.pt", config.out / "log.csv"
+        self.clock = Clock(config.steps, config.minutes, config.clock, config.threads)
+        self.parameters = list(self.refiner.parameters())
+        self.optimiser = torch.optim.AdamW(self.parameters, config.rate, weight_decay=config.decay)
+        if config.resume and self.checkpoint.exists():
+            self._load()
+        else:
+            self.log.unlink(missing_ok=True)
+        points = self.refiner.surface.vertices.numpy()
+        count = collect(config.clips, self.category, points, config.out / "answers", config.workers)
+        self.answers = Answers(config.out / "answers", config.length, config.validation_every)
+        print(f"answers to {count} clips, {len(self.answers.validation)} for validation", flush=True)
+        self.mirror = counterparts(self.refiner, self.category)
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        config = self.config
+        state = {
+            "refiner": self.refiner.state_dict(),
+            "sizes": asdict(self.refiner.config),
+            "rounds": config.rounds,
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.clock.step,
+            "minutes": self.clock.elapsed,
+            "clips": len(self.answers.clips),
+            "category": [self.category.name, self.category.version],
+            "config": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()},
+        }
+        with written_atomically(self.checkpoint) as path:
+            torch.save(state, path)
+
+    def _load(self) -> None:
+        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        self.refiner.load_state_dict(state["refiner"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.clock.step, self.clock.before = state["step"], state["minutes"]
+
+    def _add_up(self, found: list[tuple[Tensor | None, ...]], shares: list[float]) -> None:
+        """The parts' gradients as the batch's."""
+        for parameter, *grads in zip(self.parameters, *found, strict=True):
+            known = [share * g for g, share in zip(grads, shares, strict=True) if g is not None]
+            parameter.grad = torch.stack(known).sum(0) if known else None
+
+    def part(
+        self, chosen: list[tuple[int, int]], *key: int
+    ) -> tuple[tuple[Tensor | None, ...], dict[str, float]]:
+        """Gradients and errors of one part of a step's batch; key: what its randomness depends on beside the seed."""
+        config, count = self.config, len(chosen)
+        seed = np.random.SeedSequence([config.seed, 3, *key]).generate_state(1)[0]
+        generator = torch.Generator().manual_seed(int(seed))
+        batch = self.answers.batch(chosen)
+        if torch.rand((), generator=generator) < 0.5:
+            batch = mirrored(batch, *self.mirror)
+        batch = mistaken(batch, self.refiner.surface.std, count, config.mistakes, generator)
+        loss, found = loss_of(self.refiner, batch, count, config.rounds, config.loss)
+        return torch.autograd.grad(loss, self.parameters, allow_unused=True), found
+
+    def run(self) -> None:
+        """Do what is left."""
+        config, clock, since = self.config, self.clock, time.monotonic()
+        tally: list[dict[str, float]] = []
+        clock.start()
+        with ThreadPoolExecutor(config.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            while clock.progress < 1.0:
+                for group in self.optimiser.param_groups:
+                    group["lr"] = learning_rate(clock.progress, config.rate)
+                chosen = self.answers.drawn(clock.step, config.batch, config.seed)
+                shares = [chosen[i :: config.threads] for i in range(min(config.threads, config.batch))]
+                steps, parts = [clock.step] * len(shares), range(len(shares))
+                done = list(pool.map(self.part, shares, steps, parts))
+                self._add_up([grads for grads, _ in done], [len(some) / config.batch for some in shares])
+                if torch.isfinite(torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)):
+                    self.optimiser.step()
+                clock.step += 1
+                tally += [found for _, found in done]
+                if clock.progress >= 1.0 or time.monotonic() - since > config.checkpoint_minutes * 60:
+                    self._check(tally)
+                    since, tally = time.monotonic(), []
+        clock.stop()
+        self.save()
+
+    def _check(self, tally: list[dict[str, float]]) -> None:
+        row = {"step": self.clock.step, "minutes": round(self.clock.elapsed, 2)}
+        row |= {k: round(float(np.mean([t[k] for t in tally])), 5) for k in tally[0]}
+        row |= {k: round(v, 5) for k, v in self.validate().items()}
+        fresh = not self.log.exists()
+        with open(self.log, "a", encoding="utf-8") as file:
+            if fresh:
+                file.write(",".join(row) + "\n")
+            file.write(",".join(map(str, row.values())) + "\n")
+        print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+        self.save()
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Errors on the clips that are not trained on, as tracking leaves them (start_…) and refined (val_…)."""
+        found: list[dict[str, float]] = []
+        for clip in self.answers.validation:
+            batch = with_truth(self.refiner, self.answers.batch([(int(clip), 0)]))
+            last = refined(self.refiner, batch, 1, self.config.rounds)[-1]
+            before, after = (errors(self.refiner, state, batch, 1) for state in (batch, last))
+            found.append(
+                {f"start_{k}": float(v) for k, v in before.items()}
+                | {f"val_{k}": float(v) for k, v in after.items()}
+            )
+        return {k: float(np.mean([f[k] for f in found])) for k in found[0]} if found else {}
+
+
+def train(config: RefinerTraining) -> Path:
+    """Train, or go on training; returns the checkpoint."""
+    trainer = RefinerTrainer(config)
+    trainer.run()
+    return trainer.checkpoint
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`refine`: a refiner from labelled clips and the student's answers to them."""
+    import tyro
+
+    config = tyro.cli(RefinerTraining, args=argv, prog="refine")
+    try:
+        checkpoint = train(config)
+    except (DasrError, OSError, ValueError, RuntimeError) as error:
+        print(f"refine: {error}", file=sys.stderr)
+        return 1
+    print(f"checkpoint: {checkpoint}")
+    return 0
