@@ -42,7 +42,7 @@ class TrackConfig:
     """seconds of smoothing of the root's rotation and place"""
     joint_sigma: float = 0.07
     """seconds of smoothing of the joints"""
-    refined_sigma: float = 0.05
+    refined_sigma: float = 0.06
     """seconds of smoothing of root and joints after the second look"""
     surface: float = 12.0
     """cost of a view that a map which is quite sure contradicts completely"""

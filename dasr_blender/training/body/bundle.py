@@ -40,7 +40,7 @@ RIGIFY = {
     "hind_toe": "toe", "tail_1": "spine.003", "tail_2": "spine.002", "tail_3": "spine.001", "tail_4": "spine",
 }  # fmt: skip
 
-LICENCE = "GPL-3.0-or-later; predictor.onnx and errors.npz: CC-BY-SA-4.0"
+LICENCE = "GPL-3.0-or-later; predictor.onnx, errors.npz and refiner.onnx: CC-BY-SA-4.0"
 CREDITS = (
     "Body blended from Husky, Fox and Horse of 'Ultimate Animated Animals' by Quaternius (CC0 1.0, quaternius.com); "
     "skeleton, weights, proportions and colours are this project's own. Network trained on renders of characters "

@@ -25,11 +25,11 @@ class RefinerLoss:
     """metres: the surface in the ray's axes, from the root"""
     seen: float = 10.0
     """crop sides: the same in the picture"""
-    joints: float = 2.0
+    joints: float = 1.0
     """radians, each joint in its parent's frame"""
     root: float = 1.0
     depth: float = 1.0
-    motion: float = 12.0
+    motion: float = 5.0
     """metres: second differences of the surface over frames"""
     decay: float = 0.8
     """of a round's weight against that of the next"""
