@@ -19,6 +19,7 @@ from ..core.skeleton import clamp_rotations
 from .config import DEFAULTS, TrackConfig
 from .errors import PredictError
 from .evidence import frame_trust
+from .pieces import run_in_pieces
 from .providers import AUTO, open_session
 from .refine_inputs import read_evidence, read_pose
 from .silhouettes import CropView
@@ -105,16 +106,14 @@ class Refiner:
 
     def _round(self, state: dict[str, Array], fixed: dict[str, Array]) -> dict[str, Array]:
         """One round over the whole clip, in pieces that overlap by the network's reach."""
-        every, count = {**state, **fixed}, len(state["rotation"])
-        pieces: dict[str, list[Array]] = {name: [] for name in MOVED}
+        every = {**state, **fixed}
+
+        def feed(first: int, last: int) -> dict[str, Array]:
+            return {name: np.ascontiguousarray(every[name][first:last]) for name in self.inputs}
+
         wanted = [f"new_{name}" for name in MOVED]
-        for start in range(0, count, self.batch):
-            stop = min(start + self.batch, count)
-            first, last = max(0, start - self.radius), min(count, stop + self.radius)
-            feed = {name: np.ascontiguousarray(every[name][first:last]) for name in self.inputs}
-            for name, answer in zip(MOVED, self.session.run(wanted, feed), strict=True):
-                pieces[name].append(np.asarray(answer)[start - first : stop - first])
-        found = {name: np.concatenate(parts) for name, parts in pieces.items()}
+        answers = run_in_pieces(self.session, wanted, feed, len(state["rotation"]), self.batch, self.radius)
+        found = {name: answers[f"new_{name}"] for name in MOVED}
         bad = [name for name, value in found.items() if not np.isfinite(value).all()]
         if bad:
             raise PredictError(

@@ -12,6 +12,7 @@ from ..core.category import Category
 from ..core.rotation import matrix_to_quat, sixd_to_matrix, slerp
 from ..core.skeleton import clamp_rotations, mirror_rotations
 from .errors import PredictError
+from .pieces import run_in_pieces
 from .providers import AUTO, open_session, trial_inputs
 
 Array = np.ndarray
@@ -118,19 +119,15 @@ class Student:
         self, crops: Array, crop_info: Array, progress: Callable[[float, str], None]
     ) -> dict[str, Array]:
         """The network's outputs (T, …) for a clip, computed piece by piece."""
-        halo, count = self.category.network.temporal_radius, len(crops)
-        pieces: dict[str, list[Array]] = {name: [] for name in self.outputs}
-        for start in range(0, count, self.batch):
-            stop = min(start + self.batch, count)
-            first, last = max(0, start - halo), min(count, stop + halo)
-            feed = {
+
+        def feed(first: int, last: int) -> dict[str, Array]:
+            return {
                 "crops": self._normalised(crops[first:last]),
                 "crop_info": np.ascontiguousarray(crop_info[first:last], np.float32),
             }
-            for name, answer in zip(self.outputs, self.session.run(self.outputs, feed), strict=True):
-                pieces[name].append(np.asarray(answer)[start - first : stop - first])
-            progress(stop / count, f"frame {stop} of {count}")
-        return {name: np.concatenate(parts) for name, parts in pieces.items()}
+
+        halo = self.category.network.temporal_radius
+        return run_in_pieces(self.session, self.outputs, feed, len(crops), self.batch, halo, progress)
 
     def _both(self, straight: Prediction, seen: Prediction) -> Prediction:
         """A prediction joined with that of the mirrored clip, brought back to this side of the mirror."""

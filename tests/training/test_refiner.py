@@ -23,7 +23,9 @@ from dasr_blender.core.rotation import matrix_to_quat, quat_multiply, rotvec_to_
 from dasr_blender.predict import PredictError, Refiner, refine_inputs
 from dasr_blender.training.refiner import export, learn, train
 from dasr_blender.training.refiner.data import POSE, Answers, collect
-from dasr_blender.training.refiner.network import seen_at, small_turn, solve3
+from dasr_blender.training.refiner.network import solve3
+from dasr_blender.training.student.body import crop_pixels
+from dasr_blender.training.student.rotation import rotvec_to_matrix
 
 torch.set_num_threads(1)
 
@@ -90,7 +92,7 @@ def test_small_systems_are_solved_and_turns_are_turns() -> None:
     flat = np.stack([h[:, 0, 0], h[:, 1, 1], h[:, 2, 2], h[:, 0, 1], h[:, 0, 2], h[:, 1, 2]], -1)
     found = solve3(torch.from_numpy(flat), torch.from_numpy(b)).numpy()
     assert np.allclose(found, np.linalg.solve(h, b[..., None])[..., 0])
-    turned = small_turn(torch.from_numpy(b)).numpy()
+    turned = rotvec_to_matrix(torch.from_numpy(b)).numpy()
     assert np.allclose(np.abs((matrix_to_quat(turned) * rotvec_to_quat(b)).sum(-1)), 1)
 
 
@@ -98,7 +100,7 @@ def test_points_lie_where_the_body_has_them(toy_category: Category) -> None:
     given, refiner = case(toy_category), train.make_refiner(toy_category)
     state = state_of(toy_category, refiner, given, given.motion)
     posed = refiner.surface.posed_points(state)
-    seen = seen_at(posed["points"], state["translation"], state["crop_info"]).numpy()
+    seen = crop_pixels(posed["points"], None, state["translation"], state["crop_info"]).numpy()
     camera = transform(given.motion.camera_from_root, toy_category.posed_vertices(given.motion))
     true = project(
         camera[:, refiner.surface.vertex.numpy()], given.motion.focal_px, given.motion.principal_point
@@ -116,7 +118,7 @@ def test_a_turn_that_the_outline_asks_for_lays_the_body_over_the_mask(toy_catego
 
     def apart(now: learn.State) -> float:
         posed = refiner.surface.posed_points(now)
-        at = seen_at(posed["points"], now["translation"], now["crop_info"])
+        at = crop_pixels(posed["points"], None, now["translation"], now["crop_info"])
         weights, pulls = refiner.residuals(posed, at, now)
         return float((pulls.norm(dim=-1).sum((0, 1)) / weights.sum((0, 1)).clamp_min(1e-6))[1:3].sum())
 

@@ -165,10 +165,10 @@ class SingleFrames(Row):
         return Answer(motion, prediction, own_hypotheses(student, prediction))
 
 
-def feed_forward(name: str, category: Category, seed: str = "", student: Student | None = None) -> Tracked:
+def feed_forward(name: str, category: Category, seed: str = "") -> Tracked:
     """The category's network, with its refiner where it has one."""
     refiner = None if category.refiner_path is None else Refiner(category)
-    return Tracked(name, category, seed, student or Student(category), refiner)
+    return Tracked(name, category, seed, Student(category), refiner)
 
 
 def own_hypotheses(student: Student, prediction: Prediction) -> int:

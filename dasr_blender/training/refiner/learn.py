@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..student.rotation import geodesic
+from ..student.body import crop_pixels
+from ..student.rotation import geodesic, rotvec_to_matrix
 from .data import POSE
-from .network import Refiner, State, seen_at, small_turn
+from .network import Refiner, State
 
 BEYOND = 0.8
 """radians that a start may be turned from the truth and still be mended"""
@@ -78,10 +79,10 @@ def mistaken(batch: State, std: Tensor, clips: int, sizes: Mistakes, generator: 
     turns = noise(joints, 3) * sizes.joints
     # errors come joint by joint: a third of the joints bear most of them
     bears = (torch.rand((clips, 1, joints, 1), generator=generator) < 0.4).float().expand(-1, frames, -1, -1)
-    out["joints"] = small_turn(turns * (0.2 + bears.flatten(0, 1))) @ batch["joints"]
+    out["joints"] = rotvec_to_matrix(turns * (0.2 + bears.flatten(0, 1))) @ batch["joints"]
     eye = torch.eye(3)
     out["joints"][:, 0] = eye
-    out["rotation"] = small_turn(noise(3) * sizes.root) @ batch["rotation"]
+    out["rotation"] = rotvec_to_matrix(noise(3) * sizes.root) @ batch["rotation"]
     moved = noise(3) * torch.tensor([sizes.shift, sizes.shift, sizes.depth])
     out["translation"] = batch["translation"] + moved
     grown = (torch.randn((clips, 1, k), generator=generator) * much(1)).expand(-1, frames, -1).flatten(0, 1)
@@ -151,7 +152,7 @@ def with_truth(refiner: Refiner, batch: State) -> State:
     frames count (B,): those whose start is not turned beyond what looking again can mend."""
     truth = {k: batch[f"true_{k}"] for k in POSE}
     points = refiner.surface.posed_points(truth)["points"]
-    seen = seen_at(points, truth["translation"], batch["crop_info"])
+    seen = crop_pixels(points, None, truth["translation"], batch["crop_info"])
     counts = (geodesic(batch["rotation"], truth["rotation"]) < BEYOND).float()
     return {**batch, "true_points": points, "true_seen": seen, "counts": counts}
 
@@ -162,7 +163,7 @@ def errors(refiner: Refiner, state: State, batch: State, clips: int) -> dict[str
     truth = {k: batch[f"true_{k}"] for k in POSE}
     true, true_seen, counts = batch["true_points"], batch["true_seen"], batch["counts"]
     posed = surface.posed_points(state)["points"]
-    seen = seen_at(posed, state["translation"], batch["crop_info"])
+    seen = crop_pixels(posed, None, state["translation"], batch["crop_info"])
 
     def mean(values: Tensor, weights: Tensor = counts) -> Tensor:
         return (values.flatten(1).mean(1) * weights).sum() / weights.sum().clamp_min(1.0)

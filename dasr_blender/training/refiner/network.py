@@ -30,10 +30,9 @@ from torch import Tensor, nn
 
 from ...core.category import Category
 from ...core.mesh import vertex_normals
-from ...core.skinning import dense_weights
 from ...predict.coarse import coarse_body
-from ..student.body import Kinematics
-from ..student.rotation import ray_rotation
+from ..student.body import TorchBody, crop_pixels
+from ..student.rotation import rotvec_to_matrix
 
 State = dict[str, Tensor]
 
@@ -62,97 +61,39 @@ class RefinerConfig:
         return self.blocks * (self.kernel // 2)
 
 
-class Surface(Kinematics):
+class Surface(TorchBody):
     """Points of the body with normals, skinned by the same joints; and which joints carry which."""
 
     vertex: Tensor  # (V,) which of the body's, spread the further the earlier
-    vertices: Tensor  # (V, 3)
     normals: Tensor  # (V, 3)
-    joints: Tensor  # (J, 3)
-    weights: Tensor  # (V, J)
     carried: Tensor  # (J, V), share of a point that moves with the joint or one below it
-    vertex_basis: Tensor  # (K, V, 3)
-    joint_basis: Tensor  # (K, J, 3)
-    std: Tensor  # (K,)
 
     def __init__(self, category: Category, points: int) -> None:
-        super().__init__(category.skeleton.parents, persistent=True)
         body, parents = category.body, category.skeleton.parents
         chosen = coarse_body(body.vertices, body.faces, points).vertex
-        weights = dense_weights(body.skin_index[chosen], body.skin_weight[chosen], len(body.joints))
+        super().__init__(category, chosen, persistent=True)
         below = np.eye(len(parents))
         for j in range(len(parents) - 1, 0, -1):
             below[parents[j]] += below[j]
+        normals = vertex_normals(body.vertices, body.faces)[chosen]
         self.register_buffer("vertex", torch.as_tensor(np.asarray(chosen, np.int64)))
-        for name, value in (
-            ("vertices", body.vertices[chosen]),
-            ("normals", vertex_normals(body.vertices, body.faces)[chosen]),
-            ("joints", body.joints),
-            ("weights", weights),
-            ("carried", below @ weights.T),
-            ("vertex_basis", body.morphology_vertices[:, chosen]),
-            ("joint_basis", body.morphology_joints),
-            ("std", body.morphology_std),
-        ):
-            self.register_buffer(name, torch.as_tensor(np.ascontiguousarray(value), dtype=torch.float32))
-        self.parents = torch.as_tensor(np.maximum(parents, 0).astype(np.int64))
+        self.register_buffer("normals", torch.as_tensor(normals, dtype=torch.float32))
+        self.register_buffer("carried", torch.as_tensor(below, dtype=torch.float32) @ self.weights.T)
 
     def posed_points(self, state: State) -> dict[str, Tensor]:
-        """In the axes of the crop's ray, metres from the root: points and normals (B,V,3), joints (B,J,3), their turns
-        (B,J,3,3), and the blended turns of the points (B,V,3,3)."""
-        beta = state["morphology"]
-        joints = self.joints + torch.einsum("bk,kjc->bjc", beta, self.joint_basis)
-        vertices = self.vertices + torch.einsum("bk,kvc->bvc", beta, self.vertex_basis)
-        offsets = torch.cat([joints[:, :1], (joints - joints[:, self.parents])[:, 1:]], 1)
-        turn, place = self.posed(state["joints"], offsets)
-        root = state["rotation"]
-        turn = root[:, None] @ turn
-        place = place @ root.transpose(-1, -2)
-        shift = place - (turn @ joints[..., None])[..., 0]
-        affine = torch.cat([turn, shift[..., None]], -1).flatten(2)  # (B, J, 12)
-        blended = torch.einsum("vj,bjm->bvm", self.weights, affine).unflatten(-1, (3, 4))
-        turned = blended[..., :3]
+        """In the axes of the crop's ray, metres from the root: points and normals (B,V,3), joints (B,J,3) and their
+        turns (B,J,3,3)."""
+        blended, vertices, turn, place = self.blended(state["joints"], state["morphology"])
+        turned, root = blended[..., :3], state["rotation"]
         points = (turned * vertices[..., None, :]).sum(-1) + blended[..., 3]
         normals = (turned * self.normals[:, None]).sum(-1)
+        back = root.transpose(-1, -2)
         return {
-            "points": points,
-            "normals": F.normalize(normals, dim=-1),
-            "joints": place,
-            "turn": turn,
-            "blended": turned,
+            "points": points @ back,
+            "normals": F.normalize(normals @ back, dim=-1),
+            "joints": place @ back,
+            "turn": root[:, None] @ turn,
         }
-
-
-def seen_at(points: Tensor, translation: Tensor, info: Tensor) -> Tensor:
-    """Points (B,N,3) in the axes of the crop's ray, from the root → crop sides from its centre (B,N,2)."""
-    x, y, side = info[:, 0], info[:, 1], info[:, 2]
-    depth = torch.exp(translation[:, 2].clamp(-3, 5)) / side
-    root = torch.stack(
-        [(x + side * translation[:, 0]) * depth, (y + side * translation[:, 1]) * depth, depth], 1
-    )
-    camera = points @ ray_rotation(info).transpose(-1, -2) + root[:, None]
-    seen = camera[..., :2] / camera[..., 2:].clamp_min(0.05)
-    return (seen - info[:, None, :2]) / side[:, None, None]
-
-
-def small_turn(vector: Tensor) -> Tensor:
-    """Rotation vectors (…,3) → matrices (…,3,3), Rodrigues' formula."""
-    square = (vector * vector).sum(-1) + 1e-12
-    angle = torch.sqrt(square)
-    s, c = torch.sin(angle) / angle, (1.0 - torch.cos(angle)) / square
-    x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
-    rows = [
-        1 - c * (y * y + z * z),
-        c * x * y - s * z,
-        c * x * z + s * y,
-        c * x * y + s * z,
-        1 - c * (x * x + z * z),
-        c * y * z - s * x,
-        c * x * z - s * y,
-        c * y * z + s * x,
-        1 - c * (x * x + y * y),
-    ]
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 
 def solve3(h: Tensor, b: Tensor) -> Tensor:
@@ -270,13 +211,15 @@ class Refiner(nn.Module):
         pulls = torch.stack([map_pull, edge_pull, back * outside[..., None], back * rim[..., None]], -2)
         return weights, pulls
 
-    def measure(self, state: State) -> tuple[dict[str, Tensor], Tensor, Tensor, Tensor]:
-        """Posed body, a token's numbers (B,J,·), turns that each set of residuals asks for (B,J,S,3), and the
-        whole body's numbers (B,·)."""
+    def measure(
+        self, state: State
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Posed body, a token's numbers (B,J,·), turns that each set of residuals asks for (B,J,S,3), and what
+        `whole_body` says."""
         surface = self.surface
         posed = surface.posed_points(state)
         info, translation = state["crop_info"], state["translation"]
-        at = seen_at(posed["points"], translation, info).clamp(-0.8, 0.8)
+        at = crop_pixels(posed["points"], None, translation, info).clamp(-0.8, 0.8)
         weights, pulls = self.residuals(posed, at, state)
         size = torch.exp(translation[:, 2].clamp(-3, 5))[:, None, None]  # metres that a crop side spans there
         x, y, z = posed["points"].unbind(-1)
@@ -321,7 +264,7 @@ class Refiner(nn.Module):
             ],
             -1,
         ).flatten(2)
-        joint_at = seen_at(posed["joints"], translation, info).clamp(-0.8, 0.8)
+        joint_at = crop_pixels(posed["joints"], None, translation, info).clamp(-0.8, 0.8)
         there = F.grid_sample(
             state["distance"][:, None], (2 * joint_at)[:, None], padding_mode="border", align_corners=False
         )[:, 0, 0]
@@ -343,13 +286,12 @@ class Refiner(nn.Module):
             ],
             -1,
         )
-        return posed, numbers, turn, self.whole_body(state, posed, metres, w, all_in)
+        return posed, numbers, turn, self.whole_body(state, posed, metres, w)
 
     def whole_body(
-        self, state: State, posed: dict[str, Tensor], metres: Tensor, w: Tensor, all_in: Tensor
-    ) -> Tensor:
-        """What asks for another size or place: (B,·)."""
-        surface = self.surface
+        self, state: State, posed: dict[str, Tensor], metres: Tensor, w: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What asks for another size or place: numbers (B,·), and as steps growth (B,F) and shift in metres (B,F,2)."""
         mass = w.sum(1)  # (B, F)
         x = posed["points"][..., :2]
         middle = (w.unsqueeze(-1) * x[:, :, None]).sum(1) / (mass + 0.2)[..., None]  # (B, F, 2)
@@ -357,19 +299,13 @@ class Refiner(nn.Module):
         grown = (metres * from_middle).sum((1, 3)) / ((w * (from_middle**2).sum(-1)).sum(1) + 0.02)
         mean = metres.sum(1) / (mass + 0.2)[..., None]
         size = torch.sqrt(((metres**2).sum(-1) / w.clamp_min(1e-6)).sum(1) / (mass + 0.2) + 1e-8)
-        translation = state["translation"]
-        return torch.cat(
+        numbers = torch.cat(
             [
                 grown, 5 * mean.flatten(1), 5 * size, torch.log1p(mass) * 0.3,
-                state["morphology"] / surface.std, state["crop_info"], translation,
+                state["morphology"] / self.surface.std, state["crop_info"], state["translation"],
             ], -1,
         )  # fmt: skip
-
-    def asked(self, whole: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the whole body's numbers, those that are steps: growth (B,F) and shift in metres (B,F,2)."""
-        return whole[:, :FIELDS].clamp(-0.5, 0.5), whole[:, FIELDS : 3 * FIELDS].unflatten(
-            -1, (FIELDS, 2)
-        ) / 5
+        return numbers, grown.clamp(-0.5, 0.5), mean
 
     # -- one round -----------------------------------------------------------------------------------------------
 
@@ -380,8 +316,9 @@ class Refiner(nn.Module):
         Returns the new root and joints, and the memory.
         """
         with torch.no_grad():
-            posed, numbers, turns, whole = self.measure({k: v.detach() for k, v in state.items()})
-            grown, mean = self.asked(whole)
+            posed, numbers, turns, (whole, grown, mean) = self.measure(
+                {k: v.detach() for k, v in state.items()}
+            )
         memory = state["memory"]
         x = self.read(numbers) + self.whose + self.recall(memory) + self.whole(whole)[:, None]
         x = x.unflatten(0, (clips, -1))
@@ -395,9 +332,9 @@ class Refiner(nn.Module):
         above = posed["turn"][:, self.surface.parents]
         local = (above.transpose(-1, -2) @ turn[..., None])[..., 0]
         local = torch.cat([torch.zeros_like(local[:, :1]), local[:, 1:]], 1)
-        joints = small_turn(local) @ state["joints"]
+        joints = rotvec_to_matrix(local) @ state["joints"]
         root = self.root(x[:, 0])
-        rotation = small_turn(turn[:, 0]) @ state["rotation"]
+        rotation = rotvec_to_matrix(turn[:, 0]) @ state["rotation"]
         own, gates = root[:, :3], root[:, 3:].unflatten(-1, (2, FIELDS))
         size = torch.exp(state["translation"][:, 2:].clamp(-3, 5))
         shift = (gates[:, 0, :, None] * mean).sum(1) / size

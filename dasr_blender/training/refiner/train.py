@@ -21,6 +21,8 @@ from torch import Tensor
 from ...core.category import Category, load_category
 from ...core.errors import DasrError
 from ...core.files import written_atomically
+from ..student import log
+from ..student.checkpoint import read
 from ..student.schedule import Clock, learning_rate
 from .data import Answers, collect
 from .learn import Mistakes, RefinerLoss, errors, loss_of, mirrored, mistaken, refined, with_truth
@@ -73,7 +75,7 @@ def make_refiner(category: Category, width: int = 128, blocks: int = 2) -> Refin
 
 def load_refiner(checkpoint: Path, category: Category) -> tuple[Refiner, dict[str, Any]]:
     """The network of a checkpoint and what else that holds. Raises FileNotFoundError, RuntimeError (wrong sizes)."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    state = read(checkpoint)
     refiner = Refiner(RefinerConfig(**state["sizes"]), category)
     refiner.load_state_dict(state["refiner"])
     return refiner.eval(), state
@@ -128,7 +130,7 @@ class RefinerTrainer:
             torch.save(state, path)
 
     def _load(self) -> None:
-        state = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        state = read(self.checkpoint)
         self.refiner.load_state_dict(state["refiner"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.clock.step, self.clock.before = state["step"], state["minutes"]
@@ -181,11 +183,7 @@ class RefinerTrainer:
         row = {"step": self.clock.step, "minutes": round(self.clock.elapsed, 2)}
         row |= {k: round(float(np.mean([t[k] for t in tally])), 5) for k in tally[0]}
         row |= {k: round(v, 5) for k, v in self.validate().items()}
-        fresh = not self.log.exists()
-        with open(self.log, "a", encoding="utf-8") as file:
-            if fresh:
-                file.write(",".join(row) + "\n")
-            file.write(",".join(map(str, row.values())) + "\n")
+        log.append(self.log, row, tuple(row))
         print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
         self.save()
 

@@ -55,12 +55,17 @@ class TorchBody(Kinematics):
     joint_basis: Tensor  # (K, J, 3)
     std: Tensor  # (K,)
 
-    def __init__(self, category: Category, vertices: int = 500, persistent: bool = False) -> None:
-        """vertices: how many, spread over the body.  persistent: save the body with the weights of a network."""
+    def __init__(
+        self, category: Category, vertices: int | np.ndarray = 500, persistent: bool = False
+    ) -> None:
+        """vertices: how many, spread over the body, or which (V,).  persistent: save them with a network."""
         super().__init__(category.skeleton.parents, persistent)
         body = category.body
         count = len(body.vertices)
-        chosen = np.linspace(0, count - 1, min(vertices, count)).round().astype(int)
+        if isinstance(vertices, int):
+            chosen = np.linspace(0, count - 1, min(vertices, count)).round().astype(int)
+        else:
+            chosen = np.asarray(vertices)
         self.chosen = chosen
         weights = dense_weights(body.skin_index[chosen], body.skin_weight[chosen], len(body.joints))
         for name, value in (
@@ -75,27 +80,34 @@ class TorchBody(Kinematics):
             self.register_buffer(name, value, persistent=persistent)
         self.parents = torch.as_tensor(np.maximum(category.skeleton.parents, 0).astype(np.int64))
 
-    def forward(self, rotations: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
-        """rotations (B,J,3,3) local, beta (B,K) → posed vertices (B,V,3) and joints (B,J,3), body space."""
+    def blended(self, rotations: Tensor, beta: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """rotations (B,J,3,3) local, beta (B,K) → the skin's affine motion of every vertex (B,V,3,4), vertices at rest
+        (B,V,3), the joints' turns (B,J,3,3) and places (B,J,3), body space."""
         joints = self.joints + torch.einsum("bk,kjc->bjc", beta, self.joint_basis)
         vertices = self.vertices + torch.einsum("bk,kvc->bvc", beta, self.vertex_basis)
         offsets = torch.cat([joints[:, :1], (joints - joints[:, self.parents])[:, 1:]], 1)
         turn, place = self.posed(rotations, offsets)
         shift = place - (turn @ joints[..., None])[..., 0]
         affine = torch.cat([turn, shift[..., None]], -1).flatten(2)  # (B, J, 12)
-        blended = torch.einsum("vj,bjm->bvm", self.weights, affine).unflatten(-1, (3, 4))
+        return torch.einsum("vj,bjm->bvm", self.weights, affine).unflatten(-1, (3, 4)), vertices, turn, place
+
+    def forward(self, rotations: Tensor, beta: Tensor) -> tuple[Tensor, Tensor]:
+        """rotations (B,J,3,3) local, beta (B,K) → posed vertices (B,V,3) and joints (B,J,3), body space."""
+        blended, vertices, _, place = self.blended(rotations, beta)
         return (blended[..., :3] @ vertices[..., None])[..., 0] + blended[..., 3], place
 
 
-def crop_pixels(points: Tensor, rotation: Tensor, translation: Tensor, info: Tensor) -> Tensor:
+def crop_pixels(points: Tensor, rotation: Tensor | None, translation: Tensor, info: Tensor) -> Tensor:
     """Body points (B,N,3) under crop-relative root poses (B,3,3), (B,3) → crop units (B,N,2), 0 at its centre.
 
+    rotation: None for points that are turned already, into the axes of the crop's ray.
     core.camera.decode_root followed by the projection, all in terms of crop_info (B,3).
     """
     place, side = info[:, :2], info[:, 2:]
     depth = torch.exp(translation[:, 2:].clamp(-3, 5)) / side
     root = torch.cat([(place + side * translation[:, :2]) * depth, depth], 1)
-    camera = points @ (ray_rotation(info) @ rotation).transpose(-1, -2) + root[:, None]
+    turn = ray_rotation(info) if rotation is None else ray_rotation(info) @ rotation
+    camera = points @ turn.transpose(-1, -2) + root[:, None]
     seen = camera[..., :2] / camera[..., 2:].clamp_min(0.05)
     return (seen - place[:, None]) / side[:, None]
 

@@ -82,11 +82,11 @@ def line(row: Row) -> str:
     return f"{float(row['minutes']):6.1f} min  {row['stage']} step {row['step']}  {text}"
 
 
-def append(path: Path, row: Row) -> None:
-    """Add one row, with a header first when the file is new."""
+def append(path: Path, row: Row, fields: tuple[str, ...] = FIELDS) -> None:
+    """Add one row, with a header first when the file is new; fields: the columns."""
     fresh = not path.exists() or path.stat().st_size == 0
     with open(path, "a", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, FIELDS, restval="", extrasaction="ignore")
+        writer = csv.DictWriter(stream, fields, restval="", extrasaction="ignore")
         if fresh:
             writer.writeheader()
         writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})

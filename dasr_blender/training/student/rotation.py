@@ -36,6 +36,11 @@ def rotvec_to_sixd(r: Tensor) -> Tensor:
     )
 
 
+def rotvec_to_matrix(r: Tensor) -> Tensor:
+    """Rotation vectors (…,3) radians → (…,3,3)."""
+    return sixd_to_matrix(rotvec_to_sixd(r))
+
+
 def quat_to_matrix(q: Tensor) -> Tensor:
     """wxyz (…,4), unit → (…,3,3)."""
     w, x, y, z = q.unbind(-1)

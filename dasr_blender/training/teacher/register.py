@@ -15,9 +15,9 @@ from ...clip.flow import flow
 from ...core.category import Category
 from ...core.motion import Motion
 from ...core.views import View, read_views
-from ...predict import Student, fit
+from ...predict import fit
 from ..evaluate.real import RealClip, find_clips, find_masks, real_scene
-from ..evaluate.rows import feed_forward
+from ..evaluate.rows import Tracked, feed_forward
 from ..evaluate.scene import Scene
 from .anchors import anchored
 from .clips import TeacherClip
@@ -66,12 +66,12 @@ def register(
         raise ValueError(
             f"There is no clip {sorted(unknown)[0]} to leave out; there are {', '.join(c.name for c in found)}"
         )
-    student = None if config.start == "rest" else Student(category)
+    row = None if config.start == "rest" else feed_forward("start", category)
     out = []
     for n, real in enumerate(found):
         scene = read_scene(real, cache, config.max_side)
         views = read_views(real.source, category)
-        out.append(start(category, scene, student, config, real.name in held, views))
+        out.append(start(category, scene, row, config, real.name in held, views))
         if report is not None:
             report(real.name, n + 1, len(found))
     if not any(len(clip.used) for clip in out if not clip.held):
@@ -89,16 +89,16 @@ def read_scene(real: RealClip, cache: Path, max_side: int = 960) -> Scene:
 def start(
     category: Category,
     scene: Scene,
-    student: Student | None,
+    row: Tracked | None,
     config: RegisterConfig,
     held: bool = False,
     views: Sequence[View] = (),
 ) -> TeacherClip:
-    """A clip with the poses it starts from; views: of its frames, set by hand, which the poses agree with."""
-    if student is None:
+    """A clip with the poses it starts from, at rest without a row; views: set by hand, which the poses agree with."""
+    if row is None:
         motion = anchored(rest_motion(category, scene), views)
         return TeacherClip(scene, motion, None, mask_quality(scene, config), held=held)
-    answer = feed_forward("start", category, student=student).answer(scene)
+    answer = row.answer(scene)
     if answer is None or answer.prediction is None:
         raise ValueError(f"{scene.name}: the student has no answer")
     motion = anchored(answer.motion, views)

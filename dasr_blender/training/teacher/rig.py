@@ -13,15 +13,10 @@ from ...core.camera import crop_info, encode_root
 from ...core.category import Category
 from ...core.rotation import quat_to_rotvec
 from ..student.body import Kinematics
-from ..student.rotation import rotvec_to_sixd, sixd_to_matrix
+from ..student.rotation import rotvec_to_matrix
 from .clips import TeacherClip
 
 Array = np.ndarray
-
-
-def turned(rotvec: Tensor) -> Tensor:
-    """Rotation vectors (…, 3) → matrices (…, 3, 3)."""
-    return sixd_to_matrix(rotvec_to_sixd(rotvec))
 
 
 @dataclass
@@ -127,7 +122,7 @@ class Poses(nn.Module):
 
     def views(self, rows: Tensor) -> Views:
         """Root poses of frames (B,)."""
-        rotation = turned(self.residual(self.turn, rows)) @ self.start_rotation[rows]
+        rotation = rotvec_to_matrix(self.residual(self.turn, rows)) @ self.start_rotation[rows]
         place, info = self.start_place[rows] + self.residual(self.shift, rows), self.start_info[rows]
         depth = torch.exp(place[:, 2:].clamp(-3, 5)) / info[:, 2:]
         across = (info[:, :2] + info[:, 2:] * place[:, :2]) * depth
@@ -185,7 +180,7 @@ class Shape(nn.Module):
         offset = (joint - joint[:, self.parents]) * scale[
             ..., None
         ]  # zero at the root, which stays at the origin
-        turn, place = self.kinematics.posed(turned(rotvecs), offset)
+        turn, place = self.kinematics.posed(rotvec_to_matrix(rotvecs), offset)
         own = torch.where(self.child >= 0, scale[:, self.child.clamp_min(0)], torch.ones_like(scale))
         along = self.axis[:, :, None] * self.axis[:, None, :]  # (J, 3, 3)
         eye = torch.eye(3, device=joint.device, dtype=joint.dtype)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from ...core.category import Category
 from ...core.skinning import dense_weights
+from ..student.rotation import rotvec_to_matrix
 from .encoding import Waves
-from .rig import Bones, turned
+from .rig import Bones
 
 Array = np.ndarray
 
@@ -106,7 +107,7 @@ class GaussianBones(nn.Module):
         """Whitening matrices (J, 3, 3) and centres (J, 3) from the joint; the left's, mirrored for the right."""
         # a bone in the middle may move within the plane of symmetry and turn about its normal
         turn = torch.where(self.free[:, :1] > 0, self.turn, self.turn * self.flip.clamp(max=0).abs())
-        axes = self.axes @ turned(turn).transpose(-1, -2)
+        axes = self.axes @ rotvec_to_matrix(turn).transpose(-1, -2)
         white = torch.exp(-(self.spread + self.grow))[..., None] * axes
         centre = self.centre + self.move * self.free
         white, centre = white[self.own], centre[self.own]
