@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import struct
 import zipfile
@@ -64,7 +65,10 @@ def box_of(bone: int, centre: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return corners + centre, np.array(faces) + 8 * bone
 
 
-def pmd(inside_out: bool = False) -> bytes:
+SOCKET = np.array([0.1, 0.2, 0.3, 0.0, 0.6, 0.0, 0.8])  # place and xyzw, from the bone of the head
+
+
+def pmd(inside_out: bool = False, socket: bytes = b"") -> bytes:
     rest = bones_at_rest()
     boxes = [box_of(b, rest[b, :3, 3]) for b in range(len(rest))]
     vertices, faces = (np.concatenate(x) for x in zip(*boxes, strict=True))
@@ -76,9 +80,26 @@ def pmd(inside_out: bool = False) -> bytes:
         out.append(struct.pack("<3f3f2f2f", *place, 0, 1, 0, 0.25 if i < 32 else 0.75, 0.25, 0.9, 0.9))
         out.append(struct.pack("<4B4f", i // 8 if i < 8 * len(rest) else 255, 255, 255, 255, 1, 0, 0, 0))
     out += [struct.pack("<I", len(faces)), faces[:, :: -1 if inside_out else 1].astype("<u2").tobytes()]
-    out += [struct.pack("<I", len(rest)), states(rest).tobytes(), struct.pack("<I", 0)]
+    out += [struct.pack("<I", len(rest)), states(rest).tobytes(), struct.pack("<I", bool(socket)), socket]
     body = b"".join(out)
     return b"PSMD" + struct.pack("<II", 4, len(body)) + body
+
+
+def socket_of(name: bytes = b"head", bone: int = 3) -> bytes:
+    return struct.pack("<I", len(name)) + name + struct.pack("<7fB", *SOCKET, bone)
+
+
+def head_pmd() -> bytes:
+    """A tetrahedron without bones, one unit along each of the file's axes."""
+    out = [struct.pack("<II", 4, 1)]
+    out += [struct.pack("<3f3f2f4B4f", *p, 0, 1, 0, 0.75, 0.25, *[255] * 4, *[0] * 4) for p in HEAD]
+    faces = np.array([[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]], "<u2")
+    out += [struct.pack("<I", 4), faces.tobytes(), struct.pack("<II", 0, 0)]
+    body = b"".join(out)
+    return b"PSMD" + struct.pack("<II", 4, len(body)) + body
+
+
+HEAD = np.vstack([np.zeros(3), np.eye(3)])
 
 
 def psa(poses: np.ndarray, rate: float = RATE) -> bytes:
@@ -118,7 +139,7 @@ def toy(monkeypatch) -> GameRig:
         tuple(f"h{i}_l" for i in range(4)),
         swaps=(("_l", "_r"),),
     )
-    rig = GameRig("toy", "toy", "toy", ("toy_",), spec)
+    rig = GameRig("toy", "toy", "toy", ("quadraped/toy_",), spec)
     for name in list(GAME_RIGS):
         monkeypatch.delitem(GAME_RIGS, name)
     monkeypatch.setitem(GAME_RIGS, "0ad_toy", rig)
@@ -172,6 +193,47 @@ def test_the_game_s_animal_moves_as_it_did(tmp_path, toy):
     got = rig.skin_transforms(slice(0, 7))[:, own]
     baked = np.einsum("tnij,nj->tni", got[..., :3, :3], rig.vertices) + got[..., :3, 3]
     np.testing.assert_allclose(baked, (moved - offset) * scale, atol=1e-4)
+
+
+def test_a_head_made_apart_sits_where_the_mesh_has_its_place(tmp_path, toy, monkeypatch):
+    rig = dataclasses.replace(toy, head=("toy_head", "toy_face"))
+    monkeypatch.setitem(rigs_game.GAME_PEOPLE, "0ad_toy", rig)
+    content = files(mesh=pmd(socket=socket_of())) | {
+        "art/meshes/props/toy_head.dae.cached.pmd": head_pmd(),
+        "art/textures/skins/props/head/toy_face.png.cached.dds": dds(),
+    }
+    found = pyrogenesis.read_game_rig(pyrogenesis.GameFiles(packed(tmp_path / "a.zip", content)), rig, 30)
+    place, weight, colour = (found[k][-12:] for k in ("position", "weight", "colour"))
+    corners = np.unique(place.round(6), axis=0)
+    turn = rotvec_to_matrix(
+        np.array([0, 2 * np.arcsin(0.6), 0])
+    )  # the quaternion's, left-handed as the file is
+    at_rest = states(bones_at_rest()[3:4])[0].astype(np.float64)
+    bone = pyrogenesis.to_matrices(at_rest)
+    expected = (SWAP @ (HEAD @ turn.T + SOCKET[:3]).T).T @ bone[:3, :3].T + bone[:3, 3]
+    np.testing.assert_allclose(corners, np.unique(expected.round(6), axis=0), atol=2e-6)
+    assert (weight[:, 3] == 1).all() and (weight.sum(1) == 1).all()
+    np.testing.assert_allclose(colour, np.tile([10, 20, 30], (12, 1)) / 255, atol=1e-6)
+    assert len(found["position"]) - 12 == len(
+        pyrogenesis.read_game_rig(pyrogenesis.GameFiles(packed(tmp_path / "b.zip", content)), toy, 30)[
+            "position"
+        ]
+    )
+    for name, socket in {"none": b"", "nowhere": socket_of(bone=255)}.items():
+        content["art/meshes/skeletal/toy.dae.cached.pmd"] = pmd(socket=socket)
+        with pytest.raises(ValueError, match="no bone that carries the head"):
+            pyrogenesis.read_game_rig(
+                pyrogenesis.GameFiles(packed(tmp_path / f"{name}.zip", content)), rig, 30
+            )
+
+
+def test_people_are_baked_when_they_are_asked_for(tmp_path, toy, monkeypatch):
+    for name in list(rigs_game.GAME_PEOPLE):
+        monkeypatch.delitem(rigs_game.GAME_PEOPLE, name)
+    monkeypatch.setitem(rigs_game.GAME_PEOPLE, "0ad_toy_person", toy)
+    source = packed(tmp_path / "public.zip", files())
+    assert baking.main_bake([str(source), "--people", "--out", str(tmp_path / "rigs")]) == 0
+    assert [p.name for p in (tmp_path / "rigs").iterdir()] == ["0ad_toy_person.npz"]
 
 
 def test_a_surface_inside_out_is_turned(tmp_path, toy):
@@ -263,3 +325,7 @@ def test_the_shipped_tables_are_of_both_sides_alike():
             assert set(left.bones).isdisjoint(right.bones), (name, joint)
             assert (left.point is None) == (right.point is None)
         assert len(rig.spec.sides) == 2
+    for rig in rigs_game.GAME_PEOPLE.values():
+        for joint in ("upper_arm", "thigh"):
+            left, right = (rig.spec.links[f"{joint}.{s}"].bones[0] for s in "LR")
+            assert left == right.replace("_R", "_L") != right

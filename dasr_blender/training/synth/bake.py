@@ -27,6 +27,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,11 @@ import numpy as np
 
 from ...core.mesh import volume
 from .rigs import RIGS, RigSpec, find_bone, rig_file
-from .rigs_game import GAME_RIGS
-from .rigs_human import HUMAN_RIGS
+from .rigs_game import GAME_PEOPLE, GAME_RIGS
+from .rigs_human import FILE_PEOPLE
 from .rigs_mujoco import MUJOCO_RIGS
 
-KNOWN = RIGS | HUMAN_RIGS
+KNOWN = RIGS | FILE_PEOPLE
 
 TORSO_LENGTH = 0.6
 
@@ -60,15 +61,16 @@ def bake(path: str | Path, out_npz: str | Path, fps: int = 24, spec: RigSpec | N
     _write(_to_body_space(mesh | bones | clips, spec), fps, Path(out_npz))
 
 
-def bake_game(path: str | Path, out_dir: str | Path, fps: int = 24) -> list[Path]:
-    """Bake the animals of 0 A.D. out of its `public.zip` into `out_dir/0ad_<name>.npz`; needs no Blender.
+def bake_game(path: str | Path, out_dir: str | Path, fps: int = 24, people: bool = False) -> list[Path]:
+    """Bake the animals, or the people, of 0 A.D.'s `public.zip` into `out_dir/0ad_<name>.npz`; needs no Blender.
 
     Finished archives are left alone. FileNotFoundError or ValueError when `path` is not the game's data.
     """
     from .pyrogenesis import GameFiles, read_game_rig
 
     files = GameFiles(path)
-    return _bake_each(GAME_RIGS, lambda rig: read_game_rig(files, rig, fps), Path(out_dir), fps)
+    rigs = GAME_PEOPLE if people else GAME_RIGS
+    return _bake_each(rigs, lambda rig: read_game_rig(files, rig, fps), Path(out_dir), fps)
 
 
 def bake_mujoco(path: str | Path, out_dir: str | Path, fps: int = 24) -> list[Path]:
@@ -380,8 +382,10 @@ def main_bake(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for <name>.npz")
     parser.add_argument("--fps", type=int, default=24)
+    parser.add_argument("--people", action="store_true", help="of 0 A.D., the people instead of the animals")
     options = parser.parse_args(argv)
-    source = {".zip": bake_game, ".whl": bake_mujoco}.get(options.rigged.suffix, bake_all)
+    game = partial(bake_game, people=options.people)
+    source = {".zip": game, ".whl": bake_mujoco}.get(options.rigged.suffix, bake_all)
     try:
         done = source(options.rigged, options.out, options.fps)
     except (OSError, ValueError, RuntimeError) as error:

@@ -59,7 +59,8 @@ class SynthConfig:
     rig_share: float = 0.4
     """Share of clips that show a rig as it is; the rest show the category's own body or what follows."""
     skin_share: float = 0.35
-    """Animals only: share of those others whose surface is a rig's, in other proportions and postures."""
+    """Animals: share of those others whose surface is a rig's, in other proportions and postures. People: share of
+    the rigs that are shown in other proportions."""
     frames: int = 12
     """Frames in a clip."""
     fps: float = 24.0

@@ -34,12 +34,12 @@ from .clothes import (
     skin_colour,
 )
 from .coat import Coat, random_coat
-from .human_rigs import POSTURE, HumanRig, anchor_offset, load_human_rig
+from .human_rigs import HUMAN_RIGS, MOTION_RIGS, POSTURE, HumanRig, anchor_offset, load_human_rig
 from .motion_files import load_motions
 from .motions import INDEX, NAMES, HumanMotion, mirrored, rest_correction, to_rest
 from .poses import draw_pose, pose_motion
 from .rig import load_rig
-from .rigs_human import HUMAN_RIGS, MOTION_RIGS
+from .rigs_game import GAME_MOTIONS
 from .subjects import Subject, posed_in_world, rigid_at, rotations_at
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 SPLITS = ("train", "held-out", "unseen-motion", "all")
 HELD_OUT_EVERY = 6
 """Every sixth recording, in the order of their names, is kept from training."""
+_FLAT_COLOURS = 40
+"""A rig with more colours than this is textured."""
 _LOSABLE = ("hand.L", "hand.R", "forearm.L", "forearm.R", "foot.L", "foot.R", "toe.L", "toe.R", "head")
 
 
@@ -62,10 +64,13 @@ class Cast:
 
 
 def split_motions(motions: Sequence[HumanMotion], split: str) -> list[HumanMotion]:
-    """The recordings of a split, ordered by source and name. ValueError for an unknown split."""
+    """The recordings of a split, ordered by source and name. ValueError for an unknown split.
+
+    The game's come last, so that with and without them the same of the others are held out.
+    """
     if split not in SPLITS:
         raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split}")
-    ordered = sorted(motions, key=lambda m: (m.source, m.name))
+    ordered = sorted(motions, key=lambda m: (m.source == GAME_MOTIONS, m.source, m.name))
     if split == "all":
         return ordered
     wanted = split != "train"
@@ -97,12 +102,16 @@ def human_rigs(config: SynthConfig, category: Category) -> Sequence[Cast]:
     return [Cast(rigs, tuple(motions), figure_of(category), weights / weights.sum())]
 
 
+_SHARE = {"KayKit_Knight": 0.22, GAME_MOTIONS: 0.1}
+"""Weight of a character's clip beside a recording of a person: there are 20 recordings, 75 and 150 clips."""
+
+
 def _weight(motion: HumanMotion) -> float:
     """How often a recording is drawn: people before toys, what people do most before tricks."""
     name = motion.name.lower()
     common = 2.5 if any(w in name for w in ("walk", "run", "getup", "crawl")) else 1.0
     still = 0.25 if len(motion) < 4 else 1.0
-    return common * still * (1.0 if motion.source == "pybullet_data" else 0.22)
+    return common * still * _SHARE.get(motion.source, 1.0)
 
 
 # -- movement ------------------------------------------------------------------------------------------------
@@ -194,7 +203,10 @@ def human_subject(
     motion = draw_motion(rng, cast.motions, cast.weights, config.frames, rate)
     share = 1.0 if config.split == "held-out" else config.rig_share * 0.6
     if cast.rigs and rng.random() < share:
-        return _rigged(rng, category, cast.rigs[int(rng.integers(len(cast.rigs)))], motion)
+        person = cast.rigs[int(rng.integers(len(cast.rigs)))]
+        if config.split in ("train", "all") and rng.random() < config.skin_share:
+            person = person.reshaped(category, other_shape(rng, category, person.morphology))
+        return _rigged(rng, category, person, motion)
     return _dressed(rng, category, cast.figure, motion)
 
 
@@ -231,6 +243,14 @@ def random_shape(rng: np.random.Generator, category: Category) -> np.ndarray:
     low, high = (np.array([getattr(p, end) for p in category.morphology]) for end in ("minimum", "maximum"))
     spread = 0.6 if rng.random() < 0.35 else 1.1
     return np.clip(rng.normal(0, spread, len(low)) * category.body.morphology_std, low, high)
+
+
+def other_shape(rng: np.random.Generator, category: Category, morphology: np.ndarray) -> np.ndarray:
+    """β (K,) of somebody else in the clothes and with the hair of `morphology`, within the category's range."""
+    low, high = (np.array([getattr(p, end) for p in category.morphology]) for end in ("minimum", "maximum"))
+    worn = np.array([p.name.startswith(("hair", "clothing")) for p in category.morphology])
+    change = rng.normal(0, np.where(worn, 0.3, 1.5)) * category.body.morphology_std
+    return np.clip(morphology + change, low, high)
 
 
 def _dressed(rng: np.random.Generator, category: Category, figure: Figure, motion: HumanMotion) -> Subject:
@@ -300,18 +320,22 @@ def _rigged(rng: np.random.Generator, category: Category, person: HumanRig, moti
 
 
 def _rig_coat(rng: np.random.Generator, person: HumanRig) -> Coat:
-    """The rig's own flat colours, each exchanged for another, or as they are."""
+    """The rig's own colours, each exchanged for another or as it is; a texture keeps its lights and darks."""
     rig = person.rig
     if rng.random() < 0.12:
         return random_coat(rng, rig.vertices, rig.colours)
-    own = rig.colours
-    kinds, which = np.unique(np.round(own * 24).astype(int), axis=0, return_inverse=True)
+    own = rig.colours.astype(np.float64)
+    kinds, which = np.unique(np.round(own * 24), axis=0, return_inverse=True)
+    if len(kinds) > _FLAT_COLOURS:
+        kinds, which = np.unique(np.round(own * 3), axis=0, return_inverse=True)
     which = which.reshape(-1)
-    table, other = np.empty((len(kinds), 3)), np.empty((len(kinds), 3))
+    mean = np.stack([own[which == k].mean(0) for k in range(len(kinds))])
+    table, other = np.empty_like(mean), np.empty_like(mean)
     skin = skin_colour(rng)
-    for k in range(len(kinds)):
-        mine = own[which == k].mean(0)
+    for k, mine in enumerate(mean):
         skinlike = mine[0] > mine[1] > mine[2] and mine[0] > 0.45 and mine[0] - mine[2] > 0.12
         table[k] = (skin if skinlike else cloth_colour(rng)) if rng.random() < 0.75 else mine
         other[k] = table[k] if skinlike else pattern_colour(rng, table[k], 0.65)
-    return coat_of(rng, table[which], other[which], rig.vertices)
+    detail = own - mean[which]
+    light, dark = (np.clip(colours[which] + detail, 0, 1) for colours in (table, other))
+    return coat_of(rng, light, dark, rig.vertices)

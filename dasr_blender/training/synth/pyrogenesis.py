@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Rigged animals out of the data of the game 0 A.D., in the arrays that `bake` writes.
+"""Rigged animals and people out of the data of the game 0 A.D., in the arrays that `bake` writes.
 
 The game (Wildfire Games, CC BY-SA 3.0; Debian's package `0ad-data` holds `public.zip`) keeps meshes as `.pmd`,
 animations as `.psa` and bone names as XML, a format of its engine, Pyrogenesis. Both hold bones as places and
@@ -12,7 +12,7 @@ import fnmatch
 import io
 import struct
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -26,7 +26,10 @@ NO_BONE = 255
 
 @dataclass(frozen=True)
 class Mesh:
-    """A `.pmd`: vertices (V, 3), uv (V, 2), faces (F, 3), bones and weights (V, 4), rest (B, 7) place and xyzw."""
+    """A `.pmd`: vertices (V, 3), uv (V, 2), faces (F, 3), bones and weights (V, 4), rest (B, 7) place and xyzw.
+
+    sockets: where things may be attached, by name: place and xyzw (7,) and the bone that it is told from.
+    """
 
     vertices: np.ndarray
     uv: np.ndarray
@@ -34,6 +37,7 @@ class Mesh:
     bones: np.ndarray
     weights: np.ndarray
     rest: np.ndarray
+    sockets: dict[str, tuple[np.ndarray, int]] = field(default_factory=dict)
 
 
 def read_pmd(data: bytes) -> Mesh:
@@ -55,7 +59,14 @@ def read_pmd(data: bytes) -> Mesh:
         (count,), at = struct.unpack_from("<I", data, at), at + 4
         faces, at = np.frombuffer(data, "<u2", count * 3, at).reshape(-1, 3), at + count * 6
         (count,), at = struct.unpack_from("<I", data, at), at + 4
-        rest = np.frombuffer(data, "<f4", count * 7, at).reshape(-1, 7)
+        rest, at = np.frombuffer(data, "<f4", count * 7, at).reshape(-1, 7), at + count * 28
+        (count,), at = struct.unpack_from("<I", data, at), at + 4
+        sockets = {}
+        for _ in range(count):
+            (length,), at = struct.unpack_from("<I", data, at), at + 4
+            name, at = data[at : at + length].decode("latin-1"), at + length
+            *place, bone = struct.unpack_from("<7fB", data, at)
+            sockets[name], at = (np.array(place), bone), at + 29
     except (struct.error, ValueError) as error:
         if "version" in str(error):
             raise
@@ -67,6 +78,7 @@ def read_pmd(data: bytes) -> Mesh:
         points["bone"].astype(np.int64),
         points["weight"].astype(np.float64),
         rest.astype(np.float64),
+        sockets,
     )
 
 
@@ -156,9 +168,10 @@ class GameFiles:
 
 
 def read_game_rig(files: GameFiles, rig: GameRig, fps: int) -> dict[str, np.ndarray]:
-    """Triangle corners (`position`, `weight`, `colour`), bones and clips of one animal; Z up, the game's units.
+    """Triangle corners (`position`, `weight`, `colour`), bones and clips of one rig; Z up, the game's units.
 
-    Animations of another number of bones are left out. ValueError when the skeleton is not the mesh's.
+    Animations of another number of bones are left out. ValueError when the skeleton is not the mesh's, or the mesh
+    has no place for the head.
     """
     mesh = read_pmd(files.read(f"art/meshes/skeletal/{rig.mesh}.*pmd"))
     names, parents = read_bones(files.read(f"art/skeletons/{rig.skeleton}.xml"))
@@ -166,7 +179,7 @@ def read_game_rig(files: GameFiles, rig: GameRig, fps: int) -> dict[str, np.ndar
         raise ValueError(f"{rig.mesh} has {len(mesh.rest)} bones and {rig.skeleton} {len(names)}.")
     clips, poses = [], []
     for begin in rig.clips:
-        for name in files.find(f"art/animation/quadraped/{begin}*.psa"):
+        for name in files.find(f"art/animation/{begin}*.psa"):
             rate, bones = read_psa(files.read(name))
             if bones.shape[1] == len(names) and len(bones) > 1:
                 clips.append(Path(name).name.split(".")[0])
@@ -177,10 +190,21 @@ def read_game_rig(files: GameFiles, rig: GameRig, fps: int) -> dict[str, np.ndar
         np.add.at(weight, (np.flatnonzero(held), bone[held]), share[held])
     corner = mesh.faces.reshape(-1)  # clockwise in the file; the change of hands turns that round
     rest = to_matrices(mesh.rest)
+    position = mesh.vertices[:, [0, 2, 1]][corner]
+    weight, colour = weight[corner], _colours(files, f"skeletal/{rig.texture}", mesh.uv)[corner]
+    if rig.head:
+        place, bone = _socket(mesh, "head", rest)
+        head = read_pmd(files.read(f"art/meshes/props/{rig.head[0]}.*pmd"))
+        corner, held = head.faces.reshape(-1), np.zeros((len(head.faces) * 3, len(names)))
+        held[:, bone] = 1
+        at = head.vertices[:, [0, 2, 1]][corner] @ place[:3, :3].T + place[:3, 3]
+        position, weight = np.concatenate([position, at]), np.concatenate([weight, held])
+        face = _colours(files, f"props/head/{rig.head[1]}", head.uv)[corner]
+        colour = np.concatenate([colour, face])
     return {
-        "position": mesh.vertices[:, [0, 2, 1]][corner],
-        "weight": weight[corner],
-        "colour": _colours(files, rig.texture, mesh.uv)[corner],
+        "position": position,
+        "weight": weight,
+        "colour": colour,
         "bone_names": np.array(names),
         "bone_parents": parents,
         "bone_rest": rest,
@@ -191,11 +215,19 @@ def read_game_rig(files: GameFiles, rig: GameRig, fps: int) -> dict[str, np.ndar
     }
 
 
+def _socket(mesh: Mesh, name: str, rest: np.ndarray) -> tuple[np.ndarray, int]:
+    """Transform (4, 4) at rest, Z up, of where a thing is attached, and the bone that carries it."""
+    if name not in mesh.sockets or mesh.sockets[name][1] >= len(rest):
+        raise ValueError(f"The mesh has no bone that carries the {name}.")
+    place, bone = mesh.sockets[name]
+    return rest[bone] @ to_matrices(place), bone
+
+
 def _colours(files: GameFiles, texture: str, uv: np.ndarray) -> np.ndarray:
     """(V, 3) sRGB 0…1 of a texture at each vertex."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(files.read(f"art/textures/skins/skeletal/{texture}.*dds"))) as image:
+    with Image.open(io.BytesIO(files.read(f"art/textures/skins/{texture}.*dds"))) as image:
         pixels = np.asarray(image.convert("RGB"), np.float64) / 255
     height, width = pixels.shape[:2]
     column, row = np.floor(uv[:, 0] % 1 * width), np.floor((1 - uv[:, 1]) % 1 * height)  # v runs upwards

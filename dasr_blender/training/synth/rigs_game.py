@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The animals of the game 0 A.D.: which file holds each, and which bones play the part of which joint.
+"""The animals and people of the game 0 A.D.: which file holds each, and which bones play the part of which joint.
 
 Bones go by where they lie: of deer, `l_upperarm` begins at the elbow; of donkeys, with a skeleton of the same
 names, at the shoulder. Left out are animals whose skeleton does not fit their mesh (pigs), has no hips apart from the
@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from .rigs import Chain, Link, RigSpec
+from .rigs_human import both_sides
 
 LEGS = (
     "front_upper",
@@ -28,7 +29,7 @@ TAIL = ("tail_1", "tail_2", "tail_3", "tail_4")
 
 @dataclass(frozen=True)
 class GameRig:
-    """Where the game's archive keeps one animal."""
+    """Where the game's archive keeps one animal or person."""
 
     mesh: str
     """Name under `art/meshes/skeletal`."""
@@ -37,8 +38,10 @@ class GameRig:
     texture: str
     """Name under `art/textures/skins/skeletal`."""
     clips: tuple[str, ...]
-    """What the names under `art/animation/quadraped` begin with."""
+    """What the names under `art/animation` begin with."""
     spec: RigSpec
+    head: tuple[str, str] | None = None
+    """Mesh under `art/meshes/props` and texture under `art/textures/skins/props/head`, of a head made apart."""
 
 
 def animal_spec(
@@ -221,27 +224,112 @@ _SHEEP = animal_spec(
 GAME_RIGS: dict[str, GameRig] = {
     f"0ad_{name}": rig
     for name, rig in {
-        "camel": GameRig("camel", "camelus", "animal_camel_b", ("camel_",), _CAMEL),
-        "goat": GameRig("goat", "goat", "animal_goat_grey", ("goat_",), _GOAT),
-        "billy_goat": GameRig("goat_male", "goat", "animal_goat", ("goat_",), _GOAT),
-        "mastiff": GameRig("mastiff_no_spikes", "mastiff", "brit/mastiff_b_01", ("mastiff_",), _MASTIFF),
-        "wolfhound": GameRig("wolfhound", "wolfhound", "animal_wolf_grey", ("wolfhound_",), _WOLFHOUND),
-        "wolf": GameRig("wolf", "wolf", "animal_wolf", ("wolf_",), _WOLF),
-        "fox": GameRig("fox", "fox_armature", "animal_fox_red", ("fox_",), _FOX),
-        "tiger": GameRig("tiger", "feline_blender", "animal_tiger", ("feline_",), _TIGER),
-        "lion": GameRig("animal_lion", "horse_old", "animal_lion", ("lion_",), _LION),
-        "lioness": GameRig("animal_lioness", "horse_old", "animal_lioness", ("lion_",), _LION),
-        "donkey": GameRig("donkey", "horse_old", "animal_donkey", ("donkey_",), _DONKEY),
-        "deer": GameRig("deer_mesh", "deer", "animal_deer_01", ("deer_",), _DEER),
-        "bear": GameRig("bear", "ursidae_armature", "animal_bear_brown", ("bear_",), _BEAR),
+        "camel": GameRig("camel", "camelus", "animal_camel_b", ("quadraped/camel_",), _CAMEL),
+        "goat": GameRig("goat", "goat", "animal_goat_grey", ("quadraped/goat_",), _GOAT),
+        "billy_goat": GameRig("goat_male", "goat", "animal_goat", ("quadraped/goat_",), _GOAT),
+        "mastiff": GameRig(
+            "mastiff_no_spikes", "mastiff", "brit/mastiff_b_01", ("quadraped/mastiff_",), _MASTIFF
+        ),
+        "wolfhound": GameRig(
+            "wolfhound", "wolfhound", "animal_wolf_grey", ("quadraped/wolfhound_",), _WOLFHOUND
+        ),
+        "wolf": GameRig("wolf", "wolf", "animal_wolf", ("quadraped/wolf_",), _WOLF),
+        "fox": GameRig("fox", "fox_armature", "animal_fox_red", ("quadraped/fox_",), _FOX),
+        "tiger": GameRig("tiger", "feline_blender", "animal_tiger", ("quadraped/feline_",), _TIGER),
+        "lion": GameRig("animal_lion", "horse_old", "animal_lion", ("quadraped/lion_",), _LION),
+        "lioness": GameRig("animal_lioness", "horse_old", "animal_lioness", ("quadraped/lion_",), _LION),
+        "donkey": GameRig("donkey", "horse_old", "animal_donkey", ("quadraped/donkey_",), _DONKEY),
+        "deer": GameRig("deer_mesh", "deer", "animal_deer_01", ("quadraped/deer_",), _DEER),
+        "bear": GameRig("bear", "ursidae_armature", "animal_bear_brown", ("quadraped/bear_",), _BEAR),
         "cow": GameRig(
-            "cattle_female_a", "bovidae_skeleton", "animal_cattle_black_and_white", ("bovidae_",), _CATTLE
+            "cattle_female_a",
+            "bovidae_skeleton",
+            "animal_cattle_black_and_white",
+            ("quadraped/bovidae_",),
+            _CATTLE,
         ),
-        "zebu": GameRig("zebu", "bovidae_skeleton", "animal_zebu", ("bovidae_",), _CATTLE),
+        "zebu": GameRig("zebu", "bovidae_skeleton", "animal_zebu", ("quadraped/bovidae_",), _CATTLE),
         "wildebeest": GameRig(
-            "wildebeest_adult", "bovidae_skeleton", "animal_wildebeest", ("bovidae_",), _WILDEBEEST
+            "wildebeest_adult", "bovidae_skeleton", "animal_wildebeest", ("quadraped/bovidae_",), _WILDEBEEST
         ),
-        "zebra": GameRig("zebra", "zebra", "animal_zebra", ("zebra_",), _ZEBRA),
-        "sheep": GameRig("sheep", "sheep", "animal_sheep_no_player_color_a", ("sheep_",), _SHEEP),
+        "zebra": GameRig("zebra", "zebra", "animal_zebra", ("quadraped/zebra_",), _ZEBRA),
+        "sheep": GameRig("sheep", "sheep", "animal_sheep_no_player_color_a", ("quadraped/sheep_",), _SHEEP),
     }.items()
+}
+
+_PERSON = both_sides(
+    {
+        "root": "hip",
+        "spine_1": "spine",
+        "spine_2": "spine1",
+        "chest": "chest",
+        "neck": "neck",
+        "head": "head",
+    },
+    {
+        "shoulder": "shoulder_*",
+        "upper_arm": "arm_*",
+        "forearm": "forearm_*",
+        "hand": "hand_*",
+        "thigh": "thigh_*",
+        "shin": "leg_*",
+        "foot": "foot_*",
+    },
+    "L",
+    "R",
+)
+_TRADES = (
+    *("archer", "axe", "crossbowman", "hoplite", "javelinist", "knife", "pikeman", "slinger", "spearman"),
+    "swordsman",
+)
+
+
+def _person(mesh: str, texture: str, head: str, face: str, clips: tuple[str, ...] = ()) -> GameRig:
+    return GameRig(f"new/{mesh}", "biped", texture, clips, _PERSON, (head, face))
+
+
+GAME_MOTIONS = "0ad_motions"
+"""The one of `GAME_PEOPLE` that has the game's clips, and lends them to all."""
+
+GAME_PEOPLE: dict[str, GameRig] = {
+    GAME_MOTIONS: _person(
+        "m_naked",
+        "gaul/naked_01",
+        "new/dude_head",
+        "celt_verc",
+        (
+            *("biped/citizen/", "biped/gatherer/", "biped/fisher/", "biped/infantry/death_"),
+            *(f"biped/infantry/{trade}/" for trade in _TRADES),
+        ),
+    ),
+    **{
+        f"0ad_{name}": rig
+        for name, rig in {
+            "tunic": _person("m_tunic_short", "hele/tunic_01_01", "new/dude_head", "hele_a"),
+            "kilt": _person("m_tunic_short", "kush/tunic_basic_02_01", "new/dude_head", "african_01"),
+            "long_tunic": _person("m_tunic_long", "jude/tunic_01_01", "new/head_beard", "hele_healer_a"),
+            "trousers": _person("m_pants", "gaul/pants_basic_01", "new/head_longhair", "celt_a"),
+            "sleeveless": _person("m_pants", "gaul/tunic_sleeveless_01_01", "new/head_beard_small", "celt_c"),
+            "jacket": _person("m_pants_tunic_long", "han/tunic_01_01", "new/head_beard_small", "han_old_b"),
+            "scales": _person(
+                "m_pants_tunic_short", "pers/scale_kardakes_01_01", "new/head_beard_wide", "kart_hannibal"
+            ),
+            "mail": _person("m_armor_pants", "brit/chainmail_04_01", "new/head_lime", "celt_e"),
+            "soldier": _person("m_armor_tunic_short", "rome/chainmail_01_01", "head_hero_a", "alexander"),
+            "noble": _person(
+                "m_armor_pants_tunic_short", "gaul/tunic_noble_01_01", "new/head_longhair", "celt_d"
+            ),
+            "lamellar": _person(
+                "m_armor_tunic_long", "han/lamellar_02_lacquered_01", "new/dude_head", "generic_a"
+            ),
+            "bare": _person("m_naked", "gaul/naked_02", "new/head_beard_small", "celt_b"),
+            "woman_tunic": _person(
+                "f_tunic_short", "maur/female_02_01", "new/head_female_shorthair", "han_fem_a"
+            ),
+            "woman_dress": _person("f_dress", "celt/dress_female_01_01", "dudette_head", "celt_fem_a"),
+            "woman_tight": _person(
+                "f_naked", "ninja_female", "new/head_female_shorthair", "african_fem_a_dark"
+            ),
+        }.items()
+    },
 }

@@ -8,8 +8,8 @@ from .rigs import Link, RigSpec
 SIDES = ("L", "R")
 
 
-def _spec(middle: dict[str, str], side: dict[str, str], left: str, right: str) -> RigSpec:
-    """Joint → bone for the middle and, with '*' where left or right is named, for one side."""
+def both_sides(middle: dict[str, str], side: dict[str, str], left: str, right: str) -> RigSpec:
+    """A person's table: joint → bone for the middle and, with '*' where left or right is named, for one side."""
     links = {joint: Link((bone,), bone) for joint, bone in middle.items()}
     for tag, word in (("L", left), ("R", right)):
         for joint, bone in side.items():
@@ -18,7 +18,7 @@ def _spec(middle: dict[str, str], side: dict[str, str], left: str, right: str) -
     return RigSpec(links, pairs=("upper_arm", "thigh"), forward=False)
 
 
-_QUATERNIUS = _spec(
+_QUATERNIUS = both_sides(
     {
         "root": "Hips",
         "spine_1": "Abdomen",
@@ -40,7 +40,7 @@ _QUATERNIUS = _spec(
     "R",
 )
 
-_KAYKIT = _spec(
+_KAYKIT = both_sides(
     {"root": "hips", "spine_1": "spine", "chest": "chest", "head": "head"},
     {
         "upper_arm": "upperarm.*",
@@ -55,7 +55,7 @@ _KAYKIT = _spec(
     "r",
 )
 
-HUMAN_RIGS: dict[str, RigSpec] = {
+FILE_PEOPLE: dict[str, RigSpec] = {
     "Casual": _QUATERNIUS,
     "Suit": _QUATERNIUS,
     "Beach": _QUATERNIUS,
@@ -63,7 +63,4 @@ HUMAN_RIGS: dict[str, RigSpec] = {
     "WomanFormal": _QUATERNIUS,
     "KayKit_Knight": _KAYKIT,
 }
-"""Suit is held out; the Knight lends his motions only."""
-
-MOTION_RIGS = ("KayKit_Knight",)
-"""Rigs whose clips are retargeted; their own bodies are not shown."""
+"""People in glTF files. Suit is held out; the Knight lends his motions only."""

@@ -15,10 +15,10 @@ from dasr_blender.core.rotation import quat_to_matrix
 from dasr_blender.core.skeleton import forward_kinematics, skin_transforms
 from dasr_blender.core.skinning import linear_blend
 from dasr_blender.training.synth import human, motion_files, motions, poses
-from dasr_blender.training.synth.human_rigs import anchor_offset, human_rig
+from dasr_blender.training.synth.human_rigs import HUMAN_RIGS, MOTION_RIGS, anchor_offset, human_rig
 from dasr_blender.training.synth.motions import INDEX, LIMBS, NAMES, PARENTS, T_POSE, HumanMotion
 from dasr_blender.training.synth.rig import Rig
-from dasr_blender.training.synth.rigs_human import HUMAN_RIGS
+from dasr_blender.training.synth.rigs_game import GAME_MOTIONS
 
 
 def a_motion(seed: int, frames: int = 5) -> HumanMotion:
@@ -146,6 +146,31 @@ def test_a_posed_rig_and_its_labels_have_their_joints_in_the_same_places():
     assert np.isfinite(vertices).all() and np.ptp(vertices, axis=1).max() < 2.6
 
 
+def test_a_person_in_other_proportions_keeps_its_labels():
+    category, motion = stick_figure(45.0), a_motion(5)
+    stance = np.tile(np.eye(3), (22, 1, 1))
+    stance[:] = human_rig(stick_rig(), np.zeros(1)).correction.swapaxes(1, 2) @ motions.rest_correction(
+        category.body.joints
+    )
+    person = human_rig(stick_rig(), np.zeros(1), stance)
+    same = person.reshaped(category, np.zeros(1))
+    np.testing.assert_allclose(same.rig.vertices, person.rig.vertices, atol=1e-9)
+    np.testing.assert_allclose(same.rig.bone_heads, person.rig.bone_heads, atol=1e-9)
+
+    other = person.reshaped(category, np.array([1.0]))
+    grown = np.ptp(category.body.shaped(np.array([1.0]))[0][:, 2]) / np.ptp(category.body.vertices[:, 2])
+    assert grown > 1.05
+    tall = np.ptp(other.rig.vertices[:, 2]) / np.ptp(person.rig.vertices[:, 2])
+    np.testing.assert_allclose(tall, grown, rtol=0.02)
+    np.testing.assert_array_equal(other.stance, person.stance)
+    placed = human.labels_of(category, motion, other.morphology, other.posture).placed
+    for moved, near in ((other, True), (person, False)):  # labels of a tall one are not those of a short one
+        _, found = moved.posed(motion)
+        found = found - anchor_offset(found, placed)[:, None]
+        off = np.abs(found - placed)[:, moved.bone >= 0].max()
+        assert (off < 2e-3) == near, off
+
+
 def test_a_rigs_clip_becomes_the_motion_that_made_it():
     from dataclasses import replace
 
@@ -203,7 +228,7 @@ def test_the_held_out_split_never_leaks(monkeypatch, tmp_path):
         "load_human_rig",
         lambda folder, name, category: SimpleNamespace(rig=SimpleNamespace(name=name)),
     )
-    names = [n for n in HUMAN_RIGS if n != "KayKit_Knight"]
+    names = [n for n in HUMAN_RIGS if n not in MOTION_RIGS]
     for name in names:
         (tmp_path / f"{name}.npz").touch()
     seen = {}
@@ -218,6 +243,36 @@ def test_the_held_out_split_never_leaks(monkeypatch, tmp_path):
     assert seen["all"] == (set(names), {m.name for m in recorded})
     with pytest.raises(ValueError, match="split"):
         human.split_motions(recorded, "test")
+
+
+def test_the_game_s_clips_change_nothing_for_the_others():
+    still = np.tile([1.0, 0, 0, 0], (2, 22, 1))
+
+    def clip(name: str, source: str) -> HumanMotion:
+        return HumanMotion(name, still, np.tile(np.eye(4), (2, 1, 1)), 30.0, source=source)
+
+    recorded = [clip(f"m{i:02d}", "pybullet_data") for i in range(20)]
+    game = [clip(f"g{i:02d}", GAME_MOTIONS) for i in range(20)]
+    for split in human.SPLITS:
+        before = {m.name for m in human.split_motions(recorded, split)}
+        after = {m.name for m in human.split_motions(game + recorded, split)}
+        assert before == {name for name in after if name[0] == "m"}
+        assert {name for name in after if name[0] == "g"}
+
+
+def test_a_texture_keeps_its_lights_and_darks():
+    rng = np.random.default_rng(3)
+    texture = rng.uniform(0.2, 0.8, (400, 3))
+    rig = SimpleNamespace(colours=texture, vertices=rng.normal(size=(400, 3)))
+    coats = [human._rig_coat(np.random.default_rng(seed), SimpleNamespace(rig=rig)) for seed in range(20)]
+    alike = []
+    for coat in coats:
+        light = coat.light.astype(np.float64)
+        same = np.round(texture * 3) == np.round(texture * 3)[0]  # one kind of colour gets one other
+        rows = same.all(1)
+        alike.append(np.corrcoef(light[rows].mean(1), texture[rows].mean(1))[0, 1])
+    assert np.median(alike) > 0.95
+    assert np.ptp([coat.light.mean() for coat in coats]) > 0.2
 
 
 def test_t_pose_is_symmetric():
