@@ -350,7 +350,7 @@ def _predict(
         else:
             run.reused.append("student")
     with run.stage("track", "Following the subject") as step:
-        motion = track(
+        tracked = motion = track(
             category,
             prediction,
             center,
@@ -371,11 +371,12 @@ def _predict(
     with run.stage("fit", "Fitting the body to the picture") as step:
         fitted = fit(
             category,
-            motion,
+            tracked,
             prediction,
             crops,
             center,
             side,
+            begin=motion,
             flow=flow,
             interpolated=interpolated,
             camera_known=filming.egomotion.sure,

@@ -21,7 +21,16 @@ from ..core.camera import encode_root, ray_rotation
 from ..core.category import Category
 from ..core.ground import foot_joints
 from ..core.motion import Motion
-from ..core.rotation import geodesic, make_continuous, matrix_to_quat, quat_to_matrix
+from ..core.rotation import (
+    geodesic,
+    make_continuous,
+    matrix_to_quat,
+    matrix_to_rotvec,
+    quat_conjugate,
+    quat_multiply,
+    quat_to_matrix,
+    quat_to_rotvec,
+)
 from ..core.skeleton import clamp_rotations
 from .errors import PredictError
 from .evidence import ClipData, Evidence, FlowMaker, frame_trust, prior_errors
@@ -66,6 +75,7 @@ def fit(
     center: Array,
     side: Array,
     *,
+    begin: Motion | None = None,
     flow: FlowMaker | None = None,
     interpolated: Array | None = None,
     focal_known: bool = True,
@@ -78,26 +88,28 @@ def fit(
     """Bend a tracked motion onto its clip.
 
     motion: what `track` found, in the pixels of center and side; a relief in it is kept and added to.  prediction:
-    what it was found from.  crops ``(T, 4, S, S)`` uint8: masked colours, then the mask.  center ``(T, 2)``, side
-    ``(T,)``: the crops, pixels.  flow: makes the displacement from one picture to the next, `clip.flow.flow`; None
-    does without.  interpolated ``(T,)`` bool: frames whose mask was only filled in.  focal_known: leave the focal
-    length as it is.  shape_known: leave morphology and relief as they are.  camera_known: the motion's
-    `world_from_camera` is how the camera moved, so feet that stand can be kept where they stand.
-    quality: one of `QUALITIES`; draft changes nothing.
+    what it was found from.  begin: the second look's poses, from which the body is bent. Its places are believed; its
+    turns are not, but the motion's: that look and the fit see the same masks, which must not count twice.  crops
+    ``(T, 4, S, S)`` uint8: masked colours, then the mask.  center ``(T, 2)``, side ``(T,)``: the crops, pixels.  flow:
+    makes the displacement from one picture to the next, `clip.flow.flow`; None does without.  interpolated ``(T,)``
+    bool: frames whose mask was only filled in.  focal_known: leave the focal length as it is.  shape_known: leave
+    morphology and relief as they are.  camera_known: the motion's `world_from_camera` is how the camera moved, so feet
+    that stand can be kept where they stand.
+    quality: one of `QUALITIES`; draft leaves it at `begin`.
     Raises PredictError when the arrays do not belong to one clip or there is no such quality.
     """
-    count = len(motion)
+    count, begin = len(motion), motion if begin is None else begin
     if quality not in QUALITIES:
         raise PredictError(f"There is no quality '{quality}': choose one of {', '.join(QUALITIES)}.")
-    if not len(prediction) == len(crops) == len(center) == len(side) == count:
+    if not len(begin) == len(prediction) == len(crops) == len(center) == len(side) == count:
         raise PredictError(
             f"The motion has {count} frames but there are {len(prediction)} predicted, {len(crops)} crops and "
             f"{len(side)} boxes; cut the crops anew."
         )
     if quality == "draft":
-        return Fitted(motion, np.zeros(count))
+        return Fitted(begin, np.zeros(count))
     solver = _Solver(
-        category, motion, prediction, crops, np.asarray(center, np.float64), np.asarray(side, np.float64),
+        category, motion, begin, prediction, crops, np.asarray(center, np.float64), np.asarray(side, np.float64),
         flow, interpolated, focal_known, shape_known, camera_known, quality, config,
         progress or (lambda share, text: None),
     )  # fmt: skip
@@ -108,9 +120,9 @@ class _Solver:
     """A clip's fit."""
 
     def __init__(
-        self, category: Category, motion: Motion, prediction: Prediction, crops: Array, center: Array, side: Array,
-        flow: FlowMaker | None, interpolated: Array | None, focal_known: bool, shape_known: bool, camera_known: bool,
-        quality: str, config: FitConfig, report: Report,
+        self, category: Category, motion: Motion, begin: Motion, prediction: Prediction, crops: Array, center: Array,
+        side: Array, flow: FlowMaker | None, interpolated: Array | None, focal_known: bool, shape_known: bool,
+        camera_known: bool, quality: str, config: FitConfig, report: Report,
     ) -> None:  # fmt: skip
         if quality == "best":
             config = replace(config, coarse_start=False)
@@ -121,13 +133,14 @@ class _Solver:
         )
         self._take_shape(bumps)
         focal = np.asarray(motion.focal_px, np.float64)
-        _, place = encode_root(motion.camera_from_root, center, side, focal, motion.principal_point)
+        _, place = encode_root(begin.camera_from_root, center, side, focal, motion.principal_point)
         self.start = Start(
             np.asarray(motion.camera_from_root[:, :3, :3], np.float64), place,
             np.asarray(motion.joint_rotations, np.float64),
             np.asarray(motion.morphology, np.float64), center, side, focal,
             np.asarray(motion.principal_point, np.float64),
         )  # fmt: skip
+        self.first = _correction(self.start, begin)
         trust = frame_trust(crops[:, 3], side, interpolated)
         self.data = ClipData(self.start, crops, np.asarray(motion.image_size), prediction, trust, flow)
         self.places: Array | None = None  # (T, F, 3) where feet stand
@@ -171,8 +184,8 @@ class _Solver:
         fitted = Fitted(self.motion, np.zeros(count))
         if count <= config.window:
             window = self._window(np.arange(count), self.start, self.shared_error)
-            zero = np.zeros((count, self.model.size))
-            solved = self._solve(window, zero, np.zeros(self.model.shared), 0.05, 0.9, fitted, np.arange(count))
+            zero = np.zeros(self.model.shared)
+            solved = self._solve(window, self.first, zero, 0.05, 0.9, fitted, np.arange(count))
             frames, losses, shared = solved.frames, solved.loss, self._settle_shape(solved.shared)
             spread = np.sqrt(np.maximum(solved.chain.variances()[0], 0))
         else:
@@ -295,13 +308,13 @@ class _Solver:
         first = np.unique(np.linspace(0, count - 2, self.config.proportions // 2).astype(np.int64))
         chosen = np.unique(np.concatenate([first, first + 1]))
         window = self._window(chosen, self.start.part(chosen), self.shared_error)
-        zero = np.zeros((len(chosen), self.model.size))
-        return self._solve(window, zero, np.zeros(self.model.shared), 0.02, 0.1, fitted).shared
+        zero = np.zeros(self.model.shared)
+        return self._solve(window, self.first[chosen], zero, 0.02, 0.1, fitted).shared
 
     def _in_windows(self, shared: Array, fitted: Fitted) -> tuple[Array, Array, Array]:
         """Windows one after another; each begins where the one before has been, and is faded into it."""
         count, config = len(self.motion), self.config
-        frames = np.zeros((count, self.model.size))
+        frames = self.first.copy()
         losses, spread = np.zeros(count), np.zeros(frames.shape)
         known = np.zeros(self.model.shared)
         step = config.window - config.overlap
@@ -317,10 +330,9 @@ class _Solver:
             if (
                 shared_frames
             ):  # what the last common frame was corrected by is the best guess for those after it
-                first[shared_frames:] = (
-                    first[shared_frames - 1]
-                    * np.exp(-np.arange(1, len(first) - shared_frames + 1) / 4.0)[:, None]
-                )
+                change = first[shared_frames - 1] - self.first[begin + shared_frames - 1]
+                fading = np.exp(-np.arange(1, len(first) - shared_frames + 1) / 4.0)
+                first[shared_frames:] += change * fading[:, None]
             window = self._window(chosen, self.start.part(slice(begin, end)), known, tie, weight)
             share = 0.1 + 0.8 * np.array([n, n + 1]) / len(begins)
             solved = self._solve(window, first, shared, share[0], share[1], fitted, chosen)
@@ -442,6 +454,14 @@ class _Solver:
         pieces = [slice(a, min(a + 32, len(motion))) for a in range(0, len(motion), 32)]
         with ThreadPoolExecutor(worker_count()) as pool:
             return np.concatenate(list(pool.map(one, pieces)))
+
+
+def _correction(start: Start, begin: Motion) -> Array:
+    """The frames' unknowns ``(T, n)`` at which a body in the start's places is turned as in `begin`."""
+    rotation = np.asarray(begin.camera_from_root[:, :3, :3], np.float64)
+    turn = matrix_to_rotvec(rotation @ np.swapaxes(start.rotation, 1, 2))
+    joints = quat_multiply(np.asarray(begin.joint_rotations, np.float64), quat_conjugate(start.joints))[:, 1:]
+    return np.concatenate([turn, np.zeros((len(turn), 3)), quat_to_rotvec(joints).reshape(len(turn), -1)], 1)
 
 
 def _orthonormal(rotation: Array) -> Array:

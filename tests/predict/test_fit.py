@@ -24,6 +24,7 @@ from dasr_blender.predict import FitConfig, PredictError, fit
 from dasr_blender.predict.blocks import Chain
 from dasr_blender.predict.contour import find_rims, nearest_rim, read_outlines, sample
 from dasr_blender.predict.evidence import ClipData, follow, frame_trust
+from dasr_blender.predict.fit import _Solver
 from dasr_blender.predict.fit_body import BodyModel, Posed, in_crop, left_jacobian, points, pose, rows
 from dasr_blender.predict.fit_relief import relief
 from dasr_blender.predict.fit_solve import Window, _pieces
@@ -505,10 +506,54 @@ def test_from_twenty_degrees_and_a_tenth_off_it_comes_back(toy_category: Categor
 def test_qualities_and_what_does_not_belong_together(toy_category: Category, clip: Case) -> None:
     args = (toy_category, clip.motion, clip.prediction, crops_of(clip), clip.center, clip.side)
     assert fit(*args, quality="draft").motion is clip.motion
+    assert fit(*args, begin=turned(clip.motion, 5), quality="draft").motion is not clip.motion
     with pytest.raises(PredictError, match="no quality 'good'"):
         fit(*args, quality="good")
     with pytest.raises(PredictError, match="10 frames but there are 10 predicted, 9 crops"):
         fit(toy_category, clip.motion, clip.prediction, crops_of(clip)[:9], clip.center, clip.side)
+
+
+def turned(motion: Motion, degrees: float, farther: float = 1.0) -> Motion:
+    """The motion about the vertical, and the forelegs, each by as much; the whole so many times as far away."""
+    poses = motion.camera_from_root.copy()
+    poses[:, :3, :3] = rotvec_to_matrix(np.array([0, np.radians(degrees), 0])) @ poses[:, :3, :3]
+    poses[:, :3, 3] *= farther
+    joints = motion.joint_rotations.copy()
+    joints[:, 3] = quat_multiply(rotvec_to_quat(np.array([np.radians(degrees), 0, 0])), joints[:, 3])
+    return replace(motion, camera_from_root=poses, joint_rotations=joints)
+
+
+def test_a_second_look_is_begun_from_and_its_turns_are_not_believed(toy_category: Category, clip: Case) -> None:
+    args = (clip.prediction, crops_of(clip), clip.center, clip.side)
+    begin = turned(clip.motion, 12, 1.1)
+    solver = _Solver(
+        toy_category, clip.motion, begin, *args, None, None, True, False, False, "standard", FitConfig(),
+        lambda share, text: None,
+    )  # fmt: skip
+    posed = pose(solver.model, solver.start, solver.first, np.zeros(solver.model.shared))
+    np.testing.assert_allclose(posed.camera_from_root, begin.camera_from_root, atol=1e-6)
+    np.testing.assert_allclose(
+        quat_to_matrix(posed.locals), quat_to_matrix(begin.joint_rotations), atol=1e-6
+    )
+
+    blind = crops_of(clip)
+    blind[:, 3] = 0
+    found = fit(
+        toy_category, clip.motion, clip.prediction, blind, clip.center, clip.side, begin=begin, quality="best"
+    ).motion
+    assert angles(found, clip.motion).max() < 0.5 and angles(found, begin).min() > 11
+    far = found.camera_from_root[:, 2, 3] / clip.motion.camera_from_root[:, 2, 3]
+    np.testing.assert_allclose(far, 1.1, atol=0.01)
+
+
+def test_a_second_look_is_begun_from_in_windows_too(toy_category: Category) -> None:
+    given = case(toy_category, frames=40, noise=0.08, seed=6)
+    args = (toy_category, turned(given.motion, 20), given.prediction, crops_of(given), given.center, given.side)
+    still = FitConfig(steps=(0, 0), limb_steps=(0, 0), last_steps=(0, 0), limb_evidence=0, window=24, overlap=8)
+    found = fit(*args, begin=given.motion, config=still).motion
+    assert angles(found, given.motion).max() < 0.1
+    found = fit(*args, config=still).motion
+    assert np.median(angles(found, given.motion)) > 19
 
 
 def test_windows_leave_no_seam(toy_category: Category) -> None:

@@ -25,11 +25,13 @@ FIT = "predictor and fit"
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What a row says about a clip; own: how many of the prediction's hypotheses are the network's own."""
+    """What a row says about a clip; own: how many of the prediction's hypotheses are the network's own; tracked: the
+    motion before a second look."""
 
     motion: Motion
     prediction: Prediction | None = None
     own: int = 0
+    tracked: Motion | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +81,7 @@ class Tracked(Row):
         student = self.student or Student(self.category)
         crops = scene.crops(self.category.network.input_size)
         prediction = student.run(crops, scene.crop_info)
-        motion = track(
+        tracked = motion = track(
             self.category,
             prediction,
             scene.center,
@@ -94,7 +96,7 @@ class Tracked(Row):
             motion = self.refiner.run(
                 motion, prediction, crops[:, 3], scene.center, scene.side, scene.interpolated
             )
-        return Answer(motion, prediction, own_hypotheses(student, prediction))
+        return Answer(motion, prediction, own_hypotheses(student, prediction), tracked)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,16 +109,17 @@ class FittedToClip(Row):
     def answer(self, scene: Scene) -> Answer | None:
         tracked = self.tracked or feed_forward(OURS, self.category)
         answer = tracked.answer(scene)
-        if answer is None or answer.prediction is None:
+        if answer is None or answer.prediction is None or answer.tracked is None:
             return None
         world = scene.world_from_camera
         found = fit(
             self.category,
-            answer.motion if world is None else replace(answer.motion, world_from_camera=world),
+            answer.tracked if world is None else replace(answer.tracked, world_from_camera=world),
             answer.prediction,
             scene.crops(self.category.network.input_size),
             scene.center,
             scene.side,
+            begin=answer.motion,
             flow=flow,
             interpolated=scene.interpolated,
             camera_known=world is not None,

@@ -99,13 +99,14 @@ def start(
         motion = anchored(rest_motion(category, scene), views)
         return TeacherClip(scene, motion, None, mask_quality(scene, config), held=held)
     answer = row.answer(scene)
-    if answer is None or answer.prediction is None:
+    if answer is None or answer.prediction is None or answer.tracked is None:
         raise ValueError(f"{scene.name}: the student has no answer")
     motion = anchored(answer.motion, views)
     if config.start == "fit":
+        crops = scene.crops(category.network.input_size)
         motion = fit(
-            category, motion, answer.prediction, scene.crops(category.network.input_size), scene.center, scene.side,
-            flow=flow, interpolated=scene.interpolated, quality="standard",
+            category, anchored(answer.tracked, views), answer.prediction, crops, scene.center, scene.side,
+            begin=motion, flow=flow, interpolated=scene.interpolated, quality="standard",
         ).motion  # fmt: skip
     return TeacherClip(scene, motion, answer.prediction, quality(scene, motion, config), held=held)
 
