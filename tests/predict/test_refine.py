@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from toy_clips import random_motion
 from tracked import case
 
@@ -14,8 +15,9 @@ from dasr_blender.predict import Refiner, TrackConfig
 from dasr_blender.predict.silhouettes import CropView
 
 
-def test_the_shipped_refiner_brings_the_body_back_over_the_mask() -> None:
-    category = load_category("quadruped")
+@pytest.mark.parametrize("name", ["quadruped", "human"])
+def test_the_shipped_refiner_brings_the_body_back_over_the_mask(name: str) -> None:
+    category = load_category(name)
     truth = random_motion(category, 8, seed=4)
     calm = truth.joint_rotations.copy()
     calm[..., :] = [1.0, 0.0, 0.0, 0.0]
