@@ -103,7 +103,7 @@ def human_rigs(config: SynthConfig, category: Category) -> Sequence[Cast]:
 
 
 _SHARE = {"KayKit_Knight": 0.22, GAME_MOTIONS: 0.1}
-"""Weight of a character's clip beside a recording of a person: there are 20 recordings, 75 and 150 clips."""
+"""Weight of a character's clip beside a recording of a person: there are 20 recordings, 76 and 288 clips."""
 
 
 def _weight(motion: HumanMotion) -> float:
