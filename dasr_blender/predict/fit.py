@@ -101,7 +101,9 @@ def fit(
     count, begin = len(motion), motion if begin is None else begin
     if quality not in QUALITIES:
         raise PredictError(f"There is no quality '{quality}': choose one of {', '.join(QUALITIES)}.")
-    if not len(begin) == len(prediction) == len(crops) == len(center) == len(side) == count:
+    if len(begin) != count:
+        raise PredictError(f"The motion has {count} frames but its second look {len(begin)}; look at it again.")
+    if not len(prediction) == len(crops) == len(center) == len(side) == count:
         raise PredictError(
             f"The motion has {count} frames but there are {len(prediction)} predicted, {len(crops)} crops and "
             f"{len(side)} boxes; cut the crops anew."

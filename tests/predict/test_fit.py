@@ -511,6 +511,8 @@ def test_qualities_and_what_does_not_belong_together(toy_category: Category, cli
         fit(*args, quality="good")
     with pytest.raises(PredictError, match="10 frames but there are 10 predicted, 9 crops"):
         fit(toy_category, clip.motion, clip.prediction, crops_of(clip)[:9], clip.center, clip.side)
+    with pytest.raises(PredictError, match="10 frames but its second look 9"):
+        fit(*args, begin=clip.motion.part(slice(0, 9)))
 
 
 def turned(motion: Motion, degrees: float, farther: float = 1.0) -> Motion:

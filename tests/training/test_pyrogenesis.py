@@ -139,7 +139,7 @@ def toy(monkeypatch) -> GameRig:
         tuple(f"h{i}_l" for i in range(4)),
         swaps=(("_l", "_r"),),
     )
-    rig = GameRig("toy", "toy", "toy", ("quadraped/toy_",), spec)
+    rig = GameRig("toy", "toy", "toy", ("toy_",), spec)
     for name in list(GAME_RIGS):
         monkeypatch.delitem(GAME_RIGS, name)
     monkeypatch.setitem(GAME_RIGS, "0ad_toy", rig)

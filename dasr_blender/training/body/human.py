@@ -50,8 +50,12 @@ MACROS: dict[str, tuple[Macro, Macro]] = {
 CREDITS = (
     "Body, proportions, skin weights and joints from MakeHuman's base mesh, targets and Mixamo rig (CC0 1.0, "
     "Data Collection AB, Joel Palmius and Jonas Hauquier, makehumancommunity.org); clothes, hair, stretched bones "
-    "and colours are this project's own."
+    "and colours are this project's own. The second look trained on renders of it, of Casual, Beach, WomanCasual and "
+    "WomanFormal by Quaternius (CC0 1.0) and of fifteen people of the game 0 A.D. by Wildfire Games (CC-BY-SA 3.0, "
+    "play0ad.com), moved by recordings of pybullet_data (zlib licence), clips of KayKit's Knight (CC0 1.0) and of that "
+    "game."
 )
+LICENCE = "GPL-3.0-or-later; refiner.onnx: CC-BY-SA-4.0"
 
 
 def bone_change(coefficient: str, joint: str, joints: np.ndarray) -> np.ndarray:
@@ -150,7 +154,7 @@ def human(body: Body) -> Category:
     return Category(
         name="human",
         version=VERSION,
-        licence="GPL-3.0-or-later",
+        licence=LICENCE,
         credits=CREDITS,
         skeleton=skeleton(),
         profiles=profiles(),

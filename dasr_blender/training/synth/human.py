@@ -102,8 +102,8 @@ def human_rigs(config: SynthConfig, category: Category) -> Sequence[Cast]:
     return [Cast(rigs, tuple(motions), figure_of(category), weights / weights.sum())]
 
 
-_SHARE = {"KayKit_Knight": 0.22, GAME_MOTIONS: 0.1}
-"""Weight of a character's clip beside a recording of a person: there are 20 recordings, 76 and 288 clips."""
+_SHARE = {"pybullet_data": 1.0, GAME_MOTIONS: 0.1}
+"""Weight of a recording of a person, and of a clip of the game, which has 288 beside 20; another character's: 0.22."""
 
 
 def _weight(motion: HumanMotion) -> float:
@@ -111,7 +111,7 @@ def _weight(motion: HumanMotion) -> float:
     name = motion.name.lower()
     common = 2.5 if any(w in name for w in ("walk", "run", "getup", "crawl")) else 1.0
     still = 0.25 if len(motion) < 4 else 1.0
-    return common * still * _SHARE.get(motion.source, 1.0)
+    return common * still * _SHARE.get(motion.source, 0.22)
 
 
 # -- movement ------------------------------------------------------------------------------------------------
@@ -240,14 +240,14 @@ def labels_of(
 
 def random_shape(rng: np.random.Generator, category: Category) -> np.ndarray:
     """β (K,): anyone, mostly near the mean, within the category's range."""
-    low, high = (np.array([getattr(p, end) for p in category.morphology]) for end in ("minimum", "maximum"))
+    low, high = category.morphology_range.T
     spread = 0.6 if rng.random() < 0.35 else 1.1
     return np.clip(rng.normal(0, spread, len(low)) * category.body.morphology_std, low, high)
 
 
 def other_shape(rng: np.random.Generator, category: Category, morphology: np.ndarray) -> np.ndarray:
     """β (K,) of somebody else in the clothes and with the hair of `morphology`, within the category's range."""
-    low, high = (np.array([getattr(p, end) for p in category.morphology]) for end in ("minimum", "maximum"))
+    low, high = category.morphology_range.T
     worn = np.array([p.name.startswith(("hair", "clothing")) for p in category.morphology])
     change = rng.normal(0, np.where(worn, 0.3, 1.5)) * category.body.morphology_std
     return np.clip(morphology + change, low, high)

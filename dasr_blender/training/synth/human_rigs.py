@@ -13,21 +13,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ...core.category import Category
-from ...core.rotation import quat_to_matrix
+from ...core.rotation import matrix_to_quat, quat_to_matrix
 from ...core.skinning import linear_blend
-from .motions import INDEX, NAMES, PARENTS, HumanMotion, global_rotations, rig_correction
+from .motions import INDEX, NAMES, HumanMotion, global_rotations, local_rotations, rig_correction
 from .rig import Rig, RigMap, load_rig
 from .rigs_game import GAME_MOTIONS, GAME_PEOPLE
 from .rigs_human import FILE_PEOPLE
+from .skins import beside
+from .subjects import body_in_world, joints_in_world
 
 HUMAN_RIGS = FILE_PEOPLE | {name: rig.spec for name, rig in GAME_PEOPLE.items()}
 MOTION_RIGS = ("KayKit_Knight", GAME_MOTIONS)
 """Rigs whose clips are retargeted; their own bodies are not shown."""
 _ANCHORS = tuple(f"{n}.{s}" for n in ("thigh", "shin", "upper_arm", "forearm") for s in "LR")
-_NEIGHBOURS = 8
 POSTURE = ("root", "spine_1", "spine_2", "chest", "neck", "shoulder.L", "shoulder.R")
 """Joints that stand differently in a rig's rest pose than in the body's, as the fit found; limbs go by direction."""
 
@@ -37,15 +37,14 @@ class HumanRig:
     """A baked rig in the category's units, with what is needed to pose it as a motion says.
 
     bone (J,): the rig's bone of each joint, −1 without; driver (B,): the joint whose turn each bone takes;
-    correction (J, 3, 3): `rig_correction`; stance (J, 3, 3): turn of the body's joints in the rig's rest pose, and
-    posture: the same for those of `POSTURE`, none for the others; morphology (K,); confidence (J,).
+    correction (J, 3, 3): `rig_correction`; posture (J, 3, 3): turn of the body's joints in the rig's rest pose;
+    morphology (K,); confidence (J,).
     """
 
     rig: Rig
     bone: np.ndarray
     driver: np.ndarray
     correction: np.ndarray
-    stance: np.ndarray
     posture: np.ndarray
     morphology: np.ndarray
     confidence: np.ndarray
@@ -74,36 +73,21 @@ class HumanRig:
     def reshaped(self, category: Category, morphology: np.ndarray) -> HumanRig:
         """The same person in other proportions (K,): what lies beside the body moves as the body does."""
         (body, joints), (other, moved) = (self._at_rest(category, m) for m in (self.morphology, morphology))
-        to_rig = anchor_offset(self._places()[None], joints[None])[0]
-        tree, change = cKDTree(body + to_rig), other - body
-
-        def carried(points: np.ndarray) -> np.ndarray:
-            distance, near = tree.query(points, _NEIGHBOURS)
-            share = 1.0 / (distance + 0.01)
-            share /= share.sum(1, keepdims=True)
-            return points + np.einsum("nk,nki->ni", share, change[near])
-
-        heads = carried(self.rig.bone_heads.astype(np.float64))
         known = self.bone >= 0
-        heads[self.bone[known]] = (self.rig.bone_heads[self.bone] + moved - joints)[known]
-        rig = replace(self.rig, vertices=carried(self.rig.vertices), bone_heads=heads)
-        return human_rig(rig, morphology, self.stance)
-
-    def _places(self) -> np.ndarray:
-        """Joints (J, 3) in the rig's rest pose, NaN without a bone."""
-        return np.where(self.bone[:, None] >= 0, self.rig.bone_heads[self.bone], np.nan)
+        found = np.where(known[:, None], self.rig.bone_heads[self.bone], np.nan)
+        points = np.concatenate([self.rig.vertices, self.rig.bone_heads])
+        _, near, share = beside(body + anchor_offset(found[None], joints[None]), points, 0.01)
+        points += np.einsum("nk,nki->ni", share, (other - body)[near])
+        vertices, heads = np.split(points, [len(self.rig.vertices)])
+        heads[self.bone[known]] = (found + moved - joints)[known]
+        return human_rig(replace(self.rig, vertices=vertices, bone_heads=heads), morphology, self.posture)
 
     def _at_rest(self, category: Category, morphology: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The body's vertices (V, 3) and joints (J, 3) as they stand in the rig's rest pose, the root at 0."""
-        vertices, joints = category.body.shaped(morphology)
-        skin = np.tile(np.eye(4), (1, len(joints), 1, 1))
-        placed = np.zeros_like(joints)
-        for j, parent in enumerate(PARENTS):
-            if parent >= 0:
-                placed[j] = placed[parent] + self.stance[parent] @ (joints[j] - joints[parent])
-            skin[0, j, :3, :3] = self.stance[j]
-            skin[0, j, :3, 3] = placed[j] - self.stance[j] @ joints[j]
-        return linear_blend(vertices, category.body.skin_index, category.body.skin_weight, skin)[0], placed
+        """The body's vertices (V, 3) and joints (J, 3) as they stand in the rig's rest pose."""
+        world = np.eye(4)[None]
+        world[0, :3, :3] = self.posture[0]
+        posed = category, morphology, matrix_to_quat(local_rotations(self.posture[None])), world
+        return body_in_world(*posed)[1][0], joints_in_world(*posed, range(len(NAMES)))[0]
 
 
 def anchor_offset(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -182,16 +166,14 @@ def load_human_rig(folder: Path, name: str, category: Category) -> HumanRig:
     return human_rig(load_rig(Path(folder) / f"{name}.npz").scaled(1 / scale), morphology, posture)
 
 
-def human_rig(rig: Rig, morphology: np.ndarray, stance: np.ndarray | None = None) -> HumanRig:
-    """Resolve a baked rig that is in the category's units already; stance (J, 3, 3): how the body stands as it does."""
+def human_rig(rig: Rig, morphology: np.ndarray, posture: np.ndarray | None = None) -> HumanRig:
+    """Resolve a baked rig that is in the category's units already; posture: the body stands as the rig does."""
     bone, correction = rig_correction(rig, HUMAN_RIGS[rig.name])
     driver = np.zeros(len(rig.bone_names), int)
     for b, parent in enumerate(rig.bone_parents):
         mine = np.flatnonzero(bone == b)
         driver[b] = mine[0] if len(mine) else driver[parent] if parent >= 0 else 0
     confidence = np.where(bone >= 0, 1.0, 0.3)
-    posture = np.tile(np.eye(3), (len(NAMES), 1, 1))
-    stance = posture if stance is None else stance
-    rows = [INDEX[n] for n in POSTURE]
-    posture[rows] = stance[rows]
-    return HumanRig(rig, bone, driver, correction, stance, posture, morphology, confidence)
+    if posture is None:
+        posture = np.tile(np.eye(3), (len(NAMES), 1, 1))
+    return HumanRig(rig, bone, driver, correction, posture, morphology, confidence)

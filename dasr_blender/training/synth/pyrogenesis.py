@@ -179,7 +179,7 @@ def read_game_rig(files: GameFiles, rig: GameRig, fps: int) -> dict[str, np.ndar
         raise ValueError(f"{rig.mesh} has {len(mesh.rest)} bones and {rig.skeleton} {len(names)}.")
     clips, poses = [], []
     for begin in rig.clips:
-        for name in files.find(f"art/animation/{begin}*.psa"):
+        for name in files.find(f"art/animation/{rig.folder}/{begin}*.psa"):
             rate, bones = read_psa(files.read(name))
             if bones.shape[1] == len(names) and len(bones) > 1:
                 clips.append(Path(name).name.split(".")[0])

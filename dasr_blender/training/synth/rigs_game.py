@@ -38,8 +38,9 @@ class GameRig:
     texture: str
     """Name under `art/textures/skins/skeletal`."""
     clips: tuple[str, ...]
-    """What the names under `art/animation` begin with."""
+    """What the names under `art/animation/<folder>` begin with."""
     spec: RigSpec
+    folder: str = "quadraped"
     head: tuple[str, str] | None = None
     """Mesh under `art/meshes/props` and texture under `art/textures/skins/props/head`, of a head made apart."""
 
@@ -224,36 +225,28 @@ _SHEEP = animal_spec(
 GAME_RIGS: dict[str, GameRig] = {
     f"0ad_{name}": rig
     for name, rig in {
-        "camel": GameRig("camel", "camelus", "animal_camel_b", ("quadraped/camel_",), _CAMEL),
-        "goat": GameRig("goat", "goat", "animal_goat_grey", ("quadraped/goat_",), _GOAT),
-        "billy_goat": GameRig("goat_male", "goat", "animal_goat", ("quadraped/goat_",), _GOAT),
-        "mastiff": GameRig(
-            "mastiff_no_spikes", "mastiff", "brit/mastiff_b_01", ("quadraped/mastiff_",), _MASTIFF
-        ),
-        "wolfhound": GameRig(
-            "wolfhound", "wolfhound", "animal_wolf_grey", ("quadraped/wolfhound_",), _WOLFHOUND
-        ),
-        "wolf": GameRig("wolf", "wolf", "animal_wolf", ("quadraped/wolf_",), _WOLF),
-        "fox": GameRig("fox", "fox_armature", "animal_fox_red", ("quadraped/fox_",), _FOX),
-        "tiger": GameRig("tiger", "feline_blender", "animal_tiger", ("quadraped/feline_",), _TIGER),
-        "lion": GameRig("animal_lion", "horse_old", "animal_lion", ("quadraped/lion_",), _LION),
-        "lioness": GameRig("animal_lioness", "horse_old", "animal_lioness", ("quadraped/lion_",), _LION),
-        "donkey": GameRig("donkey", "horse_old", "animal_donkey", ("quadraped/donkey_",), _DONKEY),
-        "deer": GameRig("deer_mesh", "deer", "animal_deer_01", ("quadraped/deer_",), _DEER),
-        "bear": GameRig("bear", "ursidae_armature", "animal_bear_brown", ("quadraped/bear_",), _BEAR),
+        "camel": GameRig("camel", "camelus", "animal_camel_b", ("camel_",), _CAMEL),
+        "goat": GameRig("goat", "goat", "animal_goat_grey", ("goat_",), _GOAT),
+        "billy_goat": GameRig("goat_male", "goat", "animal_goat", ("goat_",), _GOAT),
+        "mastiff": GameRig("mastiff_no_spikes", "mastiff", "brit/mastiff_b_01", ("mastiff_",), _MASTIFF),
+        "wolfhound": GameRig("wolfhound", "wolfhound", "animal_wolf_grey", ("wolfhound_",), _WOLFHOUND),
+        "wolf": GameRig("wolf", "wolf", "animal_wolf", ("wolf_",), _WOLF),
+        "fox": GameRig("fox", "fox_armature", "animal_fox_red", ("fox_",), _FOX),
+        "tiger": GameRig("tiger", "feline_blender", "animal_tiger", ("feline_",), _TIGER),
+        "lion": GameRig("animal_lion", "horse_old", "animal_lion", ("lion_",), _LION),
+        "lioness": GameRig("animal_lioness", "horse_old", "animal_lioness", ("lion_",), _LION),
+        "donkey": GameRig("donkey", "horse_old", "animal_donkey", ("donkey_",), _DONKEY),
+        "deer": GameRig("deer_mesh", "deer", "animal_deer_01", ("deer_",), _DEER),
+        "bear": GameRig("bear", "ursidae_armature", "animal_bear_brown", ("bear_",), _BEAR),
         "cow": GameRig(
-            "cattle_female_a",
-            "bovidae_skeleton",
-            "animal_cattle_black_and_white",
-            ("quadraped/bovidae_",),
-            _CATTLE,
+            "cattle_female_a", "bovidae_skeleton", "animal_cattle_black_and_white", ("bovidae_",), _CATTLE
         ),
-        "zebu": GameRig("zebu", "bovidae_skeleton", "animal_zebu", ("quadraped/bovidae_",), _CATTLE),
+        "zebu": GameRig("zebu", "bovidae_skeleton", "animal_zebu", ("bovidae_",), _CATTLE),
         "wildebeest": GameRig(
-            "wildebeest_adult", "bovidae_skeleton", "animal_wildebeest", ("quadraped/bovidae_",), _WILDEBEEST
+            "wildebeest_adult", "bovidae_skeleton", "animal_wildebeest", ("bovidae_",), _WILDEBEEST
         ),
-        "zebra": GameRig("zebra", "zebra", "animal_zebra", ("quadraped/zebra_",), _ZEBRA),
-        "sheep": GameRig("sheep", "sheep", "animal_sheep_no_player_color_a", ("quadraped/sheep_",), _SHEEP),
+        "zebra": GameRig("zebra", "zebra", "animal_zebra", ("zebra_",), _ZEBRA),
+        "sheep": GameRig("sheep", "sheep", "animal_sheep_no_player_color_a", ("sheep_",), _SHEEP),
     }.items()
 }
 
@@ -278,14 +271,11 @@ _PERSON = both_sides(
     "L",
     "R",
 )
-_TRADES = (
-    *("archer", "axe", "crossbowman", "hoplite", "javelinist", "knife", "pikeman", "slinger", "spearman"),
-    "swordsman",
-)
+_TRADES = "archer axe crossbowman hoplite javelinist knife pikeman slinger spearman swordsman".split()
 
 
 def _person(mesh: str, texture: str, head: str, face: str, clips: tuple[str, ...] = ()) -> GameRig:
-    return GameRig(f"new/{mesh}", "biped", texture, clips, _PERSON, (head, face))
+    return GameRig(f"new/{mesh}", "biped", texture, clips, _PERSON, "biped", (head, face))
 
 
 GAME_MOTIONS = "0ad_motions"
@@ -297,10 +287,7 @@ GAME_PEOPLE: dict[str, GameRig] = {
         "gaul/naked_01",
         "new/dude_head",
         "celt_verc",
-        (
-            *("biped/citizen/", "biped/gatherer/", "biped/fisher/", "biped/infantry/death_"),
-            *(f"biped/infantry/{trade}/" for trade in _TRADES),
-        ),
+        ("citizen/", "gatherer/", "fisher/", "infantry/death_", *(f"infantry/{t}/" for t in _TRADES)),
     ),
     **{
         f"0ad_{name}": rig

@@ -58,6 +58,14 @@ class Skin:
         )
 
 
+def beside(body: np.ndarray, points: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How far points (R, 3) are from the vertices of a body (V, 3), which of these each goes along with (R, n), and how
+    much with each (R, n). reach: the distance from which the nearest count clearly more than the others."""
+    distance, near = cKDTree(body).query(points, _NEIGHBOURS)
+    share = 1.0 / (distance + reach)
+    return distance[:, 0], near, share / share.sum(1, keepdims=True)
+
+
 @lru_cache(maxsize=32)
 def skin_of(rig: MappedRig, category: Category) -> Skin:
     """A rig's surface, taken to rest out of the pose in which its labelled body is nearest to rest."""
@@ -68,14 +76,12 @@ def skin_of(rig: MappedRig, category: Category) -> Skin:
     rotations, world = rig.joint_rotations[pose], rig.world_from_root[pose]
     surface = linear_blend(rig.vertices, rig.skin_index, rig.skin_weight, rig.skin_pose[pose])[0]
     _, labelled = body_in_world(category, rig.morphology, rotations, world)
-    distance, near = cKDTree(labelled[0]).query(surface, _NEIGHBOURS)
     length = float(np.ptp(body.vertices[:, 1]))
-    share = 1.0 / (distance + 0.01 * length)
-    share /= share.sum(1, keepdims=True)
+    distance, near, share = beside(labelled[0], surface, 0.01 * length)
     weight = dense_weights(body.skin_index, body.skin_weight, len(skeleton))
     weight = np.einsum("rn,rnj->rj", share, weight[near])
     parents = np.asarray(skeleton.parents)
-    far = distance[:, 0] > _FAR * length
+    far = distance > _FAR * length
     for joint in np.setdiff1d(np.arange(len(skeleton)), parents):  # antlers go with the head, not an ear
         weight[far, parents[joint]] += weight[far, joint]
         weight[far, joint] = 0.0

@@ -64,8 +64,7 @@ def random_morphology(
 
     known: β (K,) of characters that were measured.
     """
-    low = np.array([p.minimum for p in category.morphology])
-    high = np.array([p.maximum for p in category.morphology])
+    low, high = category.morphology_range.T
     std = category.body.morphology_std
     draw = rng.random()
     if draw < 0.45:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from stick_figure import stick_figure
 
-from dasr_blender.core.rotation import quat_to_matrix
+from dasr_blender.core.rotation import quat_to_matrix, rotvec_to_matrix
 from dasr_blender.core.skeleton import forward_kinematics, skin_transforms
 from dasr_blender.core.skinning import linear_blend
 from dasr_blender.training.synth import human, motion_files, motions, poses
@@ -148,11 +148,9 @@ def test_a_posed_rig_and_its_labels_have_their_joints_in_the_same_places():
 
 def test_a_person_in_other_proportions_keeps_its_labels():
     category, motion = stick_figure(45.0), a_motion(5)
-    stance = np.tile(np.eye(3), (22, 1, 1))
-    stance[:] = human_rig(stick_rig(), np.zeros(1)).correction.swapaxes(1, 2) @ motions.rest_correction(
-        category.body.joints
-    )
-    person = human_rig(stick_rig(), np.zeros(1), stance)
+    correction = human_rig(stick_rig(), np.zeros(1)).correction
+    posture = correction.swapaxes(1, 2) @ motions.rest_correction(category.body.joints)
+    person = human_rig(stick_rig(), np.zeros(1), posture)
     same = person.reshaped(category, np.zeros(1))
     np.testing.assert_allclose(same.rig.vertices, person.rig.vertices, atol=1e-9)
     np.testing.assert_allclose(same.rig.bone_heads, person.rig.bone_heads, atol=1e-9)
@@ -162,13 +160,22 @@ def test_a_person_in_other_proportions_keeps_its_labels():
     assert grown > 1.05
     tall = np.ptp(other.rig.vertices[:, 2]) / np.ptp(person.rig.vertices[:, 2])
     np.testing.assert_allclose(tall, grown, rtol=0.02)
-    np.testing.assert_array_equal(other.stance, person.stance)
+    np.testing.assert_array_equal(other.posture, person.posture)
     placed = human.labels_of(category, motion, other.morphology, other.posture).placed
     for moved, near in ((other, True), (person, False)):  # labels of a tall one are not those of a short one
         _, found = moved.posed(motion)
         found = found - anchor_offset(found, placed)[:, None]
         off = np.abs(found - placed)[:, moved.bone >= 0].max()
         assert (off < 2e-3) == near, off
+
+
+def test_a_rig_that_leans_at_rest_has_the_body_lean_with_it():
+    category = stick_figure(45.0)
+    lean = rotvec_to_matrix(np.array([0.2, 0.1, -0.3]))
+    person = human_rig(stick_rig(), np.zeros(1), np.tile(lean, (22, 1, 1)))
+    vertices, joints = person._at_rest(category, np.zeros(1))
+    np.testing.assert_allclose(vertices, category.body.vertices @ lean.T, atol=1e-6)
+    np.testing.assert_allclose(joints, category.body.joints @ lean.T, atol=1e-6)
 
 
 def test_a_rigs_clip_becomes_the_motion_that_made_it():
