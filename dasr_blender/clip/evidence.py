@@ -17,7 +17,7 @@ LIMIT = 4.0  # log-odds that one frame's own evidence may reach
 SURE = 20.0  # log-odds of what a person said
 TINT = 30.0  # levels between a pixel and where flow says it came from, at which flow is believed a third
 _COVERED = 2  # beside 0, unknown, and 1, clear
-ELSEWHERE = 0.5  # share of the smaller of two masks that lies on the other, under which the subject stands elsewhere
+ELSEWHERE = 0.35  # share of the smaller of two masks that shows the same in both, under which the subject has moved
 _OFFSETS = (4, 9, 16, 25, 36, 49)  # frames back and forth from which the background is taken
 _BETWEEN = (6, 12, 20, 30, 42)  # and from which too, in a short clip and near the ends of any
 _ENOUGH = 8  # samples of the background that make the latter unneeded
@@ -105,7 +105,7 @@ class Background:
     times is background, one that never does is not: sample consensus as in ViBe (Barnich & Van Droogenbroeck,
     2011), with a pixel of tolerance for parallax. What also looks like that where masks cover it stood still and was
     missed at times, so that nothing follows from its being there; unless it is there too when the subject as a whole
-    stands elsewhere.
+    has left its place, or turned in it: a standing man's legs go with a body that looks the same too.
     """
 
     # log-likelihood ratios: of a sample that fits (by chance on the subject, nearly always on background), and not
@@ -152,12 +152,14 @@ class Background:
         return found if found is not None and inlier.mean() > 0.3 else np.eye(3)
 
     @staticmethod
-    def _elsewhere(mask: np.ndarray, other: np.ndarray) -> bool:
-        """Whether the subject of another frame stood elsewhere, by two masks (h, w) bool; not where one is empty.
+    def _elsewhere(mask: np.ndarray, other: np.ndarray, same: np.ndarray) -> bool:
+        """Whether the subject of another frame stood elsewhere, or otherwise, by two masks (h, w) bool and where both
+        frames look the same (h, w) bool; not where a mask is empty.
 
-        Measured by the smaller one: a mask that lacks a part lies within the one that has it.
+        Measured by the smaller mask: one that lacks a part lies within the one that has it.
         """
-        return np.count_nonzero(mask & other) < ELSEWHERE * min(np.count_nonzero(mask), np.count_nonzero(other))
+        smaller = min(np.count_nonzero(mask), np.count_nonzero(other))
+        return np.count_nonzero(mask & other & same) < ELSEWHERE * smaller
 
     def _samples(self, i: int) -> list[int]:
         """The frames that show what is behind frame i."""
@@ -190,7 +192,7 @@ class Background:
             fits += (clear == 1) & same
             under += clear == _COVERED
             alike += (clear == _COVERED) & same
-            if self._elsewhere(self._clear[i] == _COVERED, clear == _COVERED):
+            if self._elsewhere(self._clear[i] == _COVERED, clear == _COVERED, same):
                 without += clear == 1
         fit, miss = self.MATCHES
         share = fits / np.maximum(seen, 1.0)

@@ -59,6 +59,19 @@ def test_what_stood_still_and_was_missed_at_times_is_not_background() -> None:
     assert abs(np.median(odds_of(masks, frames, 12)[STOOL])) < 0.1
 
 
+def test_a_subject_that_turns_in_its_place_has_left_it_too() -> None:
+    """Its mask stays where it is, what is seen there does not: the stool beside it is background all the same."""
+    scene = texture((HEIGHT, WIDTH), 0)
+    turned = scene.copy()
+    turned[SUBJECT] = texture((56, 40), 2)
+    turns = 16
+    frames = [with_subject(scene, SUBJECT) if i < turns else turned for i in range(COUNT)]
+    masks = [box(SUBJECT, STOOL) if i < turns else box(SUBJECT) for i in range(COUNT)]
+    odds = odds_of(masks, frames, 12)
+    assert np.median(odds[STOOL]) < -1.0
+    assert np.median(odds[SUBJECT]) >= 0.0
+
+
 def test_a_short_clip_and_the_ends_of_a_long_one_are_looked_at_more_closely() -> None:
     """Eight samples where there are so many; in the middle of a long clip only the far ones, which differ most."""
 
