@@ -216,7 +216,7 @@ def run_job(
         masks = _masks(options, clip, workspace, key, run)
         filming = _filming(options, clip, masks, workspace, key, run)
         motion, student, fitted = _predict(options, category, clip, masks, filming, workspace, key, run)
-        if options.quality == "best" and masks.source == "automatic":
+        if options.quality == "best" and not masks.given:
             better = _masks_by_body(options, category, clip, masks, motion, workspace, key, run)
             if better is not None:
                 masks, key = better, fingerprint(key, "chosen by the body")
@@ -379,6 +379,7 @@ def _predict(
             begin=motion,
             flow=flow,
             interpolated=interpolated,
+            masks_given=masks.given,
             camera_known=filming.egomotion.sure,
             quality=options.quality,
             progress=step,

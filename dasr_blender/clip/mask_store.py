@@ -26,11 +26,16 @@ class Masks:
     packed: np.ndarray = field(repr=False)  # (T, ceil(H W / 8)) uint8
     boxes: np.ndarray  # (T, 4) float64 x0, y0, x1, y1: pixel edges, so x1 - x0 is the width
     interpolated: np.ndarray  # (T,) bool: nothing was seen here, the mask is made from its neighbours
-    source: str  # "folder", "alpha" or "automatic"
+    source: str  # "folder", "alpha", "chroma key" or "automatic"
     warnings: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.packed)
+
+    @property
+    def given(self) -> bool:
+        """Whether they came with the clip or from a person, and so have true outlines, rather than being found."""
+        return self.source != "automatic"
 
     def mask(self, i: int) -> np.ndarray:
         """Mask of frame i, (H, W) float32, 0 or 1."""

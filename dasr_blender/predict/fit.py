@@ -78,6 +78,7 @@ def fit(
     begin: Motion | None = None,
     flow: FlowMaker | None = None,
     interpolated: Array | None = None,
+    masks_given: bool = False,
     focal_known: bool = True,
     shape_known: bool = False,
     camera_known: bool = False,
@@ -92,9 +93,10 @@ def fit(
     turns are not, but the motion's: that look and the fit see the same masks, which must not count twice.  crops
     ``(T, 4, S, S)`` uint8: masked colours, then the mask.  center ``(T, 2)``, side ``(T,)``: the crops, pixels.  flow:
     makes the displacement from one picture to the next, `clip.flow.flow`; None does without.  interpolated ``(T,)``
-    bool: frames whose mask was only filled in.  focal_known: leave the focal length as it is.  shape_known: leave
-    morphology and relief as they are.  camera_known: the motion's `world_from_camera` is how the camera moved, so feet
-    that stand can be kept where they stand.
+    bool: frames whose mask was only filled in.  masks_given: masks came with the clip or from a person, so that their
+    outlines are the subject's; automatic ones have errors of their own.  focal_known: leave the focal length as it is.
+    shape_known: leave morphology and relief as they are.  camera_known: the motion's `world_from_camera` is how the
+    camera moved, so feet that stand can be kept where they stand.
     quality: one of `QUALITIES`; draft leaves it at `begin`.
     Raises PredictError when the arrays do not belong to one clip or there is no such quality.
     """
@@ -112,7 +114,7 @@ def fit(
         return Fitted(begin, np.zeros(count))
     solver = _Solver(
         category, motion, begin, prediction, crops, np.asarray(center, np.float64), np.asarray(side, np.float64),
-        flow, interpolated, focal_known, shape_known, camera_known, quality, config,
+        flow, interpolated, masks_given, focal_known, shape_known, camera_known, quality, config,
         progress or (lambda share, text: None),
     )  # fmt: skip
     return solver.run()
@@ -123,11 +125,13 @@ class _Solver:
 
     def __init__(
         self, category: Category, motion: Motion, begin: Motion, prediction: Prediction, crops: Array, center: Array,
-        side: Array, flow: FlowMaker | None, interpolated: Array | None, focal_known: bool, shape_known: bool,
-        camera_known: bool, quality: str, config: FitConfig, report: Report,
+        side: Array, flow: FlowMaker | None, interpolated: Array | None, masks_given: bool, focal_known: bool,
+        shape_known: bool, camera_known: bool, quality: str, config: FitConfig, report: Report,
     ) -> None:  # fmt: skip
         if quality == "best":
             config = replace(config, coarse_start=False)
+        if masks_given:
+            config = replace(config, outline_noise=config.given_noise)
         self.category, self.motion, self.config, self.report = category, motion, config, report
         self.raised = np.asarray(motion.relief, np.float64)  # (V,) or nothing
         bumps = relief(

@@ -32,7 +32,9 @@ class FitConfig:
     """vertices followed by flow a frame"""
 
     outline_noise: float = 0.012
-    """usual error of an outline"""
+    """usual error of an outline that was found"""
+    given_noise: float = 0.008
+    """and of one that was given with the clip or by a person"""
     outline_reach: tuple[float, float] = (0.3, 0.06)
     """distance at which outlines stop to pull, at the first step and from the fifth on"""
     outline_turn: float = 0.12

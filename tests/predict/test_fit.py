@@ -529,7 +529,7 @@ def test_a_second_look_is_begun_from_and_its_turns_are_not_believed(toy_category
     args = (clip.prediction, crops_of(clip), clip.center, clip.side)
     begin = turned(clip.motion, 12, 1.1)
     solver = _Solver(
-        toy_category, clip.motion, begin, *args, None, None, True, False, False, "standard", FitConfig(),
+        toy_category, clip.motion, begin, *args, None, None, False, True, False, False, "standard", FitConfig(),
         lambda share, text: None,
     )  # fmt: skip
     posed = pose(solver.model, solver.start, solver.first, np.zeros(solver.model.shared))
@@ -546,6 +546,14 @@ def test_a_second_look_is_begun_from_and_its_turns_are_not_believed(toy_category
     assert angles(found, clip.motion).max() < 0.5 and angles(found, begin).min() > 11
     far = found.camera_from_root[:, 2, 3] / clip.motion.camera_from_root[:, 2, 3]
     np.testing.assert_allclose(far, 1.1, atol=0.01)
+
+
+def test_masks_that_were_given_are_followed_more_closely(toy_category: Category, clip: Case) -> None:
+    args = (toy_category, turned(clip.motion, 8), clip.prediction, crops_of(clip), clip.center, clip.side)
+    config = FitConfig(given_noise=0.006)
+    found, given = (fit(*args, masks_given=known, config=config).motion for known in (False, True))
+    assert np.nanmean(found.mask_iou) > 0.9 and np.nanmean(given.mask_iou) > 0.9
+    assert angles(given, clip.motion).mean() < 0.95 * angles(found, clip.motion).mean()
 
 
 def test_a_second_look_is_begun_from_in_windows_too(toy_category: Category) -> None:

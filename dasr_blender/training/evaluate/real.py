@@ -108,6 +108,7 @@ def real_scene(real: RealClip, clip: Clip, masks: Masks) -> Scene:
         principal_point=0.5 * np.asarray(clip.size, np.float64),
         fps=clip.fps,
         interpolated=np.asarray(masks.interpolated, bool),
+        masks_given=masks.given,
         world_from_camera=filmed.world_from_camera if filmed.sure else None,
     )
 

@@ -109,6 +109,7 @@ def film(
         joints={joint: placed[:, bone] for joint, bone in joints.items()},
         sized=False,
         meta={"action": action},
+        masks_given=True,
     )
 
 

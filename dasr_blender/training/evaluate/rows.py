@@ -122,6 +122,7 @@ class FittedToClip(Row):
             begin=answer.motion,
             flow=flow,
             interpolated=scene.interpolated,
+            masks_given=scene.masks_given,
             camera_known=world is not None,
             quality=self.quality,
         )
