@@ -131,7 +131,7 @@ class _Solver:
         if quality == "best":
             config = replace(config, coarse_start=False)
         if masks_given:
-            config = replace(config, outline_noise=config.given_noise)
+            config = replace(config, outline_noise=min(config.outline_noise, config.given_noise))
         self.category, self.motion, self.config, self.report = category, motion, config, report
         self.raised = np.asarray(motion.relief, np.float64)  # (V,) or nothing
         bumps = relief(

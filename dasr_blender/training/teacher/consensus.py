@@ -120,7 +120,6 @@ def fit_clips(
             scene.side,
             flow=flow,
             interpolated=clip.quality <= 0,
-            masks_given=scene.masks_given,
             focal_known=config.focal_known,
             shape_known=shape_known,
             quality="best",

@@ -106,8 +106,7 @@ def start(
         crops = scene.crops(category.network.input_size)
         motion = fit(
             category, anchored(answer.tracked, views), answer.prediction, crops, scene.center, scene.side,
-            begin=motion, flow=flow, interpolated=scene.interpolated, masks_given=scene.masks_given,
-            quality="standard",
+            begin=motion, flow=flow, interpolated=scene.interpolated, quality="standard",
         ).motion  # fmt: skip
     return TeacherClip(scene, motion, answer.prediction, quality(scene, motion, config), held=held)
 
