@@ -177,6 +177,7 @@ class Background:
         under, alike = np.zeros(here.shape[:2], np.float32), np.zeros(here.shape[:2], np.float32)
         without = np.zeros(here.shape[:2], np.float32)
         flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        mask = self._clear[i] == _COVERED
         for j in self._samples(i):
             other_from_here = np.linalg.inv(self._from[j]) @ self._from[i]
             low, high = (
@@ -190,9 +191,10 @@ class Background:
             same = apart <= self.RADIUS
             seen += clear == 1
             fits += (clear == 1) & same
-            under += clear == _COVERED
-            alike += (clear == _COVERED) & same
-            if self._elsewhere(self._clear[i] == _COVERED, clear == _COVERED, same):
+            other = clear == _COVERED
+            under += other
+            alike += other & same
+            if self._elsewhere(mask, other, same):
                 without += clear == 1
         fit, miss = self.MATCHES
         share = fits / np.maximum(seen, 1.0)
