@@ -106,7 +106,8 @@ def _contacts(result: JobResult) -> dict[str, Any]:
 
 
 def _fit(result: JobResult) -> dict[str, Any]:
-    """What the fit did: steps of each window, seconds by residual (summed over threads), and twins that were tried."""
+    """What the fit did: steps of each window, seconds by residual (summed over threads), twins that were tried, and
+    limbs whose left and right were exchanged."""
     fitted, index = result.fitted, result.motion.frame_index
     assert fitted is not None
     return {
@@ -121,6 +122,9 @@ def _fit(result: JobResult) -> dict[str, Any]:
                 "taken": t.taken,
             }
             for t in fitted.twins
+        ],
+        "exchanged": [
+            {"frames": [int(index[p.first]), int(index[p.last])], "limbs": p.limb} for p in fitted.passings
         ],
     }
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..core.camera import encode_root, ray_rotation
+from ..core.camera import encode_root, ray_rotation, transform
 from ..core.category import Category
 from ..core.ground import foot_joints
 from ..core.motion import Motion
@@ -31,16 +31,18 @@ from ..core.rotation import (
     quat_to_matrix,
     quat_to_rotvec,
 )
-from ..core.skeleton import clamp_rotations
+from ..core.skeleton import clamp_rotations, mirror_rotations
 from .errors import PredictError
 from .evidence import ClipData, Evidence, FlowMaker, frame_trust, prior_errors
-from .fit_body import BodyModel, Start, pose
+from .fit_body import BodyModel, Start, in_crop, pose
 from .fit_config import DEFAULT_FIT, QUALITIES, FitConfig
 from .fit_relief import relief
 from .fit_solve import Solved, Window
 from .limbs import better_limbs
+from .passing import Passing, exchanged_limbs, mirrored_answer, stretches
 from .planting import plant
 from .silhouettes import CropView
+from .smooth import smooth_rotations
 from .student import Prediction
 from .track import coarse_of
 from .twins import KINDS, Twin, doubtful, journey, twin_of
@@ -56,15 +58,18 @@ class Fitted:
 
     loss ``(T,)``: cost of each frame.  steps and parts: of each window, how many steps and what each residual costs at
     the end.  seconds: spent on each residual, summed over threads.
-    twins: stretches whose twins were tried.
+    twins: stretches whose twins were tried.  passings: those whose left and right limbs were
+    exchanged.  prediction: the network's answer with those limbs exchanged.
     """
 
     motion: Motion
     loss: Array
+    prediction: Prediction
     steps: list[int] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     twins: list[Twin] = field(default_factory=list)
+    passings: list[Passing] = field(default_factory=list)
 
 
 def fit(
@@ -111,7 +116,7 @@ def fit(
             f"{len(side)} boxes; cut the crops anew."
         )
     if quality == "draft":
-        return Fitted(begin, np.zeros(count))
+        return Fitted(begin, np.zeros(count), prediction)
     solver = _Solver(
         category, motion, begin, prediction, crops, np.asarray(center, np.float64), np.asarray(side, np.float64),
         flow, interpolated, masks_given, focal_known, shape_known, camera_known, quality, config,
@@ -146,6 +151,7 @@ class _Solver:
             np.asarray(motion.morphology, np.float64), center, side, focal,
             np.asarray(motion.principal_point, np.float64),
         )  # fmt: skip
+        self.begin = begin
         self.first = _correction(self.start, begin)
         trust = frame_trust(crops[:, 3], side, interpolated)
         self.data = ClipData(self.start, crops, np.asarray(motion.image_size), prediction, trust, flow)
@@ -153,8 +159,6 @@ class _Solver:
         self.held: dict[str, Array] = {}  # and what of the evidence says so, (T, F, …)
         self.crops, self.center, self.side = crops, center, side
         self.holds_feet = camera_known and bool(foot_joints(category))
-        prior = prior_errors(self.model, prediction, np.arange(len(motion)), config)[:, 6:]
-        self.prior = np.sqrt((prior**2).reshape(len(motion), -1, 3).mean(-1))
         every = config.steps, config.limb_steps, config.last_steps
         self.steps, self.limb_steps, self.last_steps = (s[0 if quality == "standard" else 1] for s in every)
         self.settle = config.settle * (1.0 if quality == "standard" else 0.1)
@@ -187,7 +191,11 @@ class _Solver:
 
     def run(self) -> Fitted:
         count, config = len(self.motion), self.config
-        fitted = Fitted(self.motion, np.zeros(count))
+        fitted = Fitted(self.motion, np.zeros(count), self.data.prediction)
+        if config.passing and self.data.flow is not None:
+            self._pass_limbs(self.data.flow, fitted)
+        prior = prior_errors(self.model, self.data.prediction, np.arange(count), config)[:, 6:]
+        self.prior = np.sqrt((prior**2).reshape(count, -1, 3).mean(-1))
         if count <= config.window:
             window = self._window(np.arange(count), self.start, self.shared_error)
             zero = np.zeros(self.model.shared)
@@ -203,22 +211,87 @@ class _Solver:
         if any(twin.taken for twin in fitted.twins):
             motion = self._motion(frames, shared, spread)
         self.report(1.0, "Fitted")
-        return replace(fitted, motion=motion, loss=losses)
+        return replace(fitted, motion=motion, loss=losses, prediction=self.data.prediction)
+
+    def _pass_limbs(self, flow: FlowMaker, fitted: Fitted) -> None:
+        """Exchange left and right limbs where the network confused them: each goes where the other is drawn."""
+        begun = time.perf_counter()
+        skeleton = self.category.skeleton
+        self.report(0.0, "Following limbs past each other")
+        exchanged = exchanged_limbs(
+            self.category, self.begin, self.crops, self.center, self.side, flow,
+            lambda share: self.report(0.04 * share, "Following limbs past each other"),
+        )  # fmt: skip
+        if exchanged.any():
+            fitted.passings[:] = stretches(skeleton, exchanged)
+            confidence = self.motion.joint_confidence
+            confidence = np.where(exchanged, confidence[:, skeleton.mirror], confidence)
+            self.motion = replace(self.motion, joint_confidence=confidence)
+            prediction = mirrored_answer(self.category, self.data.prediction, exchanged)
+            self.data = replace(self.data, prediction=prediction)
+            joints = self._exchanged(exchanged)
+            begin = np.where(exchanged[..., None], joints, self.begin.joint_rotations)
+            start = np.where(exchanged[..., None], joints, self.start.joints)
+            begin, start = (_smooth_where_changed(q, exchanged, self.motion.fps) for q in (begin, start))
+            self.begin = replace(self.begin, joint_rotations=begin)
+            self.start = replace(self.start, joints=start)
+            self.data = replace(self.data, start=self.start)
+            self.first = _correction(self.start, self.begin)
+        fitted.seconds["passing"] = time.perf_counter() - begun
+
+    def _exchanged(self, exchanged: Array) -> Array:
+        """Joint rotations ``(T, J, 4)`` with which limbs are drawn where those of the other side were.
+
+        A mirrored pose does not do that, unless the body is seen square from the side; it is where the search begins.
+        As targets serve the limbs on the outlines, to which they are fitted first, each for what it was taken for.
+        """
+        skeleton, model = self.category.skeleton, self.plain
+        joints = np.array(self.begin.joint_rotations, np.float64)
+        flip = np.array([-1.0, 1.0, 1.0])
+        owned = np.flatnonzero(exchanged.any(0)[model.owner])
+        for part in _runs(exchanged.any(1), self.config.window):
+            chosen, taken = np.arange(part.start, part.stop), exchanged[part]
+            start = self.start.part(part)
+            window = self._window(chosen, start, self._plainly(self.shared_error), model=model)
+            settled = window.solve(self.first[part], np.zeros(model.shared), self.steps, self.settle)
+            before = pose(model, start, settled.frames, settled.shared)
+            shape = self.start.morphology + model.std * settled.shared[: model.proportions]
+            mirrored = mirror_rotations(skeleton, before.locals)
+            there = model.coarse.posed(self.category, shape, mirrored)[:, owned] * flip
+            target = in_crop(transform(before.camera_from_root, there), start, before.focal)
+            start = replace(
+                start, rotation=before.rotation, place=before.place,
+                joints=np.where(taken[..., None], mirror_rotations(skeleton, joints[part]), before.locals),
+            )  # fmt: skip
+            prior = np.full((len(chosen), model.size), 1e-3)
+            moved = np.repeat(taken[:, 1:], 3, 1)
+            prior[:, 6:][moved] = window.evidence.prior[:, 6:][moved]
+            evidence = replace(
+                window.evidence, start=start, prior=prior, flow=None, trust=np.zeros(len(chosen)),
+                surface_vertex=np.tile(owned, (len(chosen), 1)), surface_target=target.astype(np.float32),
+                surface_weight=taken[:, model.owner[owned]].astype(np.float32),
+            )  # fmt: skip
+            found = replace(
+                window, evidence=evidence, shared_error=np.zeros(model.shared)
+            ).solve(np.zeros(settled.frames.shape), settled.shared, self.steps, self.settle)
+            joints[part] = pose(model, start, found.frames, found.shared).locals
+        return joints
 
     def _window(
         self, chosen: Array, start: Start, shared_error: Array, tie: Array | None = None,
-        tie_weight: Array | None = None,
+        tie_weight: Array | None = None, model: BodyModel | None = None,
     ) -> Window:  # fmt: skip
-        evidence = self.data.window(self.model, chosen, start, self.config)
-        known = self.model.proportions
-        bounds = np.tile([-1.5, 3.0], (self.model.shared, 1))
+        model = model or self.model
+        evidence = self.data.window(model, chosen, start, self.config)
+        known = model.proportions
+        bounds = np.tile([-1.5, 3.0], (model.shared, 1))
         off = self.category.morphology_range - self.start.morphology[:, None]
-        bounds[:known] = off / self.model.std[:, None]
+        bounds[:known] = off / model.std[:, None]
         bounds = np.stack([np.minimum(bounds[:, 0], 0), np.maximum(bounds[:, 1], 0)], 1)
         bounds[:known][shared_error[:known] <= 0] = 0.0
         linked = np.append(np.diff(chosen) == 1, False)
         return Window(
-            self.model, evidence, self.config, shared_error, bounds, self.motion.fps, linked, tie, tie_weight
+            model, evidence, self.config, shared_error, bounds, self.motion.fps, linked, tie, tie_weight
         )
 
     def _solve(
@@ -468,6 +541,21 @@ def _correction(start: Start, begin: Motion) -> Array:
     turn = matrix_to_rotvec(rotation @ np.swapaxes(start.rotation, 1, 2))
     joints = quat_multiply(np.asarray(begin.joint_rotations, np.float64), quat_conjugate(start.joints))[:, 1:]
     return np.concatenate([turn, np.zeros((len(turn), 3)), quat_to_rotvec(joints).reshape(len(turn), -1)], 1)
+
+
+def _runs(chosen: Array, longest: int) -> list[slice]:
+    """Runs of chosen frames ``(T,)`` bool, those that are too long in pieces."""
+    edges = np.flatnonzero(np.diff(np.pad(chosen.astype(np.int8), 1))).reshape(-1, 2)
+    return [slice(a, min(a + longest, stop)) for first, stop in edges for a in range(first, stop, longest)]
+
+
+def _smooth_where_changed(rotations: Array, exchanged: Array, fps: float) -> Array:
+    """Rotations ``(T, J, 4)`` smoothed where limbs begin or cease to be exchanged ``(T, J)``."""
+    near, reach = np.zeros(exchanged.shape, bool), max(1, round(0.12 * fps))
+    changed = exchanged[1:] != exchanged[:-1]
+    for t in np.flatnonzero(changed.any(1)):
+        near[max(t + 1 - reach, 0) : t + 1 + reach] |= changed[t]
+    return np.where(near[..., None], smooth_rotations(rotations, 0.06 * fps), rotations)
 
 
 def _orthonormal(rotation: Array) -> Array:

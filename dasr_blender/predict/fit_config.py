@@ -93,6 +93,8 @@ class FitConfig:
     """distance, as such a share, at which it is no longer believed to stand there: where the feet of a pair are apart
     in the picture, and where they cross each other"""
 
+    passing: bool = True
+    """look at where limbs cross each other in the picture, and exchange left and right where they were confused"""
     limb_evidence: float = 400.0
     """what the whole mask is worth where limbs are tried in other poses; 0 tries none"""
     limb_vertices: int = 300

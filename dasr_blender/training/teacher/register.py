@@ -101,14 +101,15 @@ def start(
     answer = row.answer(scene)
     if answer is None or answer.prediction is None or answer.tracked is None:
         raise ValueError(f"{scene.name}: the student has no answer")
-    motion = anchored(answer.motion, views)
+    motion, prediction = anchored(answer.motion, views), answer.prediction
     if config.start == "fit":
         crops = scene.crops(category.network.input_size)
-        motion = fit(
-            category, anchored(answer.tracked, views), answer.prediction, crops, scene.center, scene.side,
+        found = fit(
+            category, anchored(answer.tracked, views), prediction, crops, scene.center, scene.side,
             begin=motion, flow=flow, interpolated=scene.interpolated, quality="standard",
-        ).motion  # fmt: skip
-    return TeacherClip(scene, motion, answer.prediction, quality(scene, motion, config), held=held)
+        )  # fmt: skip
+        motion, prediction = found.motion, found.prediction
+    return TeacherClip(scene, motion, prediction, quality(scene, motion, config), held=held)
 
 
 def has_mask(scene: Scene, config: RegisterConfig) -> Array:
