@@ -49,11 +49,7 @@ _KEPT = 256  # flows that are kept from one crossing to the next
 _FPS = 30.0  # frames a second that points are followed through: every second one of a faster clip
 _ENOUGH = 0.05  # weight of points that return, of what it could be, under which they are believed the less
 _FRONT = 1.5  # what the leg in front says, beside where points went
-_NETWORK = (
-    0.1,
-    0.3,
-    2.0,
-)  # what it costs to gainsay the network: at all, for every second, and for how many at most
+_NETWORK = (0.2, 0.3, 2.0)  # price of gainsaying the network: at all, for a second, and for how many at most
 
 
 @dataclass(frozen=True)
