@@ -19,6 +19,7 @@ import numpy as np
 
 from ..core.camera import encode_root, ray_rotation, transform
 from ..core.category import Category
+from ..core.contacts import runs
 from ..core.ground import foot_joints
 from ..core.motion import Motion
 from ..core.rotation import (
@@ -44,6 +45,7 @@ from .planting import plant
 from .silhouettes import CropView
 from .smooth import smooth_rotations
 from .student import Prediction
+from .surface import strongest
 from .track import coarse_of
 from .twins import KINDS, Twin, doubtful, journey, twin_of
 from .workers import worker_count
@@ -248,11 +250,13 @@ class _Solver:
         skeleton, model = self.category.skeleton, self.plain
         joints = np.array(self.begin.joint_rotations, np.float64)
         flip = np.array([-1.0, 1.0, 1.0])
-        owned = np.flatnonzero(exchanged.any(0)[model.owner])
-        for part in _runs(exchanged.any(1), self.config.window):
+        owner, longest = strongest(self.category, model.coarse.vertex), self.config.window
+        owned = np.flatnonzero(exchanged.any(0)[owner])
+        stretch = runs(exchanged.any(1), True)
+        for part in [slice(a, min(a + longest, stop)) for first, stop in stretch for a in range(first, stop, longest)]:
             chosen, taken = np.arange(part.start, part.stop), exchanged[part]
             start = self.start.part(part)
-            window = self._window(chosen, start, self._plainly(self.shared_error), model=model)
+            window = self._without_relief(self._window(chosen, start, self.shared_error))
             settled = window.solve(self.first[part], np.zeros(model.shared), self.steps, self.settle)
             before = pose(model, start, settled.frames, settled.shared)
             shape = self.start.morphology + model.std * settled.shared[: model.proportions]
@@ -269,7 +273,7 @@ class _Solver:
             evidence = replace(
                 window.evidence, start=start, prior=prior, flow=None, trust=np.zeros(len(chosen)),
                 surface_vertex=np.tile(owned, (len(chosen), 1)), surface_target=target.astype(np.float32),
-                surface_weight=taken[:, model.owner[owned]].astype(np.float32),
+                surface_weight=taken[:, owner[owned]].astype(np.float32),
             )  # fmt: skip
             found = replace(
                 window, evidence=evidence, shared_error=np.zeros(model.shared)
@@ -277,21 +281,27 @@ class _Solver:
             joints[part] = pose(model, start, found.frames, found.shared).locals
         return joints
 
+    def _without_relief(self, window: Window) -> Window:
+        """The same problem for a body whose surface is neither raised nor sunk."""
+        return replace(
+            window, model=self.plain, shared_error=self._plainly(window.shared_error),
+            shared_range=self._plainly(window.shared_range),
+        )  # fmt: skip
+
     def _window(
         self, chosen: Array, start: Start, shared_error: Array, tie: Array | None = None,
-        tie_weight: Array | None = None, model: BodyModel | None = None,
+        tie_weight: Array | None = None,
     ) -> Window:  # fmt: skip
-        model = model or self.model
-        evidence = self.data.window(model, chosen, start, self.config)
-        known = model.proportions
-        bounds = np.tile([-1.5, 3.0], (model.shared, 1))
+        evidence = self.data.window(self.model, chosen, start, self.config)
+        known = self.model.proportions
+        bounds = np.tile([-1.5, 3.0], (self.model.shared, 1))
         off = self.category.morphology_range - self.start.morphology[:, None]
-        bounds[:known] = off / model.std[:, None]
+        bounds[:known] = off / self.model.std[:, None]
         bounds = np.stack([np.minimum(bounds[:, 0], 0), np.maximum(bounds[:, 1], 0)], 1)
         bounds[:known][shared_error[:known] <= 0] = 0.0
         linked = np.append(np.diff(chosen) == 1, False)
         return Window(
-            model, evidence, self.config, shared_error, bounds, self.motion.fps, linked, tie, tie_weight
+            self.model, evidence, self.config, shared_error, bounds, self.motion.fps, linked, tie, tie_weight
         )
 
     def _solve(
@@ -308,10 +318,7 @@ class _Solver:
             return lambda share: self.report(low + (high - low) * share, "Fitting the body to the picture")
 
         at(0.0, 0.0)(0.0)
-        plain = replace(
-            window, model=self.plain, shared_error=self._plainly(window.shared_error),
-            shared_range=self._plainly(window.shared_range),
-        )  # fmt: skip
+        plain = self._without_relief(window)
         solved = plain.solve(frames, self._plainly(shared), self.steps, self.settle, at(0.0, 0.4))
         if self.config.limb_evidence > 0:
             moved = self._moved(plain, solved, fitted, at(0.4, 0.5))
@@ -541,12 +548,6 @@ def _correction(start: Start, begin: Motion) -> Array:
     turn = matrix_to_rotvec(rotation @ np.swapaxes(start.rotation, 1, 2))
     joints = quat_multiply(np.asarray(begin.joint_rotations, np.float64), quat_conjugate(start.joints))[:, 1:]
     return np.concatenate([turn, np.zeros((len(turn), 3)), quat_to_rotvec(joints).reshape(len(turn), -1)], 1)
-
-
-def _runs(chosen: Array, longest: int) -> list[slice]:
-    """Runs of chosen frames ``(T,)`` bool, those that are too long in pieces."""
-    edges = np.flatnonzero(np.diff(np.pad(chosen.astype(np.int8), 1))).reshape(-1, 2)
-    return [slice(a, min(a + longest, stop)) for first, stop in edges for a in range(first, stop, longest)]
 
 
 def _smooth_where_changed(rotations: Array, exchanged: Array, fps: float) -> Array:

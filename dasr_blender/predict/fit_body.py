@@ -128,11 +128,6 @@ class BodyModel:
         self.carried = self.weights @ below  # (V, J): weight of all that hangs on each joint
         self.edges, self.edge_faces = _edges(self.faces)
 
-    @cached_property
-    def owner(self) -> Array:
-        """The joint ``(V,)`` that holds most of each vertex."""
-        return self.weights.argmax(1)
-
     def shaped(self, morphology: Array, shared: Array) -> tuple[Array, Array]:
         """Coarse rest vertices ``(V, 3)`` float32 and joints ``(J, 3)`` at the shared unknowns ``(g,)``,
         counted from proportions ``(K,)``."""

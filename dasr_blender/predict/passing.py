@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from ..core.camera import project, transform
+from ..core.camera import CropBox, project, transform
 from ..core.category import Category
+from ..core.contacts import runs
 from ..core.motion import Motion
 from ..core.raster import rasterize
 from ..core.rotation import geodesic
@@ -29,6 +30,7 @@ from .limbs import limb_roots
 from .path import cheapest_path
 from .smooth import smooth
 from .student import Prediction
+from .surface import nearest_vertex, strongest
 from .track import coarse_of
 from .workers import worker_count
 
@@ -94,13 +96,13 @@ def exchanged_limbs(
     _, joints = category.body.shaped(motion.morphology, motion.relief)
     posed = forward_kinematics(skeleton, joints, motion.joint_rotations)[..., :3, 3]
     places = transform(motion.camera_from_root, posed)
-    seen = project(places, motion.focal_px, motion.principal_point) - np.asarray(center)[:, None]
-    seen = seen / np.asarray(side)[:, None, None]
+    box = CropBox(np.asarray(center), np.asarray(side))
+    seen = box.crop_pixels(project(places, motion.focal_px, motion.principal_point), 1) - 0.5
     view = np.asarray(motion.camera_from_root[:, :3, :3], np.float64)
     trail = _Trail(
         crops,
         flow,
-        _Shown(category, motion, np.asarray(center), np.asarray(side)),
+        _Shown(category, motion, box),
         max(1, round(motion.fps / _FPS)),
     )
     limbs = [np.stack(pair) for pair in pairs]
@@ -124,9 +126,8 @@ def stretches(skeleton: Skeleton, exchanged: Array) -> list[Passing]:
     """The stretches of `exchanged_limbs`, limb by limb."""
     found = []
     for left, _ in limb_pairs(skeleton):
-        edges = np.flatnonzero(np.diff(np.pad(exchanged[:, left[0]].astype(np.int8), 1)))
-        for first, stop in edges.reshape(-1, 2):
-            found.append(Passing(skeleton.names[left[0]], int(first), int(stop) - 1))
+        for first, stop in runs(exchanged[:, left[0]], True):
+            found.append(Passing(skeleton.names[left[0]], first, stop - 1))
     return found
 
 
@@ -139,11 +140,10 @@ def mirrored_answer(category: Category, prediction: Prediction, exchanged: Array
     if shown is not None:
         shown = np.array(shown)
         vertex = coarse_of(category, DEFAULT_FIT.vertices).vertex
-        points, owner = body.vertices[vertex], body.owner[vertex]
+        points, owner = body.vertices[vertex], strongest(category, vertex)
         for t in np.flatnonzero(exchanged.any(1)):
             cells = shown[t].reshape(-1, 3)
-            square = (cells**2).sum(1)[:, None] - 2 * cells @ points.T + (points**2).sum(1)
-            cells[exchanged[t, owner[square.argmin(1)]], 0] *= -1
+            cells[exchanged[t, owner[nearest_vertex(cells, points)]], 0] *= -1
     return replace(
         prediction,
         joint_rotations=np.where(exchanged[..., None], mirror_rotations(skeleton, joints), joints),
@@ -248,8 +248,8 @@ def dips(values: Array, least: float) -> list[int]:
 class _Shown:
     """Which joint that what is seen of the body hangs on, in a frame's crop ``(s, s)``, −1 beside it."""
 
-    def __init__(self, category: Category, motion: Motion, center: Array, side: Array) -> None:
-        self.category, self.motion, self.center, self.side = category, motion, center, side
+    def __init__(self, category: Category, motion: Motion, box: CropBox) -> None:
+        self.category, self.motion, self.box = category, motion, box
         self.known: dict[int, Array] = {}
 
     def prepare(self, frames: set[int]) -> None:
@@ -261,10 +261,10 @@ class _Shown:
         coarse, size = coarse_of(category, DEFAULT_FIT.vertices), DEFAULT_FIT.silhouette
         posed = coarse.posed(category, motion.morphology, motion.joint_rotations[chosen])
         places = transform(motion.camera_from_root[chosen], posed)
-        seen = project(places, motion.focal_px[chosen], motion.principal_point) - self.center[chosen, None]
-        pixels = np.concatenate([(seen / self.side[chosen, None, None] + 0.5) * size, places[..., 2:]], -1)
-        face = rasterize(pixels, coarse.faces, (size, size)).face
-        owner = category.body.owner[coarse.vertex][coarse.faces[:, 0]]
+        box = CropBox(self.box.center[chosen], self.box.side[chosen])
+        seen = box.crop_pixels(project(places, motion.focal_px[chosen], motion.principal_point), size)
+        face = rasterize(np.concatenate([seen, places[..., 2:]], -1), coarse.faces, (size, size)).face
+        owner = strongest(category, coarse.vertex)[coarse.faces[:, 0]]
         drawn = np.where(face >= 0, owner[np.maximum(face, 0)], -1).astype(np.int16)
         self.known.update(zip(chosen.tolist(), drawn, strict=True))
 

@@ -110,10 +110,14 @@ def surest_cells(
     flat = np.asarray(surface_map, np.float32).reshape(count, -1, 3)
     rest = np.take_along_axis(flat, cell[..., None], 1)
     at = np.stack([(cell % wide + 0.5) / wide - 0.5, (cell // wide + 0.5) / high - 0.5], -1)
-    square = 0.5 * (vertices**2).sum(1)
-    nearest = np.stack([(square - points @ vertices.T).argmin(1) for points in rest])
+    nearest = np.stack([nearest_vertex(points, vertices) for points in rest])
     off = np.linalg.norm(rest - vertices[nearest], axis=-1)
     return rest, nearest, at, np.where((weight > least) & (off < 0.15), weight, 0.0)
+
+
+def nearest_vertex(points: Array, vertices: Array) -> Array:
+    """Which of the vertices ``(V, 3)`` is nearest to each of the points ``(N, 3)``."""
+    return (0.5 * (vertices**2).sum(1) - points @ vertices.T).argmin(1)
 
 
 def strongest(category: Category, vertex: Array) -> Array:

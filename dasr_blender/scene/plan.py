@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core import Category, Contacts, DasrError, Motion, MotionError, find_contacts, find_feet
+from ..core.contacts import runs
 from ..core.files import clip_name
 from ..core.rotation import make_continuous, matrix_to_quat
 from .action import ActionPlan, contact_property, pose_basis
@@ -208,9 +209,8 @@ def stances(contacts: Contacts, motion: Motion) -> dict[str, list[list[float]]]:
     times = (motion.frame_index - motion.frame_index[0]) / motion.fps
     found = {}
     for foot, standing in zip(contacts.feet, contacts.standing.T, strict=True):
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], standing, [False]]).astype(np.int8)))
         found[foot] = [
-            [round(float(times[a]), 4), round(float(times[b - 1]), 4)] for a, b in edges.reshape(-1, 2)
+            [round(float(times[a]), 4), round(float(times[b - 1]), 4)] for a, b in runs(standing, True)
         ]
     return found
 
