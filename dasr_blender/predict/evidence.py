@@ -168,24 +168,6 @@ def follow(outlines: Outlines, flow: Array, seen: Array) -> tuple[Array, Array]:
     return landed.astype(np.float32), trust.astype(np.float32)
 
 
-def visible_vertices(camera: Array, seen: Array, number: int, cells: int = 36) -> tuple[Array, Array]:
-    """The first `number` vertices that nothing hides: ``(T, N)``, and whether there were as many ``(T, N)``.
-
-    camera ``(T, V, 3)``, seen ``(T, V, 2)``. A vertex is hidden by a nearer one in its cell of a grid.
-    """
-    count, vertices = camera.shape[:2]
-    cell = np.clip(np.floor((seen + 0.5) * cells), 0, cells - 1).astype(np.int64)
-    index = (np.arange(count)[:, None] * cells + cell[..., 1]) * cells + cell[..., 0]
-    depth = camera[..., 2]
-    nearest = np.full(count * cells * cells, np.inf, np.float32)
-    order = np.argsort(-depth, axis=1)
-    rows = np.arange(count)[:, None]
-    nearest[index[rows, order]] = depth[rows, order]  # the last written, the nearest, stays
-    shown = (depth <= nearest[index] + 0.03) & (np.abs(seen) < 0.5).all(-1)
-    chosen = np.argsort(~shown, axis=1, kind="stable")[:, :number]
-    return chosen, shown[rows, chosen]
-
-
 __all__ = [
     "ClipData",
     "Evidence",
@@ -194,5 +176,4 @@ __all__ = [
     "frame_trust",
     "prior_errors",
     "surface_points",
-    "visible_vertices",
 ]

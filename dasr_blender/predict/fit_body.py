@@ -24,6 +24,9 @@ from .coarse import CoarseBody
 
 Array = np.ndarray
 
+_CELLS = 36  # along a crop's side: in which the nearest vertex hides the others
+_FACING = 0.2  # cosine with the way to the camera under which a vertex is turned away
+
 
 @dataclass(frozen=True, eq=False)
 class Start:
@@ -117,6 +120,8 @@ class BodyModel:
         self.basis_of = np.ascontiguousarray(self.basis.transpose(1, 2, 0))  # (V, 3, K)
         self.joint_basis = body.morphology_joints * self.std[:, None, None]  # (K, J, 3)
         self.normals = body.normals[coarse.vertex].astype(np.float32)  # (V, 3)
+        turned = self.weights[:, :, None] * self.normals[:, None]
+        self.turned_normals = turned.reshape(len(turned), -1)  # (V, 3 J): skinned, but for the joints' turns
         self.heights = np.ascontiguousarray(self.relief[:, coarse.vertex].T, np.float32)  # (V, S)
         below = np.zeros((self.joints, self.joints), np.float32)  # [j, k]: k is j or above it
         for j in range(self.joints):
@@ -181,6 +186,28 @@ class Posed:
         out = np.tile(np.eye(4), (len(self.root), 1, 1))
         out[:, :3, :3], out[:, :3, 3] = self.rotation, self.root
         return out
+
+    @cached_property
+    def shown(self) -> tuple[Array, Array]:
+        """All vertices ``(T, V)``, those that are seen first, and whether they are ``(T, V)``.
+
+        A vertex is hidden by a nearer one in its cell of a grid, or turned away.
+        """
+        model, count = self.model, len(self.root)
+        turned = (self.rotation[:, None] @ self.turned).astype(np.float32)  # (T, J, 3, 3)
+        normal = model.turned_normals @ turned.transpose(0, 1, 3, 2).reshape(count, -1, 3)
+        facing = -(normal * self.camera).sum(-1)
+        cell = np.clip(np.floor((self.seen + 0.5) * _CELLS), 0, _CELLS - 1).astype(np.int64)
+        index = (np.arange(count)[:, None] * _CELLS + cell[..., 1]) * _CELLS + cell[..., 0]
+        depth = self.camera[..., 2]
+        nearest = np.full(count * _CELLS * _CELLS, np.inf, np.float32)
+        order = np.argsort(-depth, axis=1)
+        rows = np.arange(count)[:, None]
+        nearest[index[rows, order]] = depth[rows, order]  # the last written, the nearest, stays
+        shown = (depth <= nearest[index] + 0.03) & (np.abs(self.seen) < 0.5).all(-1)
+        shown &= facing > _FACING * np.linalg.norm(self.camera, axis=-1)
+        chosen = np.argsort(~shown, axis=1, kind="stable")
+        return chosen, shown[rows, chosen]
 
     @cached_property
     def joint_motion(self) -> Array:

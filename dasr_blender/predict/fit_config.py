@@ -69,7 +69,7 @@ class FitConfig:
     """usual error of predicted proportions, in standard deviations of the category"""
     morphology_alike: float = 24.0
     """frames whose outlines are wrong together as far as proportions are concerned"""
-    relief: int = 48
+    relief: int = 160
     """shapes that a clip's surface may be raised or sunk by beside its proportions; 0 for none"""
     relief_height: float = 0.1
     """how far they usually do, as a share of the body's nominal size"""

@@ -17,6 +17,7 @@ Array = np.ndarray
 @lru_cache(maxsize=4)
 def relief(category: Category, count: int, height: float) -> Array:
     """Smooth shapes ``(count, V)``, metres along the normals, the same on both sides; made once, not to be written to.
+    A body with less than eight vertices for each gets fewer.
 
     Bumps round vertices chosen farthest first, wide enough to overlap their neighbours; with all heights equal they
     add up to `height` metres, or to half of the part's thickness where that is less. Two points belong together as
@@ -24,6 +25,7 @@ def relief(category: Category, count: int, height: float) -> Array:
     """
     body = category.body
     points = np.asarray(body.vertices, np.float64)
+    count = min(count, len(points) // 8)
     if count <= 0:
         return np.zeros((0, len(points)))
     folded = points.copy()

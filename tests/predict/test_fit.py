@@ -80,7 +80,9 @@ def some_chain(frames: int, size: int, shared: int) -> Chain:
     )
 
 
-@pytest.mark.parametrize(("frames", "size", "shared"), [(1, 4, 2), (2, 4, 2), (3, 4, 0), (7, 5, 3), (12, 3, 0)])
+@pytest.mark.parametrize(
+    ("frames", "size", "shared"), [(1, 4, 2), (2, 4, 2), (3, 4, 0), (7, 5, 3), (12, 3, 0)]
+)
 def test_chain_agrees_with_a_dense_solver(frames: int, size: int, shared: int) -> None:
     chain = some_chain(frames, size, shared)
     whole, right = dense(chain)
@@ -180,6 +182,25 @@ def test_derivatives_of_a_place_in_the_picture(bent: Bent) -> None:
     close(found.shared, bent.common(value))
 
 
+def test_what_is_shown_faces_the_camera_and_nothing_hides_it(bent: Bent) -> None:
+    model, count = bent.model, len(bent.frames)
+    start = replace(bent.start, joints=np.tile([1.0, 0, 0, 0], (count, model.joints, 1)))
+    posed = pose(model, start, np.zeros_like(bent.frames), np.zeros_like(bent.shared))
+    order, shown = posed.shown
+    away = np.linalg.norm(posed.camera, axis=-1)
+    cosine = -(model.normals @ np.swapaxes(posed.rotation, 1, 2) * posed.camera).sum(-1) / away
+    for t, (vertices, seen) in enumerate(zip(order, shown, strict=True)):
+        assert sorted(vertices) == list(range(len(model.rest))) and list(seen) == sorted(seen, reverse=True)
+        assert 0.1 * len(seen) < seen.sum() < 0.6 * len(seen)
+        assert cosine[t, vertices[seen]].min() > 0.19
+        others = vertices[
+            ~seen & (cosine[t, vertices] > 0.21) & (np.abs(posed.seen[t, vertices]) < 0.5).all(-1)
+        ]
+        near = np.linalg.norm(posed.seen[t, :, None] - posed.seen[t, others], axis=-1) < 0.06
+        before = posed.camera[t, :, None, 2] < posed.camera[t, others, 2] - 0.03
+        assert (near & before).any(0).all(), "left out though it faces the camera and nothing hides it"
+
+
 def test_derivatives_of_a_place_in_space(bent: Bent) -> None:
     posed = bent.at()
     direction = np.random.default_rng(0).normal(size=(*bent.vertex.shape, 3)).astype(np.float32)
@@ -268,7 +289,9 @@ def test_derivatives_of_planted_feet(bent: Bent) -> None:
     frames = np.arange(len(bent.vertex))[:, None]
     target = posed.camera[frames, bent.vertex] + rng.normal(0, 0.05, (*bent.vertex.shape, 3))
     standing = np.ones(bent.vertex.shape, np.float32)
-    found = planted_feet(posed, points(posed, bent.vertex), target, standing, 1.0, np.full(standing.shape, 0.1))
+    found = planted_feet(
+        posed, points(posed, bent.vertex), target, standing, 1.0, np.full(standing.shape, 0.1)
+    )
 
     def value(other: Posed) -> np.ndarray:
         gap = other.camera[frames, bent.vertex].astype(np.float64) - target
@@ -494,7 +517,9 @@ def test_from_twenty_degrees_and_a_tenth_off_it_comes_back(toy_category: Categor
         clip.center,
         clip.side,
         quality="best",
-        config=FitConfig(joint_turn=13.0, root_turn=0.4),  # a prior of 0.6 radians, that does not rule them out
+        config=FitConfig(
+            joint_turn=13.0, root_turn=0.4
+        ),  # a prior of 0.6 radians, that does not rule them out
     ).motion
     assert np.nanmean(found.mask_iou) > 0.87  # 0.88 or 0.91, by the order in which threads add up
     assert angles(found, true).mean() < 0.25 * before
@@ -525,7 +550,9 @@ def turned(motion: Motion, degrees: float, farther: float = 1.0) -> Motion:
     return replace(motion, camera_from_root=poses, joint_rotations=joints)
 
 
-def test_a_second_look_is_begun_from_and_its_turns_are_not_believed(toy_category: Category, clip: Case) -> None:
+def test_a_second_look_is_begun_from_and_its_turns_are_not_believed(
+    toy_category: Category, clip: Case
+) -> None:
     args = (clip.prediction, crops_of(clip), clip.center, clip.side)
     begin = turned(clip.motion, 12, 1.1)
     solver = _Solver(
@@ -534,9 +561,7 @@ def test_a_second_look_is_begun_from_and_its_turns_are_not_believed(toy_category
     )  # fmt: skip
     posed = pose(solver.model, solver.start, solver.first, np.zeros(solver.model.shared))
     np.testing.assert_allclose(posed.camera_from_root, begin.camera_from_root, atol=1e-6)
-    np.testing.assert_allclose(
-        quat_to_matrix(posed.locals), quat_to_matrix(begin.joint_rotations), atol=1e-6
-    )
+    np.testing.assert_allclose(quat_to_matrix(posed.locals), quat_to_matrix(begin.joint_rotations), atol=1e-6)
 
     blind = crops_of(clip)
     blind[:, 3] = 0
@@ -558,8 +583,17 @@ def test_masks_that_were_given_are_followed_more_closely(toy_category: Category,
 
 def test_a_second_look_is_begun_from_in_windows_too(toy_category: Category) -> None:
     given = case(toy_category, frames=40, noise=0.08, seed=6)
-    args = (toy_category, turned(given.motion, 20), given.prediction, crops_of(given), given.center, given.side)
-    still = FitConfig(steps=(0, 0), limb_steps=(0, 0), last_steps=(0, 0), limb_evidence=0, window=24, overlap=8)
+    args = (
+        toy_category,
+        turned(given.motion, 20),
+        given.prediction,
+        crops_of(given),
+        given.center,
+        given.side,
+    )
+    still = FitConfig(
+        steps=(0, 0), limb_steps=(0, 0), last_steps=(0, 0), limb_evidence=0, window=24, overlap=8
+    )
     found = fit(*args, begin=given.motion, config=still).motion
     assert angles(found, given.motion).max() < 0.1
     found = fit(*args, config=still).motion
@@ -671,7 +705,7 @@ def test_a_known_shape_comes_out_as_it_went_in(toy_category: Category, frames: i
     shape = rng.normal(0, 0.1, len(toy_category.morphology))
     relief = rng.uniform(-0.01, 0.01, len(toy_category.body.vertices))
     motion = replace(given.motion, morphology=shape, relief=relief)
-    config = FitConfig(vertices=200, window=16, overlap=6)
+    config = FitConfig(vertices=200, window=16, overlap=6, relief=24)
     args = (toy_category, motion, given.prediction, crops_of(given), given.center, given.side)
     found = fit(*args, shape_known=True, config=config).motion
     assert np.array_equal(found.morphology, shape) and np.array_equal(found.relief, relief)

@@ -102,7 +102,7 @@ class FieldConfig:
     """and of root poses and joints"""
     shape_rate: float = 5e-3
     """and of proportions and bones"""
-    steps: int = 3000
+    steps: int = 1000
     """steps of the run; 0 to go by `minutes`"""
     minutes: float = 0.0
     seed: int = 0
@@ -110,7 +110,7 @@ class FieldConfig:
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     save_every: int = 250
     """steps between checkpoints"""
-    picture_every: int = 750
+    picture_every: int = 250
     """steps between progress pictures, 0 for none"""
     weights: LossWeights = field(default_factory=LossWeights)
     without: tuple[str, ...] = ()
