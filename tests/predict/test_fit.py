@@ -602,7 +602,7 @@ def test_a_second_look_is_begun_from_in_windows_too(toy_category: Category) -> N
 
 def test_windows_leave_no_seam(toy_category: Category) -> None:
     given = case(toy_category, frames=40, noise=0.08, seed=6)
-    config = FitConfig(vertices=200)
+    config = FitConfig(vertices=200, relief=24)
     args = (
         toy_category,
         given.run(toy_category),
