@@ -21,6 +21,7 @@ from .workers import worker_count
 Array = np.ndarray
 
 _FRAMES_AT_ONCE = 32
+_BLIND = 2  # steps taken whatever they cost, where none was found that costs less
 
 
 @dataclass(eq=False)
@@ -198,10 +199,24 @@ class Window:
 
         near: outlines are looked for nearby from the first step on.
         """
+        solved, moved = self._descend(frames, shared, most, settle, check, near)
+        if moved or most <= 0:
+            return solved
+        # What belongs to what is settled anew at every step, so the cost may rise on every side of where it is lower a
+        # little further on.
+        again, _ = self._descend(frames, shared, most, settle, check, near, blind=_BLIND)
+        again.steps += solved.steps
+        return again if again.loss.sum() < solved.loss.sum() else solved
+
+    def _descend(
+        self, frames: Array, shared: Array, most: int, settle: float, check: Callable[[float], None] | None,
+        near: bool, blind: int = 0,
+    ) -> tuple[Solved, bool]:  # fmt: skip
+        """As `solve`, and whether any step was taken. blind: steps that are taken whatever they cost."""
         damping = self.config.damping
         begin = ANNEALED if near else 0
         chain, loss, parts = self.linear(frames, shared, begin)
-        taken = 0
+        taken, moved = 0, False
         for step in range(begin + 1, begin + most + 1):
             if check is not None:
                 check(taken / most)
@@ -216,16 +231,18 @@ class Window:
             taken += 1
             fell = (loss.sum() - new_loss.sum()) / max(loss.sum(), 1e-9)
             annealing = step <= ANNEALED
-            if fell > 0 or annealing:  # while the reach shrinks, costs of two steps are not comparable
-                (frames, shared), chain, loss, parts = tried, new_chain, new_loss, new_parts
+            if (
+                fell > 0 or annealing or taken <= blind
+            ):  # while the reach shrinks, costs of two steps are not comparable
+                (frames, shared), chain, loss, parts, moved = tried, new_chain, new_loss, new_parts, True
                 damping = max(damping / 3, 1e-5)
-                if not annealing and fell < settle:
+                if not annealing and taken > blind and fell < settle:
                     break
             else:
                 damping *= 8
                 if damping > 1e4:
                     break
-        return Solved(frames, shared, loss, chain, taken, parts)
+        return Solved(frames, shared, loss, chain, taken, parts), moved
 
 
 def _pieces(count: int, workers: int) -> list[slice]:
