@@ -601,7 +601,7 @@ def test_a_second_look_is_begun_from_in_windows_too(toy_category: Category) -> N
 
 
 class Hollow(Window):
-    """A cost whose bottom lies behind a wall, where steps go half of the way: x = 0 is lower than all that is near it."""
+    """A cost whose bottom lies behind a wall, where steps go half of the way: 0 is lower than all near it."""
 
     def linear(self, frames: np.ndarray, shared: np.ndarray, step: int) -> tuple:
         chain = Chain.zeros(1, 6, 0)
