@@ -204,7 +204,8 @@ class Window:
             return solved
         # What belongs to what is settled anew at every step, so the cost may rise on every side of where it is lower a
         # little further on.
-        again, _ = self._descend(frames, shared, most, settle, check, near, blind=_BLIND)
+        done = None if check is None else lambda share: check(1.0)
+        again, _ = self._descend(frames, shared, most, settle, done, near, blind=_BLIND)
         again.steps += solved.steps
         return again if again.loss.sum() < solved.loss.sum() else solved
 
@@ -230,10 +231,8 @@ class Window:
             new_chain, new_loss, new_parts = self.linear(*tried, step)
             taken += 1
             fell = (loss.sum() - new_loss.sum()) / max(loss.sum(), 1e-9)
-            annealing = step <= ANNEALED
-            if (
-                fell > 0 or annealing or taken <= blind
-            ):  # while the reach shrinks, costs of two steps are not comparable
+            annealing = step <= ANNEALED  # while the reach shrinks, costs of two steps are not comparable
+            if fell > 0 or annealing or taken <= blind:
                 (frames, shared), chain, loss, parts, moved = tried, new_chain, new_loss, new_parts, True
                 damping = max(damping / 3, 1e-5)
                 if not annealing and taken > blind and fell < settle:
