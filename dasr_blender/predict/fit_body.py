@@ -120,8 +120,6 @@ class BodyModel:
         self.basis_of = np.ascontiguousarray(self.basis.transpose(1, 2, 0))  # (V, 3, K)
         self.joint_basis = body.morphology_joints * self.std[:, None, None]  # (K, J, 3)
         self.normals = body.normals[coarse.vertex].astype(np.float32)  # (V, 3)
-        turned = self.weights[:, :, None] * self.normals[:, None]
-        self.turned_normals = turned.reshape(len(turned), -1)  # (V, 3 J): skinned, but for the joints' turns
         self.heights = np.ascontiguousarray(self.relief[:, coarse.vertex].T, np.float32)  # (V, S)
         below = np.zeros((self.joints, self.joints), np.float32)  # [j, k]: k is j or above it
         for j in range(self.joints):
@@ -186,28 +184,6 @@ class Posed:
         out = np.tile(np.eye(4), (len(self.root), 1, 1))
         out[:, :3, :3], out[:, :3, 3] = self.rotation, self.root
         return out
-
-    @cached_property
-    def shown(self) -> tuple[Array, Array]:
-        """All vertices ``(T, V)``, those that are seen first, and whether they are ``(T, V)``.
-
-        A vertex is hidden by a nearer one in its cell of a grid, or turned away.
-        """
-        model, count = self.model, len(self.root)
-        turned = (self.rotation[:, None] @ self.turned).astype(np.float32)  # (T, J, 3, 3)
-        normal = model.turned_normals @ turned.transpose(0, 1, 3, 2).reshape(count, -1, 3)
-        facing = -(normal * self.camera).sum(-1)
-        cell = np.clip(np.floor((self.seen + 0.5) * _CELLS), 0, _CELLS - 1).astype(np.int64)
-        index = (np.arange(count)[:, None] * _CELLS + cell[..., 1]) * _CELLS + cell[..., 0]
-        depth = self.camera[..., 2]
-        nearest = np.full(count * _CELLS * _CELLS, np.inf, np.float32)
-        order = np.argsort(-depth, axis=1)
-        rows = np.arange(count)[:, None]
-        nearest[index[rows, order]] = depth[rows, order]  # the last written, the nearest, stays
-        shown = (depth <= nearest[index] + 0.03) & (np.abs(self.seen) < 0.5).all(-1)
-        shown &= facing > _FACING * np.linalg.norm(self.camera, axis=-1)
-        chosen = np.argsort(~shown, axis=1, kind="stable")
-        return chosen, shown[rows, chosen]
 
     @cached_property
     def joint_motion(self) -> Array:
@@ -329,12 +305,41 @@ def points(posed: Posed, vertex: Array) -> Points:
     lever = (ideas.reshape(count * number * 3, joints) @ model.below).reshape(count, number, 3, joints)
     lever -= model.carried[vertex][:, :, None] * posed.placed.transpose(0, 2, 1).astype(np.float32)[:, None]
     # proportions: the skin's turn of the vertex's own basis, and what the joints' places add
-    flat = posed.turned.astype(np.float32).reshape(count, joints, 9)
-    blend = (weight @ flat).reshape(count, number, 3, 3)
+    blend = _skin_turns(posed, weight)
     shape = blend @ model.basis_of[vertex]
     shape += (weight @ posed.joint_motion).reshape(count, number, 3, kinds)
     raised = (blend @ model.normals[vertex][..., None])[:, :, None, :, 0]
     return Points(posed.camera[rows, vertex], lever, shape, raised, vertex[..., None])
+
+
+def visible_vertices(posed: Posed, number: int) -> tuple[Array, Array]:
+    """The first `number` vertices that face the camera and that nothing hides: ``(T, N)``, and whether there were as
+    many ``(T, N)``.
+
+    A vertex is hidden by a nearer one in its cell of a grid.
+    """
+    count = len(posed.root)
+    normal = (_skin_turns(posed, posed.model.weights) @ posed.model.normals[..., None])[..., 0]
+    normal = normal @ np.swapaxes(posed.rotation, 1, 2).astype(np.float32)
+    facing = -(normal * posed.camera).sum(-1)
+    cell = np.clip(np.floor((posed.seen + 0.5) * _CELLS), 0, _CELLS - 1).astype(np.int64)
+    index = (np.arange(count)[:, None] * _CELLS + cell[..., 1]) * _CELLS + cell[..., 0]
+    depth = posed.camera[..., 2]
+    nearest = np.full(count * _CELLS * _CELLS, np.inf, np.float32)
+    order = np.argsort(-depth, axis=1)
+    frame = np.arange(count)[:, None]
+    nearest[index[frame, order]] = depth[frame, order]  # the last written, the nearest, stays
+    shown = (depth <= nearest[index] + 0.03) & (np.abs(posed.seen) < 0.5).all(-1)
+    shown &= facing > _FACING * np.linalg.norm(posed.camera, axis=-1)
+    chosen = np.argsort(~shown, axis=1, kind="stable")[:, :number]
+    return chosen, shown[frame, chosen]
+
+
+def _skin_turns(posed: Posed, weight: Array) -> Array:
+    """How the skin turns ``(T, N, 3, 3)`` where joints weigh ``([T,] N, J)``, in body space."""
+    flat = posed.turned.astype(np.float32).reshape(len(posed.root), posed.model.joints, 9)
+    turns = weight @ flat
+    return turns.reshape(*turns.shape[:2], 3, 3)
 
 
 def rows(posed: Posed, found: Points, direction: Array, picture: Array | None) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from .contour import find_rims, nearest_rim
 from .evidence import Evidence, follow
-from .fit_body import Posed, in_crop, points
+from .fit_body import Posed, in_crop, points, visible_vertices
 from .fit_config import FitConfig
 from .residuals import Rows, body_to_mask, flow_rows, mask_to_body, planted_feet, shifted, surface_map
 
@@ -80,7 +80,7 @@ def outline_rows(
 def _flow(posed: Posed, evidence: Evidence, flow: Array, linked: Array, config: FitConfig) -> Rows:
     """What ties a frame to the next. The last frame has none."""
     following = shifted(posed)
-    vertex, shown = (values[:, : config.flow_points] for values in posed.shown)
+    vertex, shown = visible_vertices(posed, config.flow_points)
     seen = posed.seen[np.arange(len(vertex))[:, None], vertex]
     moved, trusted = follow(evidence.outlines, flow, seen)
     trusted = trusted * shown * linked[:, None]

@@ -199,26 +199,31 @@ class Window:
 
         near: outlines are looked for nearby from the first step on.
         """
-        solved, moved = self._descend(frames, shared, most, settle, check, near)
-        if moved or most <= 0:
+        first = ANNEALED if near else 0
+        chain, loss, parts = self.linear(frames, shared, first)
+        begun = Solved(frames, shared, loss, chain, 0, parts)
+        solved = self._descend(begun, first, most, settle, check)
+        if solved.frames is not frames or not solved.steps:
             return solved
         # What belongs to what is settled anew at every step, so the cost may rise on every side of where it is lower a
         # little further on.
         done = None if check is None else lambda share: check(1.0)
-        again, _ = self._descend(frames, shared, most, settle, done, near, blind=_BLIND)
+        again = self._descend(begun, first, most, settle, done, blind=_BLIND)
         again.steps += solved.steps
         return again if again.loss.sum() < solved.loss.sum() else solved
 
     def _descend(
-        self, frames: Array, shared: Array, most: int, settle: float, check: Callable[[float], None] | None,
-        near: bool, blind: int = 0,
-    ) -> tuple[Solved, bool]:  # fmt: skip
-        """As `solve`, and whether any step was taken. blind: steps that are taken whatever they cost."""
+        self, begun: Solved, first: int, most: int, settle: float, check: Callable[[float], None] | None,
+        blind: int = 0,
+    ) -> Solved:  # fmt: skip
+        """At most so many steps down from where it is begun; its own unknowns where none was taken.
+
+        first: the step before the first.  blind: steps that are taken whatever they cost.
+        """
         damping = self.config.damping
-        begin = ANNEALED if near else 0
-        chain, loss, parts = self.linear(frames, shared, begin)
-        taken, moved = 0, False
-        for step in range(begin + 1, begin + most + 1):
+        frames, shared, chain, loss, parts = begun.frames, begun.shared, begun.chain, begun.loss, begun.parts
+        taken = 0
+        for step in range(first + 1, first + most + 1):
             if check is not None:
                 check(taken / most)
             clock = _Clock(self.seconds)
@@ -233,7 +238,7 @@ class Window:
             fell = (loss.sum() - new_loss.sum()) / max(loss.sum(), 1e-9)
             annealing = step <= ANNEALED  # while the reach shrinks, costs of two steps are not comparable
             if fell > 0 or annealing or taken <= blind:
-                (frames, shared), chain, loss, parts, moved = tried, new_chain, new_loss, new_parts, True
+                (frames, shared), chain, loss, parts = tried, new_chain, new_loss, new_parts
                 damping = max(damping / 3, 1e-5)
                 if not annealing and taken > blind and fell < settle:
                     break
@@ -241,7 +246,7 @@ class Window:
                 damping *= 8
                 if damping > 1e4:
                     break
-        return Solved(frames, shared, loss, chain, taken, parts), moved
+        return Solved(frames, shared, loss, chain, taken, parts)
 
 
 def _pieces(count: int, workers: int) -> list[slice]:

@@ -25,7 +25,16 @@ from dasr_blender.predict.blocks import Chain
 from dasr_blender.predict.contour import find_rims, nearest_rim, read_outlines, sample
 from dasr_blender.predict.evidence import ClipData, follow, frame_trust
 from dasr_blender.predict.fit import _Solver
-from dasr_blender.predict.fit_body import BodyModel, Posed, in_crop, left_jacobian, points, pose, rows
+from dasr_blender.predict.fit_body import (
+    BodyModel,
+    Posed,
+    in_crop,
+    left_jacobian,
+    points,
+    pose,
+    rows,
+    visible_vertices,
+)
 from dasr_blender.predict.fit_relief import relief
 from dasr_blender.predict.fit_solve import Window, _pieces
 from dasr_blender.predict.residuals import (
@@ -186,7 +195,7 @@ def test_what_is_shown_faces_the_camera_and_nothing_hides_it(bent: Bent) -> None
     model, count = bent.model, len(bent.frames)
     start = replace(bent.start, joints=np.tile([1.0, 0, 0, 0], (count, model.joints, 1)))
     posed = pose(model, start, np.zeros_like(bent.frames), np.zeros_like(bent.shared))
-    order, shown = posed.shown
+    order, shown = visible_vertices(posed, len(model.rest))
     away = np.linalg.norm(posed.camera, axis=-1)
     cosine = -(model.normals @ np.swapaxes(posed.rotation, 1, 2) * posed.camera).sum(-1) / away
     for t, (vertices, seen) in enumerate(zip(order, shown, strict=True)):
