@@ -34,6 +34,7 @@ from .options import EvaluateConfig
 from .rows import SINGLE, Row
 from .scene import Scene, posed_in_camera
 from .scores import draw, jitter
+from .seen_motion import seen_jitter
 
 Array = np.ndarray
 
@@ -170,12 +171,15 @@ def evaluate_real(
         masks, source = find_masks(real, clip, config.out / "masks")
         scene = real_scene(real, clip, masks)
         keypoints = _keypoints(real, clip)
+        moved = seen_jitter(scene.frames, [m > 127 for m in scene.masks])
         scores: dict[str, dict[str, float]] = {}
         for row in rows:
             answer = row.answer(scene)
             if answer is None:
                 continue
             scores[row.label] = real_scores(row.category, answer.motion, masks, keypoints)
+            if np.isfinite(moved):
+                scores[row.label]["jitter_seen_percent"] = round(moved, 4)
             if row.name != SINGLE:
                 own = "" if row.label == rows[0].label else f"-{row.label}"
                 _picture(config.out / f"real-{real.name}{own}.jpg", clip, row.category, answer.motion)

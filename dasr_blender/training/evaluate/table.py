@@ -98,6 +98,12 @@ REAL_COLUMNS: dict[str, tuple[str, float, int, str]] = {
         2,
         "mean acceleration of the projected vertices, % of √(mask area) a frame²",
     ),
+    "jitter_seen_percent": (
+        "of picture",
+        1,
+        2,
+        "the same of the subject itself where flow can follow it (below 1 it says little)",
+    ),
 }
 
 

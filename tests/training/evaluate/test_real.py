@@ -19,6 +19,7 @@ from dasr_blender.core import Category
 from dasr_blender.training.evaluate.chroma import chroma_masks, screen_hue
 from dasr_blender.training.evaluate.keypoints import read_keypoints, transfer, vertex_under
 from dasr_blender.training.evaluate.real import find_clips, find_masks, real_scores
+from dasr_blender.training.evaluate.seen_motion import seen_jitter
 
 
 def test_clips_are_found_in_folders_of_any_depth_and_by_pattern(tmp_path: Path):
@@ -123,3 +124,25 @@ def test_masks_come_from_the_folder_else_from_what_can_be_seen(tmp_path: Path):
         cv2.imwrite(str(folder / "masks" / f"{i:05d}.png"), picture)
     masks, source = find_masks(real, clip, tmp_path)
     assert source == "true" and masks.boxes[0].tolist() == [60, 30, 90, 100]
+
+
+@pytest.mark.parametrize(("turns", "expected"), [(0.0, 0.0), (1.0, 4.0), (2.0, 8.0)])
+def test_jitter_of_the_picture_is_that_of_what_moves_in_it(turns: float, expected: float):
+    """A spotted disc that goes right at three pixels a frame, and up and down besides: its steps differ by 2 or 4
+    pixels from frame to frame, of a disc whose area is 50 squared."""
+    rng = np.random.default_rng(0)
+    side, radius = 50, 50 / np.sqrt(np.pi)
+    spots = cv2.GaussianBlur(rng.uniform(0, 255, (200, 260, 3)).astype(np.float32), (0, 0), 2.0)
+    spots = np.clip((spots - 128) * 6 + 128, 0, 255)
+    ground = np.full((200, 260, 3), 90, np.uint8)
+    frames, masks = [], []
+    for t in range(8):
+        x, y = 60 + 3 * t, 90 + turns * (t % 2)
+        row, column = np.mgrid[:200, :260]
+        mask = (column - x) ** 2 + (row - y) ** 2 < radius**2
+        moved = cv2.warpAffine(spots, np.float32([[1, 0, x], [0, 1, y - 90]]), (260, 200), borderMode=cv2.BORDER_WRAP)
+        frames.append(np.where(mask[..., None], moved, ground).astype(np.uint8))
+        masks.append(mask)
+    assert seen_jitter(frames, masks) == pytest.approx(expected, rel=0.15, abs=0.4)
+    assert np.isnan(seen_jitter(frames[:2], masks[:2]))
+    assert side**2 == pytest.approx(masks[0].sum(), rel=0.02)
