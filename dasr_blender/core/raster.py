@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A numpy triangle rasteriser: silhouettes, depth, and which point of the surface every pixel shows.
 
-Scan conversion over the whole batch at once. Every triangle is cut by the pixel rows it meets into spans
-(about three to a triangle at the sizes we draw), each found from the two edges that cross the row's middle.
-A silhouette only needs the spans' ends: +1 where one begins, −1 where it ends, and a running sum along the
-row. Depth needs the pixels inside too; because spans hold no pixel outside the triangle, nothing is tested
-and thrown away. Edges are always evaluated from their upper end, so two triangles that share one agree on
-it to the bit, and a mesh has neither cracks nor pixels drawn by both sides.
+Scan conversion over the whole batch at once. Edges are cut by the pixel rows they meet. A silhouette only needs
+those at which the number of layers changes: +1 or −1 where one crosses the middle of a row, and a running sum along
+it. Depth needs the pixels inside too: every triangle is cut into spans (about three to a triangle at the sizes we
+draw), and because spans hold no pixel outside the triangle, nothing is tested and thrown away. Edges are always
+evaluated from their upper end, so two triangles that share one agree on it to the bit, and a mesh has neither cracks
+nor pixels drawn by both sides.
 """
 
 from __future__ import annotations
@@ -138,29 +138,91 @@ def rasterize(pixels: Array, faces: Array, size: tuple[int, int], near: float = 
     return Raster(found.reshape(shape), depth.reshape(shape), pixels, faces)
 
 
-def silhouette(
-    pixels: Array, faces: Array, size: tuple[int, int], near: float = NEAR, closed: bool = False
-) -> Array:
+def silhouette(pixels: Array, faces: Array, size: tuple[int, int], near: float = NEAR) -> Array:
     """Which pixels' centres a batch of meshes covers, ``(B, h, w)`` bool; arguments as :func:`rasterize`.
 
-    closed: the meshes have no holes and their normals point outward, so drawing the near side is enough.
+    How many faces lie over a pixel is told by the edges beside it: what an edge adds for one face it takes for the
+    next, unless they look different ways or there is no next. So only the outlines of a body are scanned.
     """
     pixels, faces = np.asarray(pixels), np.asarray(faces)
     width, height = int(size[0]), int(size[1])
     covered = np.zeros((len(pixels), height, width), bool)
+    ends, owners, signs = _edges(faces)
     for first, part in _chunks(pixels, faces, width, height):
-        frame, _, corners = _triangles(part, faces, near)
-        if closed:
-            (ax, bx, cx), (ay, by, cy) = corners[:, 0], corners[:, 1]
-            seen = np.flatnonzero((bx - ax) * (cy - ay) <= (by - ay) * (cx - ax))
-            frame, corners = frame[seen], corners[:, :, seen]
-        triangle, row, start, stop = _spans(corners, width, height)
-        base = (frame[triangle] * height + row) * (width + 1)
-        cells = len(part) * height * (width + 1)
-        change = np.bincount(base + start, minlength=cells) - np.bincount(base + stop, minlength=cells)
-        inside = np.cumsum(change.reshape(len(part), height, width + 1), axis=2, dtype=np.int32)
-        covered[first : first + len(part)] = inside[..., :width] > 0
+        whole = (np.isfinite(part).all(-1) & (part[..., 2] >= near)).all(1)
+        frame, x, y, weight = _outlines(part[whole], faces, ends, owners, signs)
+        frame = np.flatnonzero(whole)[frame]
+        if not whole.all():  # something is behind the camera: triangle by triangle
+            cut = np.flatnonzero(~whole)
+            owner, _, corners = _triangles(part[cut], faces, near)
+            facing = _facing(corners[:, 0], corners[:, 1])
+            frame = np.concatenate([frame, *[cut[owner]] * 3])
+            x, y = (
+                np.concatenate([v, *(corners[[k, (k + 1) % 3], axis] for k in range(3))], 1)
+                for axis, v in enumerate((x, y))
+            )
+            weight = np.concatenate([weight, *[facing] * 3])
+        layers = _layers(frame, x, y, weight, len(part), width, height)
+        covered[first : first + len(part)] = layers[..., :width] > 0.5
     return covered
+
+
+def _edges(faces: Array) -> tuple[Array, Array, Array]:
+    """Edges of a mesh: ends ``(E, 2)``, two faces ``(E, 2)``, and whether they go along it ``(E, 2)``, 1 or −1.
+
+    An edge of one face alone has a second one with 0; where more than two meet, it is there more than once.
+    """
+    half = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2).astype(np.int64)
+    low, high = half.min(1), half.max(1)
+    key = low * (int(faces.max(initial=0)) + 1) + high
+    order = np.argsort(key, kind="stable")
+    same = np.append(np.diff(key[order]) == 0, False)
+    begin = np.flatnonzero(np.append(True, ~same[:-1])) if len(order) else order
+    rank = np.arange(len(order)) - np.repeat(begin, np.diff(np.append(begin, len(order))))
+    one = np.flatnonzero(rank % 2 == 0)
+    paired = same[one]
+    two = order[np.minimum(one + 1, len(order) - 1)]
+    one = order[one]
+    along = np.where(half[:, 0] == low, 1, -1)
+    signs = np.stack([along[one], np.where(paired, along[two], 0)], 1)
+    return np.stack([low[one], high[one]], 1), np.stack([one, two], 1) // 3, signs.astype(np.int8)
+
+
+def _facing(x: Array, y: Array) -> Array:
+    """Which way triangles with corners ``(3, …)`` look, ``(…)``: 1, −1, or 0 for those without area."""
+    area = (x[1] - x[0]) * (y[2] - y[0]) - (y[1] - y[0]) * (x[2] - x[0])
+    return (area > 0).astype(np.int8) - (area < 0)
+
+
+def _outlines(
+    pixels: Array, faces: Array, ends: Array, owners: Array, signs: Array
+) -> tuple[Array, Array, Array, Array]:
+    """Edges at which the number of layers changes: frame ``(N,)``, x and y of both ends ``(2, N)``, and weight
+    ``(N,)``."""
+    x, y = np.moveaxis(pixels[..., :2].astype(np.float64), -1, 0)
+    facing = _facing(*(np.moveaxis(v[:, faces], -1, 0) for v in (x, y)))
+    weight = facing[:, owners[:, 0]] * signs[:, 0] + facing[:, owners[:, 1]] * signs[:, 1]
+    frame, edge = np.nonzero(weight)
+    at = ends[edge].T
+    return frame, x[frame, at], y[frame, at], weight[frame, edge]
+
+
+def _layers(frame: Array, x: Array, y: Array, weight: Array, count: int, width: int, height: int) -> Array:
+    """Layers of faces ``(count, h, w + 1)`` over every pixel, from edges as `_outlines` finds them."""
+    down = y[1] > y[0]
+    (xa, xb), (ya, yb) = (np.where(down, v, v[::-1]) for v in (x, y))
+    top, stop = (np.ceil(np.clip(v - 0.5, 0, height)).astype(np.int64) for v in (ya, yb))
+    kept = np.flatnonzero(stop > top)
+    xa, xb, ya, yb, top, frame = (v[kept] for v in (xa, xb, ya, yb, top, frame))
+    rows = stop[kept] - top
+    slope, value = (xb - xa) / (yb - ya), np.where(down, -weight, weight)[kept]
+    owner = np.repeat(np.arange(len(kept)), rows)
+    row = np.arange(len(owner)) - np.repeat(np.cumsum(rows) - rows - top, rows)
+    at = xa[owner] + (row + 0.5 - ya[owner]) * slope[owner]
+    column = np.ceil(np.clip(at - 0.5, 0, width)).astype(np.int64)
+    cell = (frame[owner] * height + row) * (width + 1) + column
+    change = np.bincount(cell, value[owner], minlength=count * height * (width + 1))
+    return np.cumsum(change.reshape(count, height, width + 1), axis=2)
 
 
 def _chunks(pixels: Array, faces: Array, width: int, height: int) -> Iterator[tuple[int, Array]]:

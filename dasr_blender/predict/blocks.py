@@ -81,32 +81,26 @@ class Chain:
                 following = found[t] = given[k] - half.carried[k, :, :size] @ following
         return found, common
 
-    def variances(self) -> tuple[Array, Array]:
-        """Diagonal of the inverse: ``(T, n)`` given the shared unknowns, and ``(g,)`` of these.
+    def variances(self) -> Array:
+        """Diagonal ``(T, n)`` of the frames' inverse, the shared unknowns given.
 
         The blocks of the inverse on the diagonal follow from the last frame back (Takahashi 1973).
         """
         frames, size = self.right.shape
+        inverse = np.empty((frames, size, size))
         gain = np.empty((max(frames - 1, 0), size, size))
-        pivots = np.empty((frames, size, size))
-        corner = self.corner.copy()
-        border = self.border[0]
         for t in range(frames):
-            pivots[t] = self.diagonal[t] if t == 0 else self.diagonal[t] - self.upper[t - 1].T @ gain[t - 1]
-            corner -= border.T @ np.linalg.solve(pivots[t], border)
+            lost = self.upper[t - 1].T @ gain[t - 1] if t else 0.0
+            inverse[t] = np.linalg.inv(self.diagonal[t] - lost)
             if t + 1 < frames:
-                solved = np.linalg.solve(pivots[t], np.concatenate([self.upper[t], border], 1))
-                gain[t] = solved[:, :size]
-                border = self.border[t + 1] - self.upper[t].T @ solved[:, size:]
+                gain[t] = inverse[t] @ self.upper[t]
         out = np.empty((frames, size))
-        inverse = np.linalg.inv(pivots)
         after = inverse[-1]
         for t in range(frames - 1, -1, -1):
             if t + 1 < frames:
                 after = inverse[t] + gain[t] @ after @ gain[t].T
             out[t] = np.diagonal(after)
-        common = np.diagonal(np.linalg.inv(corner)) if len(corner) else np.zeros(0)
-        return out, common
+        return out
 
 
 @dataclass(eq=False)

@@ -147,7 +147,7 @@ def find_rims(posed: Posed, size: int, number: int) -> Rims:
     """
     model = posed.model
     pixels = np.concatenate([(posed.seen + 0.5) * size, posed.camera[..., 2:]], -1)
-    drawn = silhouette(pixels, model.faces, (size, size), closed=True)
+    drawn = silhouette(pixels, model.faces, (size, size))
     seen = posed.seen
     a, b, c = (seen[:, model.faces[:, k]] for k in range(3))
     away = (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (

@@ -203,7 +203,7 @@ class _Solver:
             zero = np.zeros(self.model.shared)
             solved = self._solve(window, self.first, zero, 0.05, 0.9, fitted, np.arange(count))
             frames, losses, shared = solved.frames, solved.loss, self._settle_shape(solved.shared)
-            spread = np.sqrt(np.maximum(solved.chain.variances()[0], 0))
+            spread = np.sqrt(np.maximum(solved.chain.variances(), 0))
         else:
             shared = self._settle_shape(self._proportions(fitted))
             frames, losses, spread = self._in_windows(shared, fitted)
@@ -426,7 +426,7 @@ class _Solver:
             new[:shared_frames] = 1 - fade
             frames[begin:end] += new[:, None] * (solved.frames - frames[begin:end])
             losses[begin:end] = solved.loss
-            variance = np.sqrt(np.maximum(solved.chain.variances()[0], 0))
+            variance = np.sqrt(np.maximum(solved.chain.variances(), 0))
             spread[begin:end] += new[:, None] * (variance - spread[begin:end])
         return frames, losses, spread
 

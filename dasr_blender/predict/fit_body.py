@@ -70,6 +70,19 @@ def left_jacobian(vector: Array) -> Array:
     return np.eye(3) + one * cross + two * (cross @ cross)
 
 
+def inverse_left_jacobian(vector: Array) -> Array:
+    """The inverse of :func:`left_jacobian`, ``(..., 3, 3)``, for angles under 2π.
+
+    I − [v]/2 + (1 − a/2 cot a/2)/a² [v]²; Chirikjian, as above.
+    """
+    angle = np.linalg.norm(vector, axis=-1)[..., None, None]
+    small = angle < 1e-3
+    half = np.where(small, 1.0, 0.5 * angle)
+    two = np.where(small, 1 / 12 + angle**2 / 720, (1 - half / np.tan(half)) / (4 * half**2))
+    cross = skew(vector)
+    return np.eye(3) - 0.5 * cross + two * (cross @ cross)
+
+
 def skew(vector: Array) -> Array:
     """The matrix ``(..., 3, 3)`` of the cross product with ``(..., 3)``."""
     x, y, z = np.moveaxis(np.asarray(vector, np.float64), -1, 0)

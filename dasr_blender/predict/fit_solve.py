@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -57,6 +58,12 @@ class Window:
     tie_weight: Array | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @cached_property
+    def held(self) -> Array:
+        """How firmly the network's answer is held to, ``(T, n, n)``."""
+        sure = 1 / self.evidence.prior
+        return sure[:, :, None] * self.model.precision * sure[:, None, :]
+
     def linear(self, frames: Array, shared: Array, step: int) -> tuple[Chain, Array, dict[str, float]]:
         """Normal equations, the cost of every frame, and of every residual, at the unknowns."""
         count = len(frames)
@@ -105,8 +112,7 @@ class Window:
         """Prior, rest and limits: blocks ``(t, n, n)``, right sides and costs of some frames."""
         config, size = self.config, len(frames)
         index = np.arange(self.model.size)
-        sure = 1 / evidence.prior[:size]
-        diagonal = sure[:, :, None] * self.model.precision * sure[:, None, :]
+        diagonal = self.held[piece].copy()
         right = -(diagonal @ frames[..., None])[..., 0]
         loss = -0.5 * (right * frames).sum(1)
         if self.tie is not None and self.tie_weight is not None:
@@ -122,16 +128,11 @@ class Window:
         over, slope = excess(posed, limits, config.limit)
         vector, motion = rotation_vectors(posed)
         half = np.maximum(0.5 * (limits[1:, :, 1] - limits[1:, :, 0]), 0.05) * config.rest
+        joints = _joint_blocks(diagonal)
         for value, by in ((over, slope), (vector / half, motion / half[..., None])):
             value, by = value[:size], by[:size]
-            block = np.swapaxes(by, -1, -2) @ by  # (t, J − 1, 3, 3)
-            pull = (np.swapaxes(by, -1, -2) @ value[..., None])[..., 0]
-            for a in range(3):
-                right[:, 6 + a :: 3] -= pull[..., a]
-                for b in range(3):
-                    diagonal[
-                        :, 6 + a + 3 * np.arange(block.shape[1]), 6 + b + 3 * np.arange(block.shape[1])
-                    ] += block[..., a, b]
+            joints += np.swapaxes(by, -1, -2) @ by
+            right[:, 6:] -= (np.swapaxes(by, -1, -2) @ value[..., None]).reshape(size, -1)
             loss += 0.5 * (value**2).sum((1, 2))
         return diagonal, right, loss
 
@@ -249,6 +250,14 @@ class Window:
         return Solved(frames, shared, loss, chain, taken, parts)
 
 
+def _joint_blocks(diagonal: Array) -> Array:
+    """Each joint with itself, a view ``(t, J − 1, 3, 3)`` of contiguous blocks ``(t, n, n)``."""
+    part = diagonal[:, 6:, 6:]
+    frame, row, column = part.strides
+    shape = len(part), part.shape[1] // 3, 3, 3
+    return np.lib.stride_tricks.as_strided(part, shape, (frame, 3 * (row + column), row, column))
+
+
 def _pieces(count: int, workers: int) -> list[slice]:
     """Frames shared out in runs of about `_FRAMES_AT_ONCE`, of one length and as many for each worker."""
     number = workers * max(1, round(count / (_FRAMES_AT_ONCE * workers)))
@@ -289,8 +298,9 @@ def _summed(rows: Rows, size: int) -> Sums:
     own, shared = rows.own[:size] * root, rows.shared[:size] * root
     value = rows.value[:size, :, None] * root
     turned, common = np.swapaxes(own, 1, 2), np.swapaxes(shared, 1, 2)
+    flat = shared.reshape(-1, shared.shape[2])
     out = Sums(
-        turned @ own, turned @ shared, (common @ shared).sum(0), (turned @ value)[..., 0],
+        turned @ own, turned @ shared, flat.T @ flat, (turned @ value)[..., 0],
         (common @ value)[..., 0].sum(0), rows.loss[:size],
     )  # fmt: skip
     if rows.following is not None:

@@ -166,17 +166,25 @@ class _Trial:
 
     def drawn(self, limb: Limb, path: Array) -> Array:
         """A limb at one offset a frame ``(T,)``, drawn ``(T, S, S)`` bool."""
-        shown = [self._shown(limb, limb.offsets[path[p]][:, None], p) for p in self._pieces()]
-        return np.concatenate(shown)[:, 0]
+        parts = [self._pixels(limb, limb.offsets[path[p]][:, None], p)[:, 0] for p in self._pieces()]
+        return silhouette(np.concatenate(parts), limb.faces, (self.size, self.size))
 
     def gain(self, limb: Limb, value: Array, check: Callable[[float], None]) -> Array:
         """Sum ``(T, C)`` of the values ``(T, S, S)`` of the cells that a limb covers at each of its offsets."""
 
         def one(piece: slice) -> Array:
-            shown = self._shown(limb, limb.offsets[None], piece)
-            count, tried = shown.shape[:2]
-            flat = shown.reshape(count, tried, -1).astype(np.float32)
-            return (flat @ value[piece].reshape(count, -1, 1).astype(np.float32))[..., 0]
+            pixels, worth = self._pixels(limb, limb.offsets[None], piece), value[piece]
+            count, tried = pixels.shape[:2]
+            # only where the limb comes and something is to be gained or lost
+            low = np.clip(np.floor(pixels[..., :2].min((0, 1, 2))), 0, self.size).astype(np.int64)
+            high = np.clip(np.ceil(pixels[..., :2].max((0, 1, 2))), 0, self.size).astype(np.int64)
+            worth = worth[:, low[1] : high[1], low[0] : high[0]]
+            if not worth.any():
+                return np.zeros((count, tried), np.float32)
+            pixels[..., :2] -= low
+            drawn = silhouette(pixels.reshape(count * tried, -1, 3), limb.faces, (worth.shape[2], worth.shape[1]))
+            flat = drawn.reshape(count, tried, -1).astype(np.float32)
+            return (flat @ worth.reshape(count, -1, 1).astype(np.float32))[..., 0]
 
         found, pieces = [], self._pieces()
         with ThreadPoolExecutor(worker_count()) as pool:
@@ -225,8 +233,9 @@ class _Trial:
         within = rotvec_to_quat(np.clip(quat_to_rotvec(turned), low, high))
         return np.where((offsets == 0).all((-1, -2))[..., None, None], turned, within)
 
-    def _shown(self, limb: Limb, offsets: Array, piece: slice) -> Array:
-        """A limb drawn ``(t, C, S, S)`` bool at offsets ``(t or 1, C, k, 3)``, the rest as it is."""
+    def _pixels(self, limb: Limb, offsets: Array, piece: slice) -> Array:
+        """A limb's vertices ``(t, C, v, 3)`` at offsets ``(t or 1, C, k, 3)``, the rest as it is: pixels of the
+        silhouette and depth."""
         model, posed, rest = self.model, self.posed, self.rest
         local = quat_to_matrix(self._turned(limb, offsets, piece))  # (t, C, k, 3, 3)
         count, tried = local.shape[:2]
@@ -252,6 +261,4 @@ class _Trial:
             camera.reshape(count, -1, 3), self.evidence.start.part(piece), posed.focal[piece]
         )
         pixels = np.concatenate([(flat + 0.5) * self.size, camera.reshape(count, -1, 3)[..., 2:]], -1)
-        pixels = pixels.reshape(count * tried, -1, 3)
-        shown = silhouette(pixels, limb.faces, (self.size, self.size))
-        return shown.reshape(count, tried, self.size, self.size)
+        return pixels.reshape(count, tried, -1, 3)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..core.rotation import quat_conjugate, quat_multiply, quat_to_rotvec
 from .contour import Outlines, Rims, sample
-from .fit_body import Points, Posed, in_crop, left_jacobian, picture_direction, rows
+from .fit_body import Points, Posed, in_crop, inverse_left_jacobian, left_jacobian, picture_direction, rows
 
 Array = np.ndarray
 
@@ -204,7 +204,7 @@ def rotation_vectors(posed: Posed) -> tuple[Array, Array]:
     vector = quat_to_rotvec(posed.locals[:, 1:])
     # exp(x) q₀ = exp(v): a change of x is, by the left Jacobians at x and at v, one of v
     turn = quat_to_rotvec(quat_multiply(posed.locals[:, 1:], quat_conjugate(posed.start.joints[:, 1:])))
-    return vector, np.linalg.solve(left_jacobian(vector), left_jacobian(turn))
+    return vector, inverse_left_jacobian(vector) @ left_jacobian(turn)
 
 
 def planted_feet(

@@ -49,8 +49,8 @@ def test_a_large_batch_is_its_frames_one_by_one() -> None:
         np.testing.assert_array_equal(masks[t], alone.mask[0])
 
 
-def test_the_near_side_of_a_closed_mesh_covers_all_of_it() -> None:
-    """A lump of random shape, seen from anywhere; one that is turned inside out shows the same by its far side."""
+def test_outlines_tell_what_a_mesh_covers() -> None:
+    """A lump of random shape, seen from anywhere: whole, turned inside out, in tatters, partly behind the camera."""
     rng = np.random.default_rng(4)
     rows, columns = 9, 16
     turn, rise = np.arange(columns) * 2 * np.pi / columns, np.linspace(-1.4, 1.4, rows)[:, None]
@@ -71,11 +71,16 @@ def test_the_near_side_of_a_closed_mesh_covers_all_of_it() -> None:
     turns *= np.sign(np.linalg.det(turns))[:, None, None]
     seen = ball @ turns.swapaxes(1, 2) + [0, 0, 6]
     pixels = np.concatenate([seen[..., :2] / seen[..., 2:] * 70 + 25, seen[..., 2:]], -1)
-    whole = silhouette(pixels, faces, SIZE)
+    whole = rasterize(pixels, faces, SIZE).mask
     assert whole.any((1, 2)).all()
-    np.testing.assert_array_equal(silhouette(pixels, faces, SIZE, closed=True), whole)
-    far = silhouette(pixels, faces[:, ::-1], SIZE, closed=True)
-    np.testing.assert_array_equal(far, whole)
+    np.testing.assert_array_equal(silhouette(pixels, faces, SIZE), whole)
+    np.testing.assert_array_equal(silhouette(pixels, faces[:, ::-1], SIZE), whole)
+    holed = faces[rng.permutation(len(faces))[: len(faces) * 2 // 3]]
+    holed = np.concatenate([holed, holed[:5, ::-1], holed[:3]])  # edges of one face, of three and of four
+    np.testing.assert_array_equal(silhouette(pixels, holed, SIZE), rasterize(pixels, holed, SIZE).mask)
+    pixels[3] += [0, 0, -6]  # partly behind the camera
+    assert (pixels[3, :, 2] < 0).any() and (pixels[3, :, 2] > 0).any()
+    np.testing.assert_array_equal(silhouette(pixels, holed, SIZE), rasterize(pixels, holed, SIZE).mask)
 
 
 def test_a_mesh_has_neither_cracks_nor_doubles() -> None:
