@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
 from ..core.category import Category
-from ..core.mesh import vertex_normals, volume
+from ..core.mesh import vertex_normals
+from ..core.raster import silhouette
 from ..core.skeleton import skin_transforms
 from ..core.skinning import linear_blend
 
 Array = np.ndarray
+
+_SIDE = 160  # pixels of the silhouettes that outlines are compared on
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +68,7 @@ def coarse_body(vertices: Array, faces: Array, count: int = 420) -> CoarseBody:
 
 
 def _swell(vertices: Array, faces: Array, points: Array, corners: Array) -> Array:
-    """Moves ``(n, 3)`` of `points` along their normals that give the coarse mesh the fine one's volume.
+    """Moves ``(n, 3)`` of `points` along their normals that give the coarse mesh outlines as large as the fine one's.
 
     The step at a point is in proportion to the square of its edges: so far does a chord lie inside.
     """
@@ -76,12 +80,38 @@ def _swell(vertices: Array, faces: Array, points: Array, corners: Array) -> Arra
         np.add.at(total, corners[:, k], length[:, k] + length[:, k - 1])
         np.add.at(count, corners[:, k], 2)
     step = (total / np.maximum(count, 1)) ** 2
-    direction = normal * step[:, None]
-    low, high = 0.0, 1.0
-    wanted = volume(vertices, faces)
-    for _ in range(20):
-        middle = (low + high) / 2
-        low, high = (
-            (low, middle) if volume(points + middle * direction, corners) > wanted else (middle, high)
-        )
-    return (low * direction).astype(np.float32)
+    middle, size = vertices.mean(0), float(np.ptp(vertices, axis=0).max())
+    direction = normal * (step / max(step.mean(), 1e-12))[:, None] * size
+
+    def seen(places: Array, triangles: Array) -> float:
+        turned = (places - middle) @ _views() / size  # (16, n, 3)
+        pixels = turned * [0.5 * _SIDE, 0.5 * _SIDE, 1.0] + [0.5 * _SIDE, 0.5 * _SIDE, 2.0]
+        return float(silhouette(pixels, triangles, (_SIDE, _SIDE)).sum())
+
+    wanted = seen(vertices, faces)
+    low, high = 0.0, 0.02
+    missing, over = (seen(points + share * direction, corners) - wanted for share in (low, high))
+    if missing >= 0 or over <= 0:
+        return np.zeros(points.shape, np.float32)
+    share = low
+    for _ in range(4):  # nearly linear: false position
+        share = low - missing * (high - low) / (over - missing)
+        off = seen(points + share * direction, corners) - wanted
+        if off < 0:
+            low, missing = share, off
+        elif off > 0:
+            high, over = share, off
+        else:
+            break
+    return (share * direction).astype(np.float32)
+
+
+@cache
+def _views() -> Array:
+    """Rotations ``(16, 3, 3)`` to views from all over half a sphere: the other half shows the same outlines."""
+    height = (np.arange(16) + 0.5) / 16
+    turn = np.arange(16) * np.pi * (3 - np.sqrt(5))
+    flat = np.sqrt(1 - height**2)
+    ahead = np.stack([flat * np.cos(turn), flat * np.sin(turn), height], -1)
+    aside = np.stack([-np.sin(turn), np.cos(turn), np.zeros(16)], -1)
+    return np.stack([aside, np.cross(ahead, aside), ahead], -1)

@@ -58,7 +58,7 @@ def test_feet_that_stand_do_not_slide(toy_category: Category, walk: Case, window
     assert slide(toy_category, free, truth) > 2.0
     assert slide(toy_category, held, truth) < 0.5 * slide(toy_category, free, truth)
     found = find_contacts(toy_category, held).standing
-    assert slide(toy_category, held, found) < 0.8
+    assert slide(toy_category, held, found) < 1.0 < slide(toy_category, walk.motion, truth)
     assert np.nanmean(held.mask_iou) > np.nanmean(free.mask_iou) - 0.05  # the true feet slide a little
 
 
@@ -101,7 +101,7 @@ def test_a_twin_has_to_keep_feet_where_they_stand(
     held, motion = exchanged()
     monkeypatch.setattr(_Solver, "_standing", lambda self, window, chosen: window)
     assert held > exchanged()[0] + 0.1
-    assert slide(toy_category, motion, find_contacts(toy_category, motion).standing) < 0.8
+    assert slide(toy_category, motion, find_contacts(toy_category, motion).standing) < 1.0
 
 
 def test_where_feet_cross_says_little_about_where_they_stand() -> None:
