@@ -20,10 +20,11 @@ from ..core.category import Category, load_category
 from ..core.errors import DasrError
 from ..core.files import written_atomically
 from . import export
+from .sources import open_sources
 from .student import log
 from .student.checkpoint import load_student, read
 from .student.losses import LossConfig
-from .train_config import TrainConfig
+from .train_config import TrainConfig, settled
 from .trainer import Trainer
 
 # name: (what differs from `main`, how many seeds at most)
@@ -139,8 +140,11 @@ def make_row(config: AblateConfig, category: Category, name: str, seed: int) -> 
 
 
 def known(path: Path) -> dict[str, dict[str, Any]]:
-    """Facts of the rows that are done."""
-    return json.loads(path.read_text()) if path.exists() else {}
+    """Facts of the rows that are done. Raises ValueError naming a damaged file."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not a readable list of rows ({error}); take it away") from error
 
 
 def table(facts: dict[str, dict[str, Any]]) -> str:
@@ -160,12 +164,16 @@ def table(facts: dict[str, dict[str, Any]]) -> str:
 
 
 def ablate(config: AblateConfig) -> list[str]:
-    """Make every row that is not there yet; returns one line for each that failed."""
+    """Make every row that is not there yet; returns one line for each that failed.
+
+    Raises ValueError or OSError for settings and shards that no row can be trained with.
+    """
     torch.set_num_threads(1)
     category = load_category(config.category)
     config.out.mkdir(parents=True, exist_ok=True)
     facts_path, failed, begun = config.out / "ablation.json", [], time.monotonic()
     rows = plan(config)
+    open_sources(settled(row_config(config, *rows[0])), category)  # what no row can be trained with is said once
     for number, (name, seed) in enumerate(rows, 1):
         label = f"{name}@{seed}"
         facts = known(facts_path)
@@ -192,8 +200,4 @@ def main(argv: list[str] | None = None) -> int:
     """`ablate`: the rows that show what each part is worth."""
     import tyro
 
-    try:
-        return 1 if ablate(tyro.cli(AblateConfig, args=argv, prog="ablate")) else 0
-    except (DasrError, OSError, ValueError) as error:
-        print(f"ablate: {error}", file=sys.stderr)
-        return 1
+    return 1 if ablate(tyro.cli(AblateConfig, args=argv, prog="ablate")) else 0

@@ -7,7 +7,6 @@ the first knew and most of what the second learnt, and costs no training.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,7 @@ import torch
 from torch import Tensor
 
 from ..core.files import written_atomically
-from .student.checkpoint import read_any
-from .student.config import StudentConfig
+from .student.checkpoint import read_any, sizes_of_checkpoint
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ def average(networks: Sequence[Path], weights: Sequence[float] = ()) -> dict[str
     Arrays are those of the last checkpoint; one that an exported network lacks is the mean of those that have it, and
     the frame stage's expected errors and colours, which it lacks too, count as its clip stage's. The result cannot be
     resumed, only exported and started from.
-    Raises FileNotFoundError, and ValueError for fewer than two networks, none of them a checkpoint, networks of
+    Raises OSError, and ValueError for a damaged file, fewer than two networks, none of them a checkpoint, networks of
     different sizes, one whose training of clips has not begun, or weights that do not fit.
     """
     if len(networks) < 2:
@@ -54,7 +52,7 @@ def average(networks: Sequence[Path], weights: Sequence[float] = ()) -> dict[str
             "one a share, none below 0 and not all 0"
         )
     found = [read_any(source) for source in networks]
-    sizes = [StudentConfig(**content["sizes"]) for content in found]
+    sizes = [sizes_of_checkpoint(source, content) for source, content in zip(networks, found, strict=True)]
     for source, content, size in zip(networks, found, sizes, strict=True):
         if content.get("stage") == "frames":
             raise ValueError(f"{source}: its training on clips has not begun; train it to the end")
@@ -88,13 +86,9 @@ def main(argv: list[str] | None = None) -> int:
     import tyro
 
     config = tyro.cli(AverageConfig, args=argv, prog="average")
-    try:
-        content = average(config.networks, config.weights)
-        config.out.parent.mkdir(parents=True, exist_ok=True)
-        with written_atomically(config.out) as temporary:
-            torch.save(content, temporary)
-    except (OSError, ValueError, RuntimeError) as error:
-        print(f"average: {error}", file=sys.stderr)
-        return 1
+    content = average(config.networks, config.weights)
+    config.out.parent.mkdir(parents=True, exist_ok=True)
+    with written_atomically(config.out) as temporary:
+        torch.save(content, temporary)
     print(config.out)
     return 0

@@ -8,12 +8,14 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from ..clip.mask_store import mask_box
 from ..core.motion import Motion
+from .npz import read_npz
 
 SURFACE = "surface.npz"
 
@@ -53,12 +55,17 @@ def read_origin(folder: Path) -> str:
 
     'unknown' without a word of it; ValueError names a damaged file.
     """
+    return str(read_meta(folder).get("source", "unknown"))
+
+
+def read_meta(folder: Path) -> dict[str, Any]:
+    """What a clip's maker wrote beside it, its meta.json; {} without, ValueError names a damaged file."""
     path = folder / "meta.json"
     if not path.exists():
-        return "unknown"
+        return {}
     try:
-        return str(json.loads(path.read_text(encoding="utf-8")).get("source", "unknown"))
-    except (OSError, ValueError, AttributeError) as error:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: not a readable description ({error}); make the clip again") from error
 
 
@@ -116,8 +123,5 @@ def load_surface(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
     path = folder / SURFACE
     if not path.exists():
         return None
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return stored["vertices"].astype(np.float64), stored["faces"]
-    except (OSError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: not a readable surface ({error}); make the clip again") from error
+    stored = read_npz(path, ("vertices", "faces"), "make the clip again")
+    return stored["vertices"].astype(np.float64), stored["faces"]

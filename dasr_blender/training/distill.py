@@ -9,13 +9,11 @@ a GPU when there is one, and several with `torchrun` (`parallel`).
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import torch
 
 from ..core.category import load_category
-from ..core.errors import DasrError
 from .parallel import leave
 from .student.checkpoint import load_student
 from .student.schedule import learning_rate
@@ -41,10 +39,6 @@ def main(argv: list[str] | None = None) -> int:
     import tyro
 
     config = tyro.cli(TrainConfig, args=argv, prog="train")
-    try:
-        checkpoint = train(config)
-    except (DasrError, OSError, ValueError) as error:
-        print(f"train: {error}", file=sys.stderr)
-        return 1
+    checkpoint = train(config)
     print(f"checkpoint: {checkpoint}")
     return 0

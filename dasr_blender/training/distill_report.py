@@ -7,7 +7,6 @@ The rows, the errors and the tables are the evaluation's own; here they are only
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from ..core.category import Category, load_category
-from ..core.errors import DasrError
 from ..core.files import written_atomically
 from ..core.motion import Motion
 from .clip_folder import clip_folders
@@ -111,9 +109,13 @@ def network(path: Path, category: Category, out: Path, name: str) -> Path:
 
 
 def left_out(shard: Path, every: int) -> set[str]:
-    """Names of the clips of a shard that training keeps for validation."""
-    clips = json.loads((Path(shard) / "index.json").read_text(encoding="utf-8"))["clips"]
-    return {clip["name"] for clip in clips[every - 1 :: every]} if every else set()
+    """Names of the clips of a shard that training keeps for validation. Raises OSError, and ValueError (damaged)."""
+    path = Path(shard) / "index.json"
+    try:
+        names = [str(clip["name"]) for clip in json.loads(path.read_text(encoding="utf-8"))["clips"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the shard's index is damaged ({error}); pack the clips again") from error
+    return set(names[every - 1 :: every]) if every else set()
 
 
 def teacher_folders(config: ReportConfig) -> list[Path]:
@@ -236,15 +238,11 @@ def main(argv: list[str] | None = None) -> int:
     import tyro
 
     config = tyro.cli(ReportConfig, args=argv, prog="distill-report")
-    try:
-        result = report(config, load_category(config.category))
-        text = table(result)
-        for name, content in (("scores.json", json.dumps(result, indent=1)), ("table.md", text)):
-            with written_atomically(config.out / name) as path:
-                path.write_text(content + "\n", encoding="utf-8")
-    except (DasrError, OSError, ValueError, RuntimeError) as error:
-        print(f"distill-report: {error}", file=sys.stderr)
-        return 1
+    result = report(config, load_category(config.category))
+    text = table(result)
+    for name, content in (("scores.json", json.dumps(result, indent=1)), ("table.md", text)):
+        with written_atomically(config.out / name) as path:
+            path.write_text(content + "\n", encoding="utf-8")
     print(text)
     print(f"\nwritten to {config.out}")
     return 0

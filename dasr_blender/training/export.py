@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import copy
-import sys
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +17,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.category import PREDICTOR, Category, load_category, save_category
-from ..core.errors import DasrError
-from ..core.files import written_atomically
+from ..core.category import (
+    CARD,
+    DESCRIPTION,
+    ERRORS,
+    PREDICTOR,
+    REFINER,
+    Category,
+    load_category,
+    save_category,
+)
+from ..core.files import sha256_of, written_atomically
+from ..core.pose_errors import PoseErrors
 from ..core.schema import NetworkSpec
 from .distill import load_student
 from .pose_errors import measure_pose_errors
 from .student import log
-from .student.checkpoint import AnyStudent
+from .student.checkpoint import AnyStudent, read
 from .student.data import Shard
 from .student.shipped import label
 
@@ -54,6 +65,10 @@ class ExportConfig:
     what an earlier network's errors were is not true of this one."""
     notes: str = ""
     """A line for the bundle's training facts."""
+
+
+OF_THE_NETWORK = ("scores", "ms_a_frame_two_cores", "notes")
+"""training facts of a bundle that are true of one network alone"""
 
 
 class _Levelled(nn.BatchNorm1d):
@@ -96,12 +111,20 @@ def outputs_of(student: AnyStudent) -> tuple[str, ...]:
     return OUTPUTS + (SURFACE_OUTPUTS if student.config.surface else ())
 
 
+@contextmanager
+def without_folding() -> Iterator[None]:
+    """Keeps the exporter from telling which constants it does not fold: it is not asked to fold any."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Constant folding", UserWarning)
+        yield
+
+
 def write_onnx(student: AnyStudent, path: Path) -> None:
     """Write the network, dynamic in the number of frames, its arrays under their own names (see `student.shipped`)."""
     size, outputs = student.config.crop, outputs_of(student)
     example = torch.rand(9, 4, size, size), torch.rand(9, 3)
     axes = {name: {0: "T"} for name in (*INPUTS, *outputs)}
-    with written_atomically(path) as temporary, torch.no_grad():
+    with written_atomically(path) as temporary, torch.no_grad(), without_folding():
         torch.onnx.export(
             _Graph(student),
             example,
@@ -172,12 +195,13 @@ def export(
     """Write `predictor.onnx` into the bundle `folder` and the network's facts into its description.
 
     shard: packed clips from whose validation share `errors.npz` is measured; without one there is none.
-    Raises FileNotFoundError where there is no such shard, and ValueError when onnxruntime does not compute what torch
-    does; the bundle is then as it was.
+    What the description said of another network (`OF_THE_NETWORK`) is left out.
+    Raises OSError where there is no such file, and ValueError for a checkpoint or a shard that is damaged or of another
+    category, and when onnxruntime does not compute what torch does; the bundle is then as it was.
     """
     student = load_student(checkpoint, category)
     size = student.config.crop
-    errors = None if shard is None else measure_pose_errors(student, category, Shard(shard))
+    errors = None if shard is None else _pose_errors(student, category, Shard(shard))
     shapes: dict[str, tuple[int | str, ...]] = {}
     with torch.no_grad():
         out = student(torch.rand(2, 4, size, size), torch.rand(2, 3))
@@ -190,6 +214,7 @@ def export(
         if difference > TOLERANCE:
             raise ValueError(f"onnxruntime and torch differ by {difference:.2g}; nothing was exported")
         speed = milliseconds_a_frame(new, size)
+        same = sha256_of(new) == category.hashes.get(PREDICTOR)
         new.replace(folder / PREDICTOR)
     finally:
         new.unlink(missing_ok=True)
@@ -202,7 +227,8 @@ def export(
         outputs=shapes,
         temporal_radius=student.config.radius,
     )
-    facts = {**category.training, "student": _facts(checkpoint, difference, speed, notes)}
+    facts = {k: v for k, v in category.training.items() if same or k not in OF_THE_NETWORK}
+    facts["student"] = _facts(checkpoint, difference, speed, notes)
     updated = replace(
         category, network=spec, training=facts, pose_errors=errors, predictor_path=folder / PREDICTOR
     )
@@ -210,8 +236,34 @@ def export(
     return load_category(folder)
 
 
+def _pose_errors(student: AnyStudent, category: Category, shard: Shard) -> PoseErrors | None:
+    shard.check(category)
+    if shard.crop != student.config.crop:
+        raise ValueError(
+            f"{shard.folder}: holds crops of {shard.crop} pixels, but the network takes {student.config.crop}; give "
+            "the shard that it was trained on"
+        )
+    return measure_pose_errors(student, category, shard)
+
+
+def changes(before: Category, after: Category, shard: Path | None) -> list[str]:
+    """What an export took out of a bundle, and what it left there of the network before: a line each."""
+    lines = []
+    if after.pose_errors is None:
+        gone = f"{ERRORS} of the network before is taken away" if before.pose_errors else f"there is no {ERRORS}"
+        why = "no --shard was given" if shard is None else f"the validation clips of {shard} have too few frames"
+        lines.append(f"{gone}: {why} to measure this network's errors")
+    if before.predictor_path is None or before.hashes.get(PREDICTOR) == after.hashes[PREDICTOR]:
+        return lines
+    if dropped := [name for name in OF_THE_NETWORK if name in before.training and name not in after.training]:
+        lines.append(f"no longer in {DESCRIPTION}, since of the network before: {', '.join(dropped)}")
+    left = [f"version {after.version}", *(name for name in (REFINER, CARD) if name in after.hashes)]
+    lines.append(f"still of the network before: {', '.join(left)}")
+    return lines
+
+
 def _facts(checkpoint: Path, difference: float, speed: float, notes: str) -> dict[str, Any]:
-    state = torch.load(checkpoint, weights_only=True)
+    state = read(checkpoint)
     steps = {name: int(step) for name, (step, _) in state["clocks"].items()}
     minutes = sum(minutes for _, minutes in state["clocks"].values())
     facts: dict[str, Any] = {
@@ -240,12 +292,11 @@ def main(argv: list[str] | None = None) -> int:
     import tyro
 
     config = tyro.cli(ExportConfig, args=argv, prog="export")
-    try:
-        category = load_category(config.category)
-        assert category.path is not None
-        category = export(config.checkpoint, category, category.path, config.notes, config.shard)
-    except (DasrError, OSError, ValueError, RuntimeError) as error:
-        print(f"export: {error}", file=sys.stderr)
-        return 1
+    category = load_category(config.category)
+    assert category.path is not None
+    before = category
+    category = export(config.checkpoint, before, category.path, config.notes, config.shard)
+    for line in changes(before, category, config.shard):
+        print(line)
     print(f"{category.predictor_path}: {category.training['student']}")
     return 0

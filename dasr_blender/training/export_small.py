@@ -11,7 +11,6 @@ measured on crops of a training shard. Whether the scores hold is for `evaluate`
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -127,16 +126,12 @@ def main(argv: list[str] | None = None) -> int:
     import tyro
 
     config = tyro.cli(SmallConfig, args=argv, prog="export-small")
-    try:
-        if config.kind == "fp16":
-            half_weights(config.predictor, config.out)
-        elif config.shard is None:
-            raise ValueError("int8 needs --shard: ranges are measured on crops")
-        else:
-            eight_bit(config.predictor, config.out, *calibration(config.shard, config.frames))
-    except (OSError, ValueError) as error:
-        print(f"export-small: {error}", file=sys.stderr)
-        return 1
+    if config.kind == "fp16":
+        half_weights(config.predictor, config.out)
+    elif config.shard is None:
+        raise ValueError("int8 needs --shard: ranges are measured on crops")
+    else:
+        eight_bit(config.predictor, config.out, *calibration(config.shard, config.frames))
     before, after = (p.stat().st_size / 1e6 for p in (config.predictor, config.out))
     print(f"{config.out}: {after:.1f} MB instead of {before:.1f}")
     return 0

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,12 +17,11 @@ import numpy as np
 from ..clip.crop import crop_boxes, sample_square
 from ..core.camera import crop_info, encode_root
 from ..core.category import Category, load_category
-from ..core.errors import DasrError
 from ..core.files import sha256_of, written_atomically
 from ..core.motion import Motion
 from ..core.skeleton import mirror_rotations
-from .clip_folder import mask_boxes, read_clip_folder, read_origin
-from .student.data import record_type, stored_side
+from .clip_folder import clip_folders, mask_boxes, read_clip_folder, read_origin
+from .student.data import read_index, record_type, stored_side
 from .student.surface import CELL, NOTHING, surface_grid
 
 
@@ -110,7 +108,8 @@ def pack(
 
     crop: side of the network's input, pixels; 0 takes that of the category's network.
     Stops cleanly anywhere: rows beyond those in index.json are overwritten by the next run.
-    Raises ValueError when `out` holds crops of another shape, or a clip of the same name with other labels.
+    Raises ValueError when `out` is damaged or holds crops of another shape or category, or a clip of the same name with
+    other labels.
     """
     out.mkdir(parents=True, exist_ok=True)
     crop = crop or category.network.input_size
@@ -127,13 +126,15 @@ def pack(
         "clips": [],
     }
     if (out / "index.json").exists():
-        index = json.loads((out / "index.json").read_text())
+        index = read_index(out)
         if (index["crop"], index["joints"], index["morphology"]) != (
             crop,
             len(category.skeleton),
             len(category.morphology),
         ):
             raise ValueError(f"{out}: holds crops or targets of another shape; pack into another folder")
+        if index.get("category", category.name) != category.name:
+            raise ValueError(f"{out}: holds clips of '{index['category']}'; pack into another folder")
     known = {clip["name"]: clip.get("labels") for clip in index["clips"]}
     found = sorted(p.parent for p in dataset.glob("*/motion.npz") if not p.parent.name.startswith("."))
     for folder in found:
@@ -195,16 +196,17 @@ def main(argv: list[str] | None = None) -> int:
     import tyro
 
     config = tyro.cli(PackConfig, args=argv, prog="pack")
+    if config.workers < 1:
+        raise ValueError(f"--workers must be at least 1, not {config.workers}")
     until = time.monotonic() + config.watch * 60
-    try:
-        category = load_category(config.category)
-        while True:
-            added = pack(config.dataset, config.out, category, config.crop, config.workers)
-            if added:
-                print(f"{added} clips added to {config.out}", flush=True)
-            if time.monotonic() >= until:
-                return 0
-            time.sleep(30.0)
-    except (DasrError, OSError, ValueError) as error:
-        print(f"pack: {error}", file=sys.stderr)
-        return 1
+    category = load_category(config.category)
+    while True:
+        last = time.monotonic() >= until
+        if last:
+            clip_folders(config.dataset)  # an empty dataset is said to be so
+        added = pack(config.dataset, config.out, category, config.crop, config.workers)
+        if added:
+            print(f"{added} clips added to {config.out}", flush=True)
+        if last:
+            return 0
+        time.sleep(30.0)

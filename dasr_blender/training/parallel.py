@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -88,6 +89,10 @@ def join(device: str = "auto") -> Team:
         raise ValueError(f"there is no device '{device}' that torch can use; choose cpu")
     if device == "cuda":
         device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
+    if not re.fullmatch(r"cpu|cuda:\d+", device) or (
+        device != "cpu" and int(device.removeprefix("cuda:")) >= torch.cuda.device_count()
+    ):
+        raise ValueError(f"there is no device '{device}' that torch can use; choose auto, cpu, cuda or cuda:N")
     place = torch.device(device)
     if place.type == "cuda":
         torch.cuda.set_device(place)

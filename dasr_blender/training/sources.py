@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..core.category import Category
 from .student.data import Batch, Shard
 from .student.scores import TEACHER
 
@@ -34,13 +35,13 @@ class Source:
         return f"{self.shard.folder}: {self.shard.rows} frames of {len(self.shard.clips)} clips ({words})"
 
 
-def open_sources(config: TrainConfig) -> tuple[Source, ...]:
+def open_sources(config: TrainConfig, category: Category) -> tuple[Source, ...]:
     """The shards of a run: the synthetic one first, then the teachers'.
 
     Raises ValueError for shares that are not one to a teacher or leave nothing to the rest, and for shards that do
-    not go together, OSError for missing ones.
+    not go together, are damaged or of another category, OSError for missing ones.
     """
-    own = _opened(config.shard, 25)
+    own = _opened(config.shard, category, 25)
     if not config.teacher:
         return (Source(own),)
     if len(config.teacher) != len(config.teacher_share):
@@ -56,7 +57,7 @@ def open_sources(config: TrainConfig) -> tuple[Source, ...]:
             )
     sources = [Source(own, 1.0 - sum(config.teacher_share))]
     for folder, share in zip(config.teacher, config.teacher_share, strict=True):
-        teacher = _opened(folder, config.teacher_held_out)
+        teacher = _opened(folder, category, config.teacher_held_out)
         if own.sizes != teacher.sizes:
             raise ValueError(
                 f"{folder}: holds crops or targets of another shape than {config.shard}; pack both for the same "
@@ -66,8 +67,9 @@ def open_sources(config: TrainConfig) -> tuple[Source, ...]:
     return tuple(sources)
 
 
-def _opened(folder: Path, validation_every: int) -> Shard:
+def _opened(folder: Path, category: Category, validation_every: int) -> Shard:
     shard = Shard(folder, validation_every)
+    shard.check(category)
     if not len(shard.training_rows):
         raise ValueError(f"{folder}: holds no frame to train on; pack more clips into it")
     return shard

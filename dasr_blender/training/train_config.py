@@ -69,6 +69,7 @@ class TrainConfig:
     frozen_blocks: int = 0
     """Leave the stem and this many blocks of the backbone as they are: with 5, training is 1.5 times as fast."""
     resume: bool = False
+    """Go on with the training in `out`, if there is one."""
     plot: bool = True
     """Curves at every checkpoint: for TensorBoard where it is installed, else log.png."""
     start: Path | None = None
@@ -87,8 +88,18 @@ class TrainConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
+def at_least_one(name: str, value: int) -> None:
+    """Raise ValueError for a setting below 1."""
+    if value < 1:
+        raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+
+
 def settled(config: TrainConfig) -> TrainConfig:
-    """The configuration with what its recipe decides filled in."""
+    """The configuration with what its recipe decides filled in. Raises ValueError for what cannot be meant."""
+    for name in ("batch", "clip_batch", "clip_frames", "threads", "vertices", "width", "hypotheses"):
+        at_least_one(name, getattr(config, name))
+    if config.minutes <= 0 and not (config.frame_steps and config.clip_steps):
+        raise ValueError(f"--minutes must be above 0, not {config.minutes:g}")
     if config.recipe == "student":
         return replace(config, rate=config.rate or 1.2e-3)
     return replace(

@@ -21,7 +21,15 @@ from .sources import open_sources
 from .stages import ClipStage, FrameStage, Run
 from .student import log
 from .student.body import TorchBody
-from .student.checkpoint import make_student, read, start_from
+from .student.checkpoint import (
+    check_category,
+    check_sizes,
+    load_weights,
+    make_student,
+    read,
+    refuse_to_overwrite,
+    start_from,
+)
 from .student.losses import BodySurface
 from .student.model import Student
 from .student.schedule import Clock, Patience, learning_rate
@@ -40,12 +48,17 @@ class Trainer:
     """The run: network, optimiser, data and clocks, saved together so that a run can go on from any checkpoint."""
 
     def __init__(self, config: TrainConfig, category: Category, team: Team | None = None) -> None:
-        """team: the processes that train; None to join those that torchrun started, if any."""
+        """team: the processes that train; None to join those that torchrun started, if any.
+
+        Raises ValueError for settings, shards and checkpoints that cannot be used, OSError for missing ones.
+        """
         config = settled(config)
         self.config, self.category = config, category
+        self.checkpoint, self.log = config.out / "student.pt", config.out / "log.csv"
+        refuse_to_overwrite(self.checkpoint, config.resume)
         team = team or join(config.device)
         torch.manual_seed(config.seed)
-        sources = open_sources(config)
+        sources = open_sources(config, category)
         self.student = make_student(sizes_of(config, category, sources[0].shard.crop), category)
         body, surface = TorchBody(category, config.vertices), BodySurface(category)
         self.team, self.precision = team, Precision(config.precision, team.device)
@@ -58,7 +71,6 @@ class Trainer:
             "clips": Clock(config.clip_steps, config.minutes * share, kind, cores),
         }
         self.patience = Patience(config.patience)
-        self.checkpoint, self.log = config.out / "student.pt", config.out / "log.csv"
         config.out.mkdir(parents=True, exist_ok=True)
         self._optimiser_state: dict[str, Any] | None = None
         if config.resume and self.checkpoint.exists():
@@ -118,11 +130,13 @@ class Trainer:
 
     def _load(self) -> None:
         state = read(self.checkpoint)
+        check_category(self.checkpoint, state, self.category)
+        check_sizes(self.checkpoint, state, self.student.config)
         if "optimiser" not in state:
             raise ValueError(
                 f"{self.checkpoint} is a mean of networks, which no run can go on with; begin one from it with --start"
             )
-        self.student.load_state_dict(state["student"])
+        load_weights(self.student, state["student"], self.checkpoint)
         self.stage, self._optimiser_state = state["stage"], state["optimiser"]
         for name, (step, minutes) in state["clocks"].items():
             self.clocks[name].step, self.clocks[name].before = step, minutes

@@ -16,6 +16,7 @@ from tiny_training import bundle_and_shard, three_steps, weights
 
 from dasr_blender.core import load_category
 from dasr_blender.training import average, distill, export
+from dasr_blender.training.__main__ import main as training
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,6 @@ def test_what_has_no_mean_says_so(
 ) -> None:
     folder = made[0]
     arguments = ["--networks", *(str(folder / name) for name in networks), "--out", str(tmp_path / "mean.pt")]
-    assert average.main(arguments + (["--weights", *shares] if shares else [])) == 1
+    assert training(["average", *arguments, *(["--weights", *shares] if shares else [])]) == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "mean.pt").exists()

@@ -119,7 +119,7 @@ def test_what_it_cannot_do_is_one_sentence(tiny: Category, home: Path, tmp_path:
         (["--after", str(tmp_path / "no.pt"), "--truth", str(home / "truth")], "no.pt"),
         (["--after", str(tiny.path), "--teacher", str(tmp_path)], "holds no clip folder"),
     ):
-        assert distill_report.main([*usual, *more]) == 1
+        assert training.main(["distill-report", *usual, *more]) == 1
         error = capsys.readouterr().err
         assert reason in error and len(error.splitlines()) == 1
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,11 @@ pytest.importorskip("onnx")
 
 from tiny_training import bundle_and_shard, three_steps
 
-from dasr_blender.core import Category, CategoryError, Motion, load_category, mirror_rotations
+from dasr_blender.core import Category, CategoryError, Motion, load_category, mirror_rotations, save_category
+from dasr_blender.core.pose_errors import PoseErrors
 from dasr_blender.predict import PredictError, Student
 from dasr_blender.training import distill, evaluate, export, export_small, pose_errors
+from dasr_blender.training.pack import pack
 from dasr_blender.training.student.checkpoint import make_student, start_from
 from dasr_blender.training.student.data import NO_AUGMENT, Shard, augment
 from dasr_blender.training.student.losses import BodySurface
@@ -232,4 +235,45 @@ def test_the_networks_errors_come_from_clips_it_was_not_trained_on(
     made = export.export(checkpoint, load_category(folder), folder, shard=shard)
     assert made.pose_errors is not None and "errors.npz" in made.hashes
     assert np.allclose(made.pose_errors.scale, found.scale, atol=1e-6)
-    assert export.export(checkpoint, made, folder).pose_errors is None  # another network's errors are not kept
+    gone = export.export(checkpoint, made, folder)
+    assert gone.pose_errors is None  # another network's errors are not kept
+    assert export.changes(made, gone, None)[0].startswith("errors.npz of the network before is taken away: no --shard")
+
+
+def test_what_was_true_of_the_network_before_is_dropped_and_said(
+    trained: Category, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert trained.path is not None
+    checkpoint, shard = trained.path.parent / "run" / "student.pt", trained.path.parent / "shard"
+    bundle = Path(shutil.copytree(trained.path, tmp_path / "toy"))
+    (bundle / "CARD.md").write_text("what it scores")
+    claims = {"scores": {"mean": 1}, "ms_a_frame_two_cores": 4.9, "notes": "hand-made", "refiner": {"steps": 1}}
+    before = replace(
+        trained, path=bundle, training={**trained.training, **claims}, pose_errors=PoseErrors.unknown(30)
+    )
+    save_category(before, bundle)
+    usual = ["--checkpoint", str(checkpoint), "--category", str(bundle), "--shard", str(shard)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert export.main(usual) == 0  # the same network once more
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and "errors.npz of the network before is taken away: the validation clips of" in said[0]
+    assert load_category(bundle).training.keys() >= claims.keys()
+
+    state = torch.load(checkpoint, weights_only=True)
+    state["student"]["heads.root.bias"] += 0.01
+    torch.save(state, tmp_path / "student.pt")
+    assert export.main(["--checkpoint", str(tmp_path / "student.pt"), *usual[2:]]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[1] == "no longer in category.json, since of the network before: scores, ms_a_frame_two_cores, notes"
+    assert said[2] == f"still of the network before: version {trained.version}, CARD.md"
+    facts = load_category(bundle).training
+    assert facts.keys() == {"made", "student", "refiner"} and facts["student"]["ms_a_frame_two_cores"] > 0
+    assert (bundle / "CARD.md").read_text() == "what it scores"
+
+
+def test_a_shard_for_other_crops_measures_nothing(trained: Category, tmp_path: Path) -> None:
+    assert trained.path is not None
+    pack(trained.path.parent / "clips", tmp_path / "shard", trained, crop=32)
+    with pytest.raises(ValueError, match="holds crops of 32 pixels, but the network takes 64"):
+        export.export(trained.path.parent / "run" / "student.pt", trained, tmp_path, shard=tmp_path / "shard")

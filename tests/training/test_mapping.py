@@ -224,6 +224,7 @@ def test_the_command_maps_a_folder_once_and_prints_the_table(
         return motion
 
     monkeypatch.setattr(mapping, "map_rig", known)
+    monkeypatch.setitem(RIGS, "made_up", spec)
     assert mapping.main_map([str(folder), "--category", str(bundle)]) == 0
     assert mapping.main_map([str(folder), "--category", str(bundle)]) == 0
     assert asked == ["made_up"]

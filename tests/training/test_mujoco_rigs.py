@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from dasr_blender.core.mesh import volume
+from dasr_blender.training.__main__ import main as training
 from dasr_blender.training.synth import bake as baking
 from dasr_blender.training.synth.rig import load_rig
 from dasr_blender.training.synth.rigs_game import animal_spec
@@ -149,15 +150,15 @@ def test_it_moves_within_its_limits_and_keeps_its_bones_together(tmp_path):
 
 def test_what_is_wrong_is_said(tmp_path, capsys):
     out = ["--out", str(tmp_path / "rigs")]
-    assert baking.main_bake([str(tmp_path / "none.whl"), *out]) == 1
+    assert training(["bake", str(tmp_path / "none.whl"), *out]) == 1
     assert "none.whl does not exist; `pip download --no-deps dm_control` fetches it." in capsys.readouterr().err
     (tmp_path / "broken.whl").write_bytes(b"PK, but no archive")
-    assert baking.main_bake([str(tmp_path / "broken.whl"), *out]) == 1
+    assert training(["bake", str(tmp_path / "broken.whl"), *out]) == 1
     assert "broken.whl is no wheel" in capsys.readouterr().err
     with zipfile.ZipFile(tmp_path / "other.whl", "w") as archive:
         archive.writestr("other/model.xml", "<mujoco/>")
-    assert baking.main_bake([str(tmp_path / "other.whl"), *out]) == 1
+    assert training(["bake", str(tmp_path / "other.whl"), *out]) == 1
     assert "holds no animals/dog.xml" in capsys.readouterr().err
-    assert baking.main_bake([str(wheel(tmp_path, "<mujoco/>")), *out]) == 1
+    assert training(["bake", str(wheel(tmp_path, "<mujoco/>")), *out]) == 1
     assert "has 0 skins, not one" in capsys.readouterr().err
     assert not (tmp_path / "rigs").exists()

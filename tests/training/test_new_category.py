@@ -18,14 +18,14 @@ pytest.importorskip("moderngl")
 from trees import little_tree
 
 from dasr_blender import cli
-from dasr_blender.core import DasrError, load_category, save_category
+from dasr_blender.core import Category, DasrError, load_category, save_category
 from dasr_blender.core.motion import Motion
 from dasr_blender.predict import FitConfig, Student
-from dasr_blender.training import new_category as command
 from dasr_blender.training.body.template import template_category
+from dasr_blender.training.evaluate.real import find_clips
 from dasr_blender.training.new_category.adopt import adopt, adopted, flesh, held_back
 from dasr_blender.training.new_category.config import NewCategoryConfig
-from dasr_blender.training.new_category.run import new_category
+from dasr_blender.training.new_category.run import _Run, new_category
 from dasr_blender.training.new_category.steps import Steps
 from dasr_blender.training.synth.camera import CameraConfig
 from dasr_blender.training.synth.clips import SynthConfig, generate
@@ -154,6 +154,73 @@ def test_steps_are_done_once_and_again_when_something_before_them_changed(tmp_pa
     assert run(2, 2) == ["a", "b"]
 
 
+class _Noted(_Run):
+    """A run that only notes which steps it does."""
+
+    def __init__(self, config: NewCategoryConfig, body: Category) -> None:
+        super().__init__(config, lambda text: None)
+        self.body, self.done = body, list[str]()
+
+    def _do(self, folder: Path, *_: object) -> dict[str, object]:
+        self.done.append(folder.name)
+        return {}
+
+    def _template(self, folder: Path) -> dict[str, object]:
+        save_category(self.body, folder)
+        return self._do(folder)
+
+    _clips = _train = _score = _learn = _do
+
+    def _bundle(self) -> Category:
+        return self.body
+
+
+def test_corrected_masks_and_views_are_seen_and_nothing_else_is_done_again(
+    toy_category: Category, config: NewCategoryConfig, tmp_path: Path
+) -> None:
+    clip = tmp_path / "videos" / "swim"
+    for kind in ("frames", "masks"):
+        (clip / kind).mkdir(parents=True)
+        (clip / kind / "0.png").write_bytes(b"x")
+    film = tmp_path / "videos" / "film.mp4"
+    film.write_bytes(b"x")
+    config = replace(config, videos=tmp_path / "videos", work=tmp_path / "work")
+
+    def done() -> list[str]:
+        run = _Noted(config, toy_category)
+        run.run(find_clips((config.videos,)))
+        return run.done
+
+    views = json.dumps({"category": "toy", "views": []})
+    late = ["lesson", "second clips", "second", "after"]
+    assert done() == ["template", "first clips", "first", "before", *late]
+    assert done() == []
+    (clip / "masks" / "0.png").write_bytes(b"corrected")
+    assert done() == ["before", *late] and done() == []
+    (clip / "views.json").write_text(views)
+    assert done() == late and done() == []
+    film.with_name("film.views.json").write_text(views)
+    assert done() == late and done() == []
+    (clip / "views.json").write_text(views + " ")
+    assert done() == late
+    (clip / "views.json").unlink()
+    assert done() == late
+    (clip / "frames" / "0.png").write_bytes(b"another")
+    assert done() == ["before", *late]
+
+
+def test_views_of_another_category_are_refused_before_the_training(
+    toy_category: Category, config: NewCategoryConfig, tmp_path: Path
+) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"x")
+    film.with_name("film.views.json").write_text(json.dumps({"category": "cow", "views": []}))
+    run = _Noted(replace(config, videos=film, work=tmp_path / "work"), toy_category)
+    with pytest.raises(DasrError, match="was set with the category 'cow', not 'toy'"):
+        run.run(find_clips((film,)))
+    assert run.done == ["template"]
+
+
 def test_an_interrupted_step_finds_what_it_left(tmp_path: Path) -> None:
     def stopped(folder: Path):
         (folder / "half").write_text("x")
@@ -175,6 +242,10 @@ def test_an_interrupted_step_finds_what_it_left(tmp_path: Path) -> None:
         ({"videos": Path("nowhere")}, "no such folder"),
         ({"minutes": 0.0}, "must be positive"),
         ({"teacher_share": 1.0}, "between 0 and 1"),
+        ({"hair_share": 7.0}, "--hair-share must lie between 0 and 1"),
+        ({"vertices": 3}, "--vertices must be at least 200"),
+        ({"crop": 100}, "--crop must be a multiple of 32"),
+        ({"batch": 0}, "--batch and --width must be positive"),
     ],
 )
 def test_what_cannot_be_meant_is_said_before_any_work(config: NewCategoryConfig, changes, says: str) -> None:
@@ -190,7 +261,7 @@ def test_dasr_train_new_category_is_the_command(capsys) -> None:
 def test_the_command_says_what_is_wrong_in_one_line(here: Path, capsys, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     arguments = ["fish", "--skeleton", str(here / "tree.json"), "--videos", str(tmp_path / "empty")]
-    assert command.main([*arguments, "--out", str(tmp_path / "fish")]) == 1
+    assert cli.main(["train", "new-category", *arguments, "--out", str(tmp_path / "fish")]) == 1
     error = capsys.readouterr().err
     assert error.startswith("new-category: No real clip") and error.count("\n") == 1
     assert not (tmp_path / "fish").exists()

@@ -14,6 +14,7 @@ import pytest
 
 from dasr_blender.core.mesh import volume
 from dasr_blender.core.rotation import matrix_to_quat, rotvec_to_matrix
+from dasr_blender.training.__main__ import main as training
 from dasr_blender.training.synth import bake as baking
 from dasr_blender.training.synth import pyrogenesis, rigs_game
 from dasr_blender.training.synth.rig import known_animals, load_rig, rig_map
@@ -269,11 +270,14 @@ def test_another_rate_keeps_time_and_place():
 
 
 def test_the_command_says_what_is_missing(tmp_path, toy, capsys):
-    assert baking.main_bake([str(tmp_path / "none.zip"), "--out", str(tmp_path / "rigs")]) == 1
-    assert "none.zip does not exist; Debian's package" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
-    assert baking.main_bake([str(tmp_path / "empty"), "--out", str(tmp_path / "rigs")]) == 1
-    assert "empty holds no rig that is known" in capsys.readouterr().err
+    for name, reason in (
+        ("none.zip", "none.zip does not exist; Debian's package"),
+        ("empty", "empty holds no rig that is known"),
+        ("nope", "nope: there is no such folder"),
+    ):
+        assert training(["bake", str(tmp_path / name), "--out", str(tmp_path / "rigs")]) == 1
+        assert reason in capsys.readouterr().err
 
 
 def test_what_is_wrong_with_a_file_is_said(tmp_path, toy):

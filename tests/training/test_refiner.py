@@ -21,6 +21,7 @@ from dasr_blender.core import Category, CategoryError, Motion, load_category
 from dasr_blender.core.camera import decode_root, project, transform
 from dasr_blender.core.rotation import matrix_to_quat, quat_multiply, rotvec_to_quat
 from dasr_blender.predict import PredictError, Refiner, refine_inputs
+from dasr_blender.training.__main__ import main as training
 from dasr_blender.training.refiner import export, learn, train
 from dasr_blender.training.refiner.data import POSE, Answers, collect
 from dasr_blender.training.refiner.network import solve3
@@ -243,11 +244,20 @@ def test_answers_are_kept_and_split(settings: train.RefinerTraining, trained: Pa
 def test_bad_input_is_said_in_a_sentence(
     settings: train.RefinerTraining, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--clips", str(tmp_path), "--out", str(tmp_path / "run"), "--category", settings.category]
-    assert train.main(arguments) == 1
-    assert "no clip folder with labels" in capsys.readouterr().err
-    assert export.main(["--checkpoint", str(tmp_path / "no.pt"), "--category", settings.category]) == 1
-    assert "no.pt" in capsys.readouterr().err
+    (tmp_path / "bad.pt").write_bytes(b"no checkpoint")
+    torch.save({"student": {}}, tmp_path / "other.pt")
+    exporting = ["export-refiner", "--category", settings.category, "--checkpoint"]
+    refining = ["refine", "--category", settings.category, "--out", str(tmp_path / "run"), "--clips", str(tmp_path)]
+    for arguments, reason in (
+        (refining, "no clip folder with labels"),
+        ([*refining, "--batch", "0"], "--batch must be at least 1"),
+        ([*exporting, str(tmp_path / "no.pt")], "no.pt: No such file"),
+        ([*exporting, str(tmp_path / "bad.pt")], "bad.pt is no checkpoint"),
+        ([*exporting, str(tmp_path / "other.pt")], "other.pt holds no weights of a refiner"),
+    ):
+        assert training(arguments) == 1
+        error = capsys.readouterr().err
+        assert reason in error and error.count("\n") == 1
 
 
 def test_the_bundle_knows_its_refiner(looking_twice: Category) -> None:

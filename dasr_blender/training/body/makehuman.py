@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,10 @@ class MakeHuman:
         self.folder = folder
         if not (folder / "base.obj").is_file():
             raise CategoryError(f"{folder}: there is no base.obj; give MakeHuman's data folder as --source.")
-        self.base, self.quads, self.groups = _read_obj(folder / "base.obj")
+        try:
+            self.base, self.quads, self.groups = _read_obj(folder / "base.obj")
+        except (IndexError, KeyError, ValueError) as error:
+            raise CategoryError(f"{folder / 'base.obj'}: not MakeHuman's base mesh; complete the folder.") from error
         self._cache: dict[str, np.ndarray] = {}
 
     def target(self, name: str) -> np.ndarray:
@@ -83,10 +87,21 @@ class MakeHuman:
                         )
         return out
 
+    def _json(self, name: str, key: str) -> dict[str, Any]:
+        """A file of `rigs/` that holds `key`."""
+        path = self.folder / "rigs" / name
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CategoryError(f"{path}: not a readable rig ({error}); complete the folder.") from error
+        if not isinstance(data, dict) or key not in data:
+            raise CategoryError(f"{path}: holds no '{key}'; complete the folder.")
+        return data
+
     @cached_property
     def rig(self) -> dict[str, dict]:
         """Bone name without its prefix → the rig's own entry."""
-        data = json.loads((self.folder / "rigs" / f"rig.{RIG}.json").read_text(encoding="utf-8"))
+        data = self._json(f"rig.{RIG}.json", "bones")
         return {name.split(":")[-1]: bone for name, bone in data["bones"].items()}
 
     def head(self, bone: str, vertices: np.ndarray) -> np.ndarray:
@@ -98,7 +113,7 @@ class MakeHuman:
     def weights(self, joint_of: dict[str, int], count: int) -> np.ndarray:
         """Weights (N, count), rows that sum to 1 where the rig holds them; bones outside `joint_of` go to the
         nearest of their parents that is in it."""
-        data = json.loads((self.folder / "rigs" / f"weights.{RIG}.json").read_text(encoding="utf-8"))
+        data = self._json(f"weights.{RIG}.json", "weights")
         out = np.zeros((len(self.base), count))
         for name, pairs in data["weights"].items():
             bone = name.split(":")[-1]

@@ -13,6 +13,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from ...core import CategoryError
 from .landmarks import CHAINS, NAMES, REST, SOURCES, TORSO, axis_end, joints, point, segments
 from .weights import heat_weights, segment_distance
 
@@ -27,10 +28,18 @@ def side_of_joints() -> np.ndarray:
 
 
 def load_source(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Bind-pose vertices (V, 3), faces (F, 3) and linear RGB of the faces (F, 3) of one glTF model."""
+    """Bind-pose vertices (V, 3), faces (F, 3) and linear RGB of the faces (F, 3) of one glTF model.
+
+    Raises CategoryError when it is missing or damaged.
+    """
     import trimesh
 
-    scene = trimesh.load(path, process=False)
+    if not path.is_file():
+        raise CategoryError(f"{path}: there is no such model; give the folder that holds it as --source.")
+    try:
+        scene = trimesh.load(path, process=False)
+    except Exception as error:  # trimesh, its readers and theirs have each their own
+        raise CategoryError(f"{path}: not a readable model ({error}); complete the folder.") from error
     points, faces, colours = [], [], []
     for name, part in sorted(scene.geometry.items()):
         if "Horn" in name:

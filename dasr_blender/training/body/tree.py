@@ -33,6 +33,8 @@ LIMITS: dict[str, tuple[float, float, float]] = {
 """How far a joint turns about X (up and down), Y (roll) and Z (sideways), radians, where the template does not say."""
 
 _MOST = 60  # joints
+_FIELDS = ("licence", "credits", "joints")
+_JOINT_FIELDS = ("name", "parent", "position", "radius", "tip", "tip_radius", "mirror", "role", "limits")
 _SIDE = re.compile(r"[._-]([LR])$")
 _KINDS = {
     "tail": re.compile(r"(tail|fluke)", re.I),
@@ -73,6 +75,8 @@ def parse_tree(data: Any, where: str = "skeleton") -> Tree:
     """The template in a JSON value; `where` begins the message of the CategoryError that a bad one raises."""
     if not isinstance(data, dict) or not isinstance(data.get("joints"), list) or not data["joints"]:
         raise CategoryError(f"{where}: field 'joints' must be a list of joints.")
+    if unknown := [key for key in data if key not in _FIELDS]:
+        raise CategoryError(f"{where}: there is no field '{unknown[0]}'; there are {', '.join(_FIELDS)}.")
     if len(data["joints"]) > _MOST:
         raise CategoryError(
             f"{where}: field 'joints' holds more than {_MOST} joints; leave the small ones out."
@@ -121,6 +125,8 @@ class _Row:
         self.data, self.where = data, where
         if not isinstance(data, dict):
             raise CategoryError(f"{where}' must be an object.")
+        if unknown := [key for key in data if key not in _JOINT_FIELDS]:
+            raise self.error(unknown[0], f"is no field of a joint; there are {', '.join(_JOINT_FIELDS)}")
         name = data.get("name")
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,62}", name):
             raise self.error("name", "must be a text of letters, digits, '_', '-' and '.'")
@@ -173,17 +179,25 @@ class _Row:
         if value is None or role == "root":
             reach = np.array(LIMITS[role])
             return np.stack([-reach, reach], 1)
-        if _finite(value) and value >= 0:
-            return np.tile([-float(value), float(value)], (3, 1))
-        if isinstance(value, list) and len(value) == 3:
-            pairs = [[-v, v] if _finite(v) and v >= 0 else v for v in value]
-            if all(
-                isinstance(p, list) and len(p) == 2 and all(map(_finite, p)) and p[0] <= p[1] for p in pairs
-            ):
-                return np.array(pairs, np.float64)
+        each = [value] * 3 if _finite(value) else value
+        if isinstance(each, list) and len(each) == 3:
+            pairs = [[-v, v] if _finite(v) and v >= 0 else v for v in each]
+            if all(isinstance(p, list) and len(p) == 2 and all(map(_finite, p)) for p in pairs):
+                return self._checked(np.array(pairs, np.float64))
         raise self.error(
             "limits", "must be a number of radians, or one or [lowest, highest] for each of X, Y and Z"
         )
+
+    def _checked(self, limits: np.ndarray) -> np.ndarray:
+        """Limits (3, 2) that a joint can have."""
+        for axis, (low, high) in zip("XYZ", limits, strict=True):
+            if low > high:
+                raise self.error("limits", f"holds [{low:g}, {high:g}] for {axis}: the lowest comes first")
+            if max(-low, high) > 2 * math.pi:
+                raise self.error("limits", f"goes beyond a whole turn about {axis}: it is in radians, not degrees")
+            if low > 0 or high < 0:
+                raise self.error("limits", f"[{low:g}, {high:g}] for {axis} leaves out 0, where the joint is at rest")
+        return limits
 
 
 def _finite(value: Any) -> bool:

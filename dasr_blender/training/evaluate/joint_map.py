@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,6 @@ from pathlib import Path
 import numpy as np
 
 from ...core.category import load_category
-from ...core.errors import DasrError
 from ...core.files import written_atomically
 from ..synth.rig import Rig
 from .bake_any import bake_any
@@ -248,16 +246,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help=f"file to write (default: <rig>{SUFFIX} beside the rig)")
     options = parser.parse_args(argv)
     out = options.out or options.rig.with_name(options.rig.stem + SUFFIX)
-    try:
-        category = load_category(options.category)
-        with tempfile.TemporaryDirectory() as folder:
-            rig = bake_any(options.rig, Path(folder))
-        found = guess_joint_map(rig, category.skeleton.names)
-        with written_atomically(out) as path:
-            path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    except (DasrError, OSError, ValueError) as error:
-        print(f"joint-map: {error}", file=sys.stderr)
-        return 1
+    category = load_category(options.category)
+    with tempfile.TemporaryDirectory() as folder:
+        rig = bake_any(options.rig, Path(folder))
+    found = guess_joint_map(rig, category.skeleton.names)
+    with written_atomically(out) as path:
+        path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     known = sum(bone is not None for bone in found.values())
     print(f"{known} of {len(found)} joints guessed; look through {out} and mend what is wrong")
     return 0

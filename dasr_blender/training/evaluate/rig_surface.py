@@ -13,9 +13,12 @@ from ...core.category import Category
 from ...core.motion import Motion
 from ...core.rotation import geodesic, quat_to_matrix
 from ...core.skinning import linear_blend
+from ..npz import read_npz
 from .scene import TrueSurface
 
 Array = np.ndarray
+MAPPED = ("category", "scale", "morphology", "joint_rotations", "rig_from_root")
+"""what a clip's labels are compared with"""
 TOLERANCE = np.radians(1.5)  # mean joint angle up to which a pose counts as the labels'
 
 
@@ -27,8 +30,7 @@ def _load(folder: Path, name: str) -> tuple[Any, dict[str, Array]] | None:
     rig, mapping = folder / f"{name}.npz", folder / f"{name}.mapping.npz"
     if not (rig.exists() and mapping.exists()):
         return None
-    with np.load(mapping, allow_pickle=False) as data:
-        arrays = {key: data[key] for key in data.files}
+    arrays = read_npz(mapping, MAPPED, "run the command map again")
     return load_rig(rig).scaled(1 / float(arrays["scale"])), arrays
 
 

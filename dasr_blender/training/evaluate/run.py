@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from ...core.category import Category, load_category, save_category
-from ...core.errors import DasrError
 from ...core.files import written_atomically
 from ..clip_folder import clip_folders
 from .options import EvaluateConfig
@@ -28,11 +27,13 @@ Progress = Callable[[str, int, int], None]  # what is looked at, how many are do
 def evaluate(config: EvaluateConfig, category: Category, progress: Progress | None = None) -> dict[str, Any]:
     """Everything that `config` asks for. Writes the pictures of real clips; the caller writes the rest.
 
-    Raises ValueError when nothing is asked for, and what reading the clips raises.
+    Raises ValueError when nothing, or what cannot be meant, is asked for, and what reading the clips raises.
     """
     asked = config.dataset is not None or config.real or config.rigged is not None or config.ama
     if not asked:
         raise ValueError("Nothing to score: give --dataset, --real, --rigged or --ama")
+    if config.views < 1 or min(config.clips, config.frames) < 0:
+        raise ValueError("--views must be positive, --clips and --frames not negative")
     rows = make_rows(category, config.rows, config.baselines, config.quality)
     result: dict[str, Any] = {
         "category": category.name,
@@ -136,24 +137,20 @@ def main(argv: list[str] | None = None) -> int:
     from rich.progress import Progress as Bar
 
     config = tyro.cli(EvaluateConfig, args=argv, prog="evaluate")
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-        category = load_category(config.category)
-        with Bar(disable=not sys.stderr.isatty()) as bar:
-            tasks: dict[str, Any] = {}
+    config.out.mkdir(parents=True, exist_ok=True)
+    category = load_category(config.category)
+    with Bar(disable=not sys.stderr.isatty()) as bar:
+        tasks: dict[str, Any] = {}
 
-            def show(text: str, done: int, total: int) -> None:
-                if text not in tasks:
-                    tasks[text] = bar.add_task(text)
-                bar.update(tasks[text], completed=done, total=total)
+        def show(text: str, done: int, total: int) -> None:
+            if text not in tasks:
+                tasks[text] = bar.add_task(text)
+            bar.update(tasks[text], completed=done, total=total)
 
-            result = evaluate(config, category, show)
-        write(result, config.out)
-        if config.publish:
-            publish(category, result)
-    except (DasrError, OSError, ValueError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 1
+        result = evaluate(config, category, show)
+    write(result, config.out)
+    if config.publish:
+        publish(category, result)
     print(table(result))
     print(f"\nwritten to {config.out}")
     return 0

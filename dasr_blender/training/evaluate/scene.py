@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ from ...clip.crop import crop_boxes, extract_crops
 from ...core.camera import crop_info, transform
 from ...core.category import Category
 from ...core.motion import Motion
-from ..clip_folder import load_surface, mask_boxes, read_clip_folder
+from ..clip_folder import load_surface, mask_boxes, read_clip_folder, read_meta
 from .protocol import Surface
 
 Array = np.ndarray
@@ -132,8 +131,7 @@ def read_scene(folder: Path, category: Category, rigs: Path | None = None) -> Sc
     boxes = mask_boxes(masks)
     if boxes is None:
         return None
-    path = folder / "meta.json"
-    meta = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    meta = read_meta(folder)
     return Scene(
         name=folder.name,
         frames=frames,

@@ -8,23 +8,15 @@ the student is trained on with new clips and the videos. Every step is kept and 
 
 from __future__ import annotations
 
-import sys
-
 
 def main(argv: list[str] | None = None) -> int:
     """Make a category; returns the exit status."""
     import tyro
 
-    from ...core.errors import DasrError
-    from ..synth.render import RenderUnavailable
     from .config import NewCategoryConfig
     from .run import new_category
 
     config = tyro.cli(NewCategoryConfig, args=argv, prog="dasr train new-category", description=__doc__)
-    try:
-        category = new_category(config, lambda text: print(text, flush=True))
-    except (DasrError, OSError, ValueError, RenderUnavailable) as error:
-        print(f"new-category: {error}", file=sys.stderr)
-        return 1
+    category = new_category(config, lambda text: print(text, flush=True))
     print(f"{category.path}: dasr reconstruct CLIP --category {category.path}")
     return 0

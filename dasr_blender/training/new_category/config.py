@@ -12,6 +12,8 @@ import tyro
 
 from ...core.errors import DasrError
 
+FEWEST_VERTICES = 200
+"""with fewer a joint's skin is a matter of chance"""
 SYNTH_RATE = 55.0
 """images a second that two processor cores render and pack, on the safe side"""
 
@@ -101,5 +103,13 @@ class NewCategoryConfig:
             raise DasrError(f"{self.videos}: there is no such folder of videos.")
         if self.minutes <= 0 or min(self.clips, self.steps) < 0 or self.workers < 1:
             raise DasrError("--minutes and --workers must be positive, --clips and --steps not negative.")
+        if not 0 <= self.hair_share <= 1:
+            raise DasrError(f"--hair-share must lie between 0 and 1, not at {self.hair_share:g}.")
+        if self.vertices < FEWEST_VERTICES:
+            raise DasrError(f"--vertices must be at least {FEWEST_VERTICES}, not {self.vertices}.")
+        if self.batch < 1 or self.width < 1:
+            raise DasrError("--batch and --width must be positive.")
+        if self.crop < 32 or self.crop % 32:
+            raise DasrError(f"--crop must be a multiple of 32 pixels, not {self.crop}.")
         if not 0 < self.teacher_share < 1:
             raise DasrError(f"--teacher-share must lie between 0 and 1, not at {self.teacher_share:g}.")

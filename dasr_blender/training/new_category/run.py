@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ import numpy as np
 
 from ...core.category import CARD, Category, load_category, save_category
 from ...core.files import sha256_of, written_atomically
+from ...core.views import read_views, views_path
 from ..body.sheet import write_png
 from ..body.template import template_category
 from ..body.template_sheet import template_sheet
 from ..distill import train
-from ..evaluate.real import find_clips
+from ..evaluate.real import RealClip, find_clips
 from ..evaluate.rows import FittedToClip, feed_forward
 from ..evaluate.scores import overlap
 from ..export import export
@@ -30,7 +31,7 @@ from .adopt import adopt, adopted
 from .card import card
 from .config import NewCategoryConfig
 from .lesson import SHAPE, learn, learn_by_field, mean_iou, write_shape
-from .steps import Steps
+from .steps import Steps, files_in
 
 Facts = dict[str, Any]
 CREDIT = "Body and network made by `dasr train new-category` from this template and videos of the subject"
@@ -43,8 +44,19 @@ def new_category(config: NewCategoryConfig, say: Callable[[str], None] = print) 
     Raises DasrError, ValueError or OSError with one sentence.
     """
     config.check()
-    found = find_clips((config.videos,), config.only)  # before any long work
-    return _Run(config, say).run([(c.name, str(c.source), c.source.stat().st_mtime) for c in found])
+    return _Run(config, say).run(find_clips((config.videos,), config.only))  # found before any long work
+
+
+def seen(videos: Sequence[RealClip]) -> list[Facts]:
+    """What a step that looks at the videos depends on: their files and their masks'."""
+    return [
+        {
+            "name": video.name,
+            "source": [str(video.source), files_in(video.source)],
+            "masks": [] if video.folder is None else files_in(video.folder / "masks"),
+        }
+        for video in videos
+    ]
 
 
 class _Run:
@@ -58,14 +70,18 @@ class _Run:
         self.facts[name] = self.steps.do(name, text, settings, work)
         return self.facts[name]
 
-    def run(self, videos: list[tuple[str, str, float]]) -> Category:
-        config = self.config
+    def run(self, found: Sequence[RealClip]) -> Category:
+        config, videos = self.config, seen(found)
         drawn = [config.name, sha256_of(config.skeleton), config.vertices]
         self.step("template", "A body from the template", drawn, self._template)
+        drawn_for = load_category(self.work / "template")
+        for video in found:
+            read_views(video.source, drawn_for)  # those of another category are refused here, not after the training
         self._student("first", "template", None, "the template's body")
         ask = "student does on the videos"
         self.step("before", f"How the first {ask}", videos, lambda f: self._score(f, "first"))
-        how = [*videos, config.teacher, config.share("field")]
+        views = [files_in(views_path(video.source)) for video in found]
+        how = [videos, views, config.teacher, config.share("field")]
         self.step("lesson", "The subject's shape and motion from the videos", how, self._learn)
         self._student("second", "lesson", "first", "the body as it was learnt")
         self.step("after", f"How the second {ask}", videos, lambda f: self._score(f, "second"))

@@ -21,6 +21,8 @@ from ...predict import Student
 from ...predict.refine_inputs import read_evidence, read_pose
 from ..evaluate.rows import OURS, Tracked
 from ..evaluate.scene import Scene, read_scene
+from ..interrupt import deaf_children
+from ..npz import read_npz
 
 Array = np.ndarray
 
@@ -82,8 +84,14 @@ def collect(clips: Path, category: Category, points: Array, out: Path, workers: 
     if left:
         begin = (category.path, points)
         with ProcessPoolExecutor(workers, get_context("spawn"), _begin, begin) as pool:
-            for done in as_completed([pool.submit(_one, f, out / f"{f.name}.npz") for f in left]):
-                done.result()
+            with deaf_children():
+                work = [pool.submit(_one, f, out / f"{f.name}.npz") for f in left]
+            try:
+                for done in as_completed(work):
+                    done.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)  # what is begun is finished, and no more
+                raise
     return sum((out / f"{f.name}.npz").exists() for f in folders)
 
 
@@ -98,9 +106,9 @@ class Answers:
         self.length = length
         self.clips: list[dict[str, Array]] = []
         for file in sorted(folder.glob("*.npz")):
-            with np.load(file) as stored:
-                if len(stored["translation"]) >= length:
-                    self.clips.append({k: stored[k] for k in stored.files})
+            stored = read_npz(file, POSE, "take it away, so that it is collected again")
+            if len(stored["translation"]) >= length:
+                self.clips.append(stored)
         every, numbers = validation_every, np.arange(len(self.clips))
         held = numbers % every == every - 1 if every else np.zeros(len(numbers), bool)
         self.training, self.validation = numbers[~held], numbers[held]

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from ...core.category import REFINER, Category, load_category, save_category
-from ...core.errors import DasrError
 from ...core.files import written_atomically
 from ...predict.refine_inputs import DISTANCE, OUTLINE
-from ..export import OPSET, TOLERANCE
+from ..export import OPSET, TOLERANCE, without_folding
 from .network import Refiner, State
 from .train import load_refiner
 
@@ -103,7 +101,7 @@ def write_onnx(refiner: Refiner, rounds: int, path: Path) -> None:
 
     state = example(refiner, 9)
     axes = {name: {0: "T"} for name in (*INPUTS, *(f"new_{n}" for n in OUTPUTS))}
-    with written_atomically(path) as temporary, torch.no_grad():
+    with written_atomically(path) as temporary, torch.no_grad(), without_folding():
         torch.onnx.export(
             _Graph(refiner.eval()),
             tuple(state[name] for name in INPUTS),
@@ -146,8 +144,8 @@ def parity(refiner: Refiner, path: Path, frames: tuple[int, ...] = (1, 7, 40)) -
 def export(checkpoint: Path, category: Category, folder: Path, notes: str = "") -> Category:
     """Write `refiner.onnx` into the bundle `folder` and its facts into the description.
 
-    Raises FileNotFoundError, RuntimeError (another body's checkpoint), and ValueError when onnxruntime does not compute
-    what torch does; the bundle is then as it was.
+    Raises OSError, and ValueError for a checkpoint that is damaged or of another body, and when onnxruntime does not
+    compute what torch does; the bundle is then as it was.
     """
     refiner, state = load_refiner(checkpoint, category)
     new = folder / f".new-{REFINER}"
@@ -184,12 +182,8 @@ def main(argv: list[str] | None = None) -> int:
     import tyro
 
     config = tyro.cli(RefinerExport, args=argv, prog="export-refiner")
-    try:
-        category = load_category(config.category)
-        assert category.path is not None
-        category = export(config.checkpoint, category, category.path, config.notes)
-    except (DasrError, OSError, ValueError, RuntimeError) as error:
-        print(f"export-refiner: {error}", file=sys.stderr)
-        return 1
+    category = load_category(config.category)
+    assert category.path is not None
+    category = export(config.checkpoint, category, category.path, config.notes)
     print(f"{category.refiner_path}: {category.training['refiner']}")
     return 0

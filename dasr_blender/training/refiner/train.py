@@ -7,7 +7,6 @@ they will on new clips: take a student that was not trained on the animals in th
 
 from __future__ import annotations
 
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -19,11 +18,11 @@ import torch
 from torch import Tensor
 
 from ...core.category import Category, load_category
-from ...core.errors import DasrError
 from ...core.files import written_atomically
 from ..student import log
-from ..student.checkpoint import read
+from ..student.checkpoint import check_category, check_sizes, load_weights, read, refuse_to_overwrite
 from ..student.schedule import Clock, learning_rate
+from ..train_config import at_least_one
 from .data import Answers, collect
 from .learn import Mistakes, RefinerLoss, errors, loss_of, mirrored, mistaken, refined, with_truth
 from .network import Refiner, RefinerConfig
@@ -61,8 +60,17 @@ class RefinerTraining:
     validation_every: int = 25
     """Each n-th clip is for validation; 0 for none."""
     resume: bool = False
+    """Go on with the training in `out`, if there is one."""
     loss: RefinerLoss = field(default_factory=RefinerLoss)
     mistakes: Mistakes = field(default_factory=Mistakes)
+
+
+def check(config: RefinerTraining) -> None:
+    """Raise ValueError for what cannot be meant."""
+    for name in ("batch", "length", "rounds", "threads", "workers", "width", "blocks"):
+        at_least_one(name, getattr(config, name))
+    if config.minutes <= 0 and not config.steps:
+        raise ValueError(f"--minutes must be above 0, not {config.minutes:g}")
 
 
 def make_refiner(category: Category, width: int = 128, blocks: int = 2) -> Refiner:
@@ -74,10 +82,14 @@ def make_refiner(category: Category, width: int = 128, blocks: int = 2) -> Refin
 
 
 def load_refiner(checkpoint: Path, category: Category) -> tuple[Refiner, dict[str, Any]]:
-    """The network of a checkpoint and what else that holds. Raises FileNotFoundError, RuntimeError (wrong sizes)."""
-    state = read(checkpoint)
+    """The network of a checkpoint and what else that holds.
+
+    Raises OSError, and ValueError for one that is damaged or of another category.
+    """
+    state = read(checkpoint, "refiner")
+    check_category(checkpoint, state, category)
     refiner = Refiner(RefinerConfig(**state["sizes"]), category)
-    refiner.load_state_dict(state["refiner"])
+    load_weights(refiner, state["refiner"], checkpoint)
     return refiner.eval(), state
 
 
@@ -95,10 +107,12 @@ class RefinerTrainer:
     def __init__(self, config: RefinerTraining) -> None:
         """Collects what is missing of the student's answers. Raises ValueError and what reading clips raises."""
         self.config, self.category = config, load_category(config.category)
+        check(config)
         torch.manual_seed(config.seed)
         self.refiner = make_refiner(self.category, config.width, config.blocks)
-        config.out.mkdir(parents=True, exist_ok=True)
         self.checkpoint, self.log = config.out / "refiner.pt", config.out / "log.csv"
+        refuse_to_overwrite(self.checkpoint, config.resume)
+        config.out.mkdir(parents=True, exist_ok=True)
         self.clock = Clock(config.steps, config.minutes, config.clock, config.threads)
         self.parameters = list(self.refiner.parameters())
         self.optimiser = torch.optim.AdamW(self.parameters, config.rate, weight_decay=config.decay)
@@ -130,8 +144,10 @@ class RefinerTrainer:
             torch.save(state, path)
 
     def _load(self) -> None:
-        state = read(self.checkpoint)
-        self.refiner.load_state_dict(state["refiner"])
+        state = read(self.checkpoint, "refiner")
+        check_category(self.checkpoint, state, self.category)
+        check_sizes(self.checkpoint, state, self.refiner.config)
+        load_weights(self.refiner, state["refiner"], self.checkpoint)
         self.optimiser.load_state_dict(state["optimiser"])
         self.clock.step, self.clock.before = state["step"], state["minutes"]
 
@@ -214,10 +230,6 @@ def main(argv: list[str] | None = None) -> int:
     import tyro
 
     config = tyro.cli(RefinerTraining, args=argv, prog="refine")
-    try:
-        checkpoint = train(config)
-    except (DasrError, OSError, ValueError, RuntimeError) as error:
-        print(f"refine: {error}", file=sys.stderr)
-        return 1
+    checkpoint = train(config)
     print(f"checkpoint: {checkpoint}")
     return 0

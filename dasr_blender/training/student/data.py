@@ -26,23 +26,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ...core.category import Category
 from .rotation import ray_rotation
 from .surface import CELL, NOTHING
 
 MARGIN = 1.125
 """side of a stored crop over that of the network's crop: room to move it"""
 
+WHOLE = 32
+"""what the side of a crop is a multiple of: the backbone halves it five times"""
+
 Batch = dict[str, Tensor]
 
 
 def stored_side(crop: int) -> int:
     """Side of the stored crop for a network's crop, pixels; whole cells of the surface map. Raises ValueError."""
-    side = round(crop * MARGIN)
-    if crop % CELL or side % CELL:
-        raise ValueError(
-            f"a crop of {crop} pixels does not divide into cells of {CELL}; use a multiple of 32"
-        )
-    return side
+    if crop < WHOLE or crop % WHOLE:
+        raise ValueError(f"a crop of {crop} pixels does not fit the network; use a multiple of {WHOLE}")
+    return round(crop * MARGIN)
 
 
 def record_type(joints: int, morphology: int, quality: bool = True) -> np.dtype[Any]:
@@ -69,17 +70,51 @@ def record_type(joints: int, morphology: int, quality: bool = True) -> np.dtype[
 # -- reading -------------------------------------------------------------------------------------------------
 
 
+def read_index(folder: Path) -> dict[str, Any]:
+    """What a shard's index.json says.
+
+    Raises FileNotFoundError where there is no shard, ValueError naming a file that is damaged or too short.
+    """
+    path = folder / "index.json"
+    try:
+        index = json.loads(path.read_text(encoding="utf-8"))
+        joints, morphology, rows, _ = (int(index[name]) for name in ("joints", "morphology", "rows", "crop"))
+        stored, frame = int(index["stored"]), record_type(joints, morphology, index.get("quality", False))
+        if sum(int(clip["rows"]) for clip in index["clips"]) != rows:
+            raise ValueError("its clips have other rows than it says")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{folder}: there is no shard (no index.json); make one with pack") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: the shard's index is damaged ({error}); pack the clips again") from error
+    sizes = {
+        "crops.u8": 4 * stored**2,
+        "surface.u16": 2 * (stored // CELL) ** 2,
+        "targets.bin": frame.itemsize,
+    }
+    for name, size in sizes.items():
+        held = (folder / name).stat().st_size if (folder / name).is_file() else 0
+        if held < rows * size:
+            raise ValueError(
+                f"{folder / name}: is damaged, it holds {held // size} of the {rows} frames that index.json lists; "
+                "pack the clips again"
+            )
+    return index
+
+
 class Shard:
     """A packed dataset: rows of crops and targets, split into training and validation clips."""
 
     def __init__(self, folder: Path, validation_every: int = 25) -> None:
-        """validation_every: each n-th clip is for validation, 0 for none. Raises FileNotFoundError."""
+        """validation_every: each n-th clip is for validation, 0 for none. Raises what `read_index` raises, and
+        ValueError for a shard without clips.
+        """
         self.folder, self.validation_every = Path(folder), validation_every
-        self.refresh()
+        if not self.refresh():
+            raise ValueError(f"{self.folder}: holds no clip; pack some into it")
 
     def refresh(self) -> bool:
         """See clips that were appended since; True when there are any."""
-        index = json.loads((self.folder / "index.json").read_text())
+        index = read_index(self.folder)
         if index["rows"] == getattr(self, "rows", 0):
             return False
         self.rows, self.clips, self.crop, self.stored = (
@@ -88,7 +123,7 @@ class Shard:
             index["crop"],
             index["stored"],
         )
-        self.sizes = index["joints"], index["morphology"], index["crop"]
+        self.category, self.sizes = index.get("category"), (index["joints"], index["morphology"], index["crop"])
         dtype = record_type(index["joints"], index["morphology"], index.get("quality", False))
         shape = (self.rows, 4, self.stored, self.stored)
         self.crops = np.memmap(self.folder / "crops.u8", np.uint8, "r", shape=shape)
@@ -108,6 +143,19 @@ class Shard:
             np.flatnonzero(apart & counts),
         )
         return True
+
+    def check(self, category: Category) -> None:
+        """Raise ValueError unless the shard was packed for a category."""
+        known, own = self.category or category.name, (len(category.skeleton), len(category.morphology))
+        if known != category.name:
+            raise ValueError(
+                f"{self.folder}: was packed for '{known}', not for '{category.name}'; name the former with --category"
+            )
+        if self.sizes[:2] != own:
+            raise ValueError(
+                f"{self.folder}: was packed for another body of '{known}', of {self.sizes[0]} joints and "
+                f"{self.sizes[1]} proportions, not {own[0]} and {own[1]}; pack the clips again"
+            )
 
     def clip_rows(self, clip: int) -> np.ndarray:
         """Rows of one clip, in time order."""

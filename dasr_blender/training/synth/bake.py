@@ -118,8 +118,10 @@ def bake_all(
     """Bake every known rig of `rigged_dir` into `out_dir/<name>.npz`, each in a process of its own.
 
     Finished archives are left alone, so an interrupted run goes on where it stopped.
-    Returns the archives; raises RuntimeError naming the rigs that failed.
+    Returns the archives; raises FileNotFoundError without such a folder, RuntimeError naming the rigs that failed.
     """
+    if not Path(rigged_dir).is_dir():
+        raise FileNotFoundError(f"{rigged_dir}: there is no such folder of rigged models")
     done, failed = [], []
     for name in KNOWN:
         source, target = rig_file(Path(rigged_dir), name), Path(out_dir) / f"{name}.npz"
@@ -386,14 +388,9 @@ def main_bake(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     game = partial(bake_game, people=options.people)
     source = {".zip": game, ".whl": bake_mujoco}.get(options.rigged.suffix, bake_all)
-    try:
-        done = source(options.rigged, options.out, options.fps)
-    except (OSError, ValueError, RuntimeError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    if not done:
-        print(f"{options.rigged} holds no rig that is known (training/synth/rigs.py).", file=sys.stderr)
-    return 0 if done else 1
+    if not source(options.rigged, options.out, options.fps):
+        raise ValueError(f"{options.rigged} holds no rig that is known (training/synth/rigs.py).")
+    return 0
 
 
 def _main_one() -> None:

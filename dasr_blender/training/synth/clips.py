@@ -11,7 +11,6 @@ import json
 import multiprocessing
 import os
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -28,6 +27,7 @@ from ...core.files import sha256_of
 from ...core.motion import Motion
 from ...core.rotation import make_continuous
 from ..clip_folder import write_clip_folder
+from ..interrupt import deaf_children
 from .camera import CameraConfig, random_camera
 from .coat import random_coat
 from .corrupt import CorruptConfig, background, exposure, mask_errors, occluders, optics
@@ -265,13 +265,19 @@ def _clear_leftovers(out: Path, numbers: range) -> None:
 
 
 def generate(config: SynthConfig) -> int:
-    """Write every clip that is not there yet, with a progress bar; returns how many were written."""
+    """Write every clip that is not there yet, with a progress bar; returns how many were written.
+
+    Raises DasrError, ValueError or OSError with one sentence, RenderUnavailable without OpenGL.
+    """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    for name in ("clips", "frames", "workers"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, not {getattr(config, name)}")
+    category = load_category(config.category)
     config.out.mkdir(parents=True, exist_ok=True)
     numbers = range(config.first, config.first + config.clips)
     _clear_leftovers(config.out, numbers)
-    category = load_category(config.category)
     body = config.out / "body.npz"
     if body.exists() and sha256_of(body) != category.hashes["body.npz"]:
         raise ValueError(f"{config.out} was begun with another body of {category.name}; choose a new folder.")
@@ -292,7 +298,9 @@ def generate(config: SynthConfig) -> int:
                 _work(job)
                 bar.advance(task)
         else:
-            with multiprocessing.get_context("spawn").Pool(config.workers) as pool:
+            with deaf_children():
+                workers = multiprocessing.get_context("spawn").Pool(config.workers)
+            with workers as pool:
                 for _ in pool.imap_unordered(_work, jobs, chunksize=4):
                     bar.advance(task)
     return len(jobs)
@@ -302,16 +310,11 @@ def main(argv: list[str] | None = None) -> int:
     """`synth --rigs DIR --out DIR --clips N`: make a synthetic dataset; `--sheet PNG` to look at it."""
     import tyro
 
-    from .render import RenderUnavailable
     from .sheet import clip_strips, contact_sheet
 
     config = tyro.cli(SynthConfig, args=argv, prog="synth", description=__doc__)
     begun = time.monotonic()
-    try:
-        written = generate(config)
-    except (RenderUnavailable, FileNotFoundError, ValueError) as error:
-        print(f"synth: {error}", file=sys.stderr)
-        return 1
+    written = generate(config)
     rate = written * config.frames / max(time.monotonic() - begun, 1e-9)
     print(f"{written} clips written to {config.out}, {rate:.0f} images a second")
     if config.sheet is not None:

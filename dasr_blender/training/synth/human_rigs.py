@@ -17,8 +17,9 @@ import numpy as np
 from ...core.category import Category
 from ...core.rotation import matrix_to_quat, quat_to_matrix
 from ...core.skinning import linear_blend
+from ..npz import read_npz
 from .motions import INDEX, NAMES, HumanMotion, global_rotations, local_rotations, rig_correction
-from .rig import Rig, RigMap, load_rig
+from .rig import Rig, RigMap, baked_rigs, load_rig
 from .rigs_game import GAME_MOTIONS, GAME_PEOPLE
 from .rigs_human import FILE_PEOPLE
 from .skins import beside
@@ -117,11 +118,14 @@ def fit_shape(category: Category, rig: Rig) -> tuple[float, np.ndarray, np.ndarr
 
 
 def map_humans(folder: Path, category: Category, redo: bool = False) -> list[str]:
-    """Fit every baked person of a folder into `<name>.shape.npz`; those of this category's body are kept."""
+    """Fit every baked person of a folder into `<name>.shape.npz`; those of this category's body are kept.
+
+    Raises ValueError when the folder holds nobody that is known, or a damaged file.
+    """
     done = []
-    for name in HUMAN_RIGS:
+    for name in baked_rigs(folder, HUMAN_RIGS):
         source, target = folder / f"{name}.npz", folder / f"{name}.shape.npz"
-        if name in MOTION_RIGS or not source.exists():
+        if name in MOTION_RIGS:
             continue
         if redo or not target.exists() or _stale(target, category):
             scale, morphology, posture = fit_shape(category, load_rig(source))
@@ -129,18 +133,21 @@ def map_humans(folder: Path, category: Category, redo: bool = False) -> list[str
             with open(temporary, "wb") as file:
                 np.savez(file, scale=scale, morphology=morphology, posture=posture, body=shape_hash(category))
             os.replace(temporary, target)
-        with np.load(target) as data:
-            proportions = " ".join(
-                f"{p.name} {v:+.2f}" for p, v in zip(category.morphology, data["morphology"], strict=True)
-            )
-            print(f"{name:14s} scale {float(data['scale']):.3f}  {proportions}", flush=True)
+        data = _read_shape(target)
+        proportions = " ".join(
+            f"{p.name} {v:+.2f}" for p, v in zip(category.morphology, data["morphology"], strict=True)
+        )
+        print(f"{name:14s} scale {float(data['scale']):.3f}  {proportions}", flush=True)
         done.append(name)
     return done
 
 
+def _read_shape(path: Path) -> dict[str, np.ndarray]:
+    return read_npz(path, ("scale", "morphology", "posture", "body"), "take it away and run the command map again")
+
+
 def _stale(path: Path, category: Category) -> bool:
-    with np.load(path) as data:
-        return str(data["body"]) != shape_hash(category)
+    return str(_read_shape(path)["body"]) != shape_hash(category)
 
 
 def shape_hash(category: Category) -> str:
@@ -161,8 +168,8 @@ def load_human_rig(folder: Path, name: str, category: Category) -> HumanRig:
         )
     if _stale(path, category):
         raise ValueError(f"{path} was fitted to another body of {category.name}; run the command map again.")
-    with np.load(path) as data:
-        scale, morphology, posture = float(data["scale"]), data["morphology"], data["posture"]
+    data = _read_shape(path)
+    scale, morphology, posture = float(data["scale"]), data["morphology"], data["posture"]
     return human_rig(load_rig(Path(folder) / f"{name}.npz").scaled(1 / scale), morphology, posture)
 
 

@@ -32,9 +32,10 @@ from ...core.rotation import (
 )
 from ...core.skeleton import forward_kinematics, local_from_global, skin_transforms
 from ...core.skinning import linear_blend
+from ..npz import read_npz
 from .fit_rig import FitConfig, RestFit, fit_poses, fit_rest
 from .mapping_check import body_hash, made_for, posed_body, residual
-from .rig import Rig, RigMap, load_rig, rig_map
+from .rig import Rig, RigMap, baked_rigs, known_animals, load_rig, rig_map
 from .rigs import RigSpec
 
 __all__ = ["Rig", "RigMotion", "load_mapping", "load_rig", "main_map", "map_rig", "posed_body", "residual"]
@@ -81,11 +82,10 @@ class RigMotion:
 
 
 def load_mapping(path: str | Path) -> RigMotion:
-    """Read what `RigMotion.save` wrote."""
-    with np.load(path, allow_pickle=False) as data:
-        values: dict[str, Any] = {
-            f.name: data[f.name] for f in fields(RigMotion) if f.name != "body" or f.name in data
-        }
+    """Read what `RigMotion.save` wrote. Raises OSError, and ValueError naming a damaged file."""
+    names = [f.name for f in fields(RigMotion)]
+    stored = read_npz(path, (name for name in names if name != "body"), "take it away and run the command map again")
+    values: dict[str, Any] = {name: stored[name] for name in names if name in stored}
     for name in ("rig", "category", "category_version", "body"):
         values[name] = str(values.get(name, ""))
     for name in ("scale", "joint_error", "surface_error"):
@@ -209,12 +209,13 @@ def beyond_limits(category: Category, motion: RigMotion) -> np.ndarray:
 
 
 def map_all(folder: str | Path, category: Category, redo: bool = False) -> list[RigMotion]:
-    """Map every baked rig of a folder into `<name>.mapping.npz`; those made for this category's body are kept."""
+    """Map every baked rig of a folder into `<name>.mapping.npz`; those made for this category's body are kept.
+
+    Rigs without a table are left alone. Raises ValueError when the folder holds no other, or a damaged file.
+    """
     motions = []
-    for path in sorted(Path(folder).glob("*.npz")):
-        if path.name.endswith(".mapping.npz"):
-            continue
-        target = path.with_name(path.stem + ".mapping.npz")
+    for name in baked_rigs(folder, known_animals()):
+        path, target = (Path(folder) / f"{name}{suffix}" for suffix in (".npz", ".mapping.npz"))
         motion = load_mapping(target) if target.exists() and not redo else None
         if motion is None or not made_for(category, motion, lambda path=path: load_rig(path)):
             motion = map_rig(category, load_rig(path))

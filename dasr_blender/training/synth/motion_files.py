@@ -40,8 +40,11 @@ _COLUMNS = 44  # duration, place, then `_FIELDS`
 
 def read_motion_file(path: Path) -> HumanMotion:
     """One `humanoid3d_*.txt` of pybullet_data. ValueError for a file of another figure."""
-    data = json.loads(path.read_text())
-    table = np.asarray(data["Frames"], float)
+    try:
+        data = json.loads(path.read_text())
+        table, loops = np.asarray(data["Frames"], float), data.get("Loop") == "wrap"
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable motion ({error}); get it again.") from error
     if table.ndim != 2 or table.shape[1] != _COLUMNS:
         raise ValueError(f"{path} does not hold the {_COLUMNS} columns of a humanoid motion.")
     count = len(table)
@@ -73,7 +76,7 @@ def read_motion_file(path: Path) -> HumanMotion:
     world[:, :3, :3], world[:, :3, 3] = turned["root"], place
     rotations = matrix_to_quat(local_rotations(global_rotations(local) @ arms))
     name = path.stem.removeprefix("humanoid3d_")
-    loops = data.get("Loop") == "wrap" and path.parent.name != "walker"
+    loops = loops and path.parent.name != "walker"
     return HumanMotion(name, make_continuous(rotations), world, 1 / table[0, 0], loops, "pybullet_data")
 
 

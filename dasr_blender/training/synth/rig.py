@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 
 from ...core.rotation import matrix_to_quat
 from ...core.skinning import linear_blend
+from ..npz import read_npz
 from .rigs import RIGS, RigSpec, find_bone
 from .rigs_game import GAME_RIGS
 from .rigs_mujoco import MUJOCO_RIGS
@@ -74,10 +76,9 @@ class Rig:
 
 
 def load_rig(path: str | Path) -> Rig:
-    """Read a file that `bake` wrote."""
+    """Read a file that `bake` wrote. Raises OSError, and ValueError naming a damaged file."""
     path = Path(path)
-    with np.load(path, allow_pickle=False) as data:
-        a = {key: data[key] for key in data.files}
+    a = read_npz(path, (f.name for f in fields(Rig) if f.name != "name"), "bake the rig again")
     return Rig(
         name=path.stem,
         vertices=a["vertices"].astype(np.float64),
@@ -96,6 +97,21 @@ def load_rig(path: str | Path) -> Rig:
         pose=a["pose"],
         fps=float(a["fps"]),
     )
+
+
+def baked_rigs(folder: str | Path, known: Iterable[str]) -> list[str]:
+    """Names of the baked rigs in a folder that a table is known for, sorted. Raises ValueError when there is none."""
+    found = [p.stem for p in sorted(Path(folder).glob("*.npz")) if not p.stem.endswith((".mapping", ".shape"))]
+    if not found:
+        raise ValueError(f"{folder}: holds no baked rig; make some with the command bake")
+    tables = set(known)
+    names = [name for name in found if name in tables]
+    if not names:
+        raise ValueError(
+            f"{folder}: no table says which bone of '{found[0]}', or of another rig there, is which joint of this "
+            "category; choose the category that they are rigs of with --category"
+        )
+    return names
 
 
 @dataclass(frozen=True)

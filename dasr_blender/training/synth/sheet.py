@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from ...core.category import Category
 from ...core.motion import Motion
 from ...core.raster import silhouette
 from ...core.skeleton import forward_kinematics
+from ..clip_folder import read_meta
 
 _LEFT, _RIGHT, _MIDDLE = (255, 60, 60), (60, 120, 255), (60, 255, 60)  # RGB
 
@@ -80,7 +80,7 @@ def clip_strips(
     for folder in folders:
         motion = Motion.load(folder / "motion.npz")
         joints, vertices = labelled_pixels(motion, category)
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = read_meta(folder)
         row = []
         for k, t in enumerate(np.linspace(0, len(motion) - 1, columns).round().astype(int)):
             image = np.ascontiguousarray(cv2.imread(str(folder / "frames" / f"{t:05d}.jpg"))[..., ::-1])
@@ -108,7 +108,7 @@ def contact_sheet(
     for folder in folders:
         motion = Motion.load(folder / "motion.npz")
         joints, vertices = labelled_pixels(motion, category)
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = read_meta(folder)
         t = len(motion) // 2
         image = cv2.imread(str(folder / "frames" / f"{t:05d}.jpg"))[..., ::-1]
         mask = cv2.imread(str(folder / "masks" / f"{t:05d}.png"), cv2.IMREAD_GRAYSCALE) > 127

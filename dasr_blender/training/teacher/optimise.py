@@ -13,6 +13,7 @@ import torch
 
 from ...core.files import written_atomically
 from ..parallel import Precision, Team
+from ..student.checkpoint import read
 from ..student.schedule import Clock, learning_rate
 from .config import LossWeights
 from .frames import Frames
@@ -135,8 +136,8 @@ class Optimiser:
             writer.writerow(row)
 
     def _load(self) -> None:
-        """Go on from the checkpoint; ValueError when it is of another run."""
-        state = torch.load(self.checkpoint, map_location=self.team.device, weights_only=True)
+        """Go on from the checkpoint; ValueError when it is damaged or of another run."""
+        state = read(self.checkpoint, "model")
         ours = asdict(self.config)
         changed = sorted(
             k

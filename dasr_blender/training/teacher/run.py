@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,6 @@ import torch
 from scipy.ndimage import gaussian_filter1d, median_filter
 
 from ...core.category import Category, load_category
-from ...core.errors import DasrError
 from ...core.files import written_atomically
 from ..evaluate.scores import overlap
 from ..parallel import Team, join, leave
@@ -302,13 +300,9 @@ def main(argv: list[str] | None = None) -> int:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     config = tyro.cli(TeachConfig, args=argv, prog="teach")
-    try:
-        with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as bar:
-            task = bar.add_task("teach", total=1.0)
-            taught = teach(config, lambda share, text: bar.update(task, completed=share, description=text))
-    except (DasrError, OSError, ValueError) as error:
-        print(f"teach: {error}", file=sys.stderr)
-        return 1
+    with Progress(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()) as bar:
+        task = bar.add_task("teach", total=1.0)
+        taught = teach(config, lambda share, text: bar.update(task, completed=share, description=text))
     iou = taught.facts["iou"]
     print(
         f"mask IoU: {iou['start']:.3f} at the start, {iou['field']:.3f} by the field, {iou['end']:.3f} at the end"

@@ -174,11 +174,12 @@ def test_rows_that_cannot_be_read_are_refused_in_a_sentence(tiny: Category, tmp_
     ):
         with pytest.raises(ValueError, match=reason):
             make_rows(tiny, [text])
-    assert evaluate.main(["--out", str(tmp_path), "--category", str(tiny.path)]) == 1
+    usual = ["evaluate", "--out", str(tmp_path), "--category", str(tiny.path)]
+    assert cli.main(usual) == 1
     assert "Nothing to score" in capsys.readouterr().err
-    assert (
-        evaluate.main(["--out", str(tmp_path), "--category", str(tiny.path), "--dataset", str(tmp_path)]) == 1
-    )
+    assert cli.main([*usual, "--dataset", str(tmp_path), "--clips", "-1"]) == 1
+    assert "--clips and --frames not negative" in capsys.readouterr().err
+    assert cli.main([*usual, "--dataset", str(tmp_path)]) == 1
     assert "holds no clip folder" in capsys.readouterr().err
 
 
