@@ -46,15 +46,20 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo-clip", help="render a small clip of the category's body walking, with its true masks"
     )
-    demo.add_argument("out", metavar="OUT", help="folder to write into")
+    demo.add_argument("out", type=_given, metavar="OUT", help="folder to write into")
     demo.add_argument(
-        "--category", default="quadruped", metavar="NAME", help="name or folder: quadruped (default) or human"
+        "--category",
+        type=_given,
+        default="quadruped",
+        metavar="NAME",
+        help="name or folder: quadruped (default) or human",
     )
     demo.add_argument(
         "--count", type=_positive_int, default=48, metavar="N", help="number of frames (default: 48)"
     )
     for name, what in TRAINING.items():  # listed here, read there
         commands.add_parser(name, help=what, add_help=False)
+    _add_listen(demo)
     for command in (listing, doctor, demo):
         command.add_argument("--json", action="store_true", help="print messages as JSON, one object a line")
     return root
@@ -66,12 +71,19 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         help="from a clip to an animated rig",
         description="Reconstruct the subject of CLIP: a video file, a folder of frames, or a pattern (shot.####.png).",
     )
-    command.add_argument("clip", metavar="CLIP")
+    command.add_argument("clip", type=_given, metavar="CLIP")
     command.add_argument(
-        "--category", default="quadruped", metavar="NAME", help="name or folder: quadruped (default) or human"
+        "--category",
+        type=_given,
+        default="quadruped",
+        metavar="NAME",
+        help="name or folder: quadruped (default) or human",
     )
     command.add_argument(
-        "--masks", metavar="DIR", help="folder with one mask image a frame (default: alpha, else automatic)"
+        "--masks",
+        type=_given,
+        metavar="DIR",
+        help="folder with one mask image a frame (default: alpha, else automatic)",
     )
     command.add_argument(
         "--frames",
@@ -89,6 +101,7 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
     command.add_argument(
         "--correct",
         action="append",
+        type=_given,
         default=[],
         metavar="F:X,Y|F:!X,Y|F:X,Y,W,H|F:FILE|DIR",
         help="correct the automatic mask of frame F, and with it its neighbours: a point on the subject, one beside "
@@ -127,7 +140,7 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         metavar="PROFILE",
         help="names of the bones: neutral or rigify, for a human also mixamo, unreal or unity (default: neutral)",
     )
-    command.add_argument("--out", metavar="DIR", help="folder for the results (default: <clip>-dasr)")
+    command.add_argument("--out", type=_given, metavar="DIR", help="folder for the results (default: <clip>-dasr)")
     command.add_argument(
         "--overlay",
         action=argparse.BooleanOptionalAction,
@@ -155,6 +168,18 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         help="processor threads of the network (default: one a core)",
     )
     command.add_argument("--json", action="store_true", help="print messages as JSON, one object a line")
+    _add_listen(command)
+
+
+def _add_listen(command: argparse.ArgumentParser) -> None:
+    """For a worker, whose parent process asks it to stop on its stdin."""
+    command.add_argument("--listen", action="store_true", help=argparse.SUPPRESS)
+
+
+def _given(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty: give a file, a folder or a name")
+    return text
 
 
 def _frames(text: str) -> tuple[int | None, int | None, int]:
@@ -176,17 +201,17 @@ def _frames(text: str) -> tuple[int | None, int | None, int]:
     return start, end, step or 1
 
 
-def _subject(text: str) -> tuple[tuple[float, ...], int]:
+def _subject(text: str) -> tuple[tuple[float, ...], int | None]:
     place, _, frame = text.partition("@")
     try:
         numbers = tuple(float(part) for part in place.split(","))
-        number = int(frame) if frame else 0
+        number = int(frame) if frame else None
     except ValueError:
-        numbers, number = (), 0
-    whole = len(numbers) in (2, 4) and all(map(math.isfinite, numbers)) and number >= 0
+        numbers, number = (), None
+    whole = len(numbers) in (2, 4) and all(map(math.isfinite, numbers)) and (number is None or number >= 0)
     if not whole or (len(numbers) == 4 and min(numbers[2:]) <= 0):
         raise argparse.ArgumentTypeError(
-            f"'{text}' is neither X,Y nor X,Y,W,H (then @FRAME for another frame than 0)"
+            f"'{text}' is neither X,Y nor X,Y,W,H (then @FRAME for another frame than the first)"
         )
     return numbers, number
 

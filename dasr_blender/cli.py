@@ -31,7 +31,7 @@ JOB_SHARE = 0.85  # of the progress, when a scene is built after the job
 
 
 def console() -> None:
-    """Entry point of the console script and of `python -m`."""
+    """One command in a process of its own."""
     quiet_full_disk()
     leave(main(sys.argv[1:]))
 
@@ -77,7 +77,7 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
 
     options = _job_options(arguments)
     share = JOB_SHARE if options.formats else 1.0
-    with _canceller(channel, Path(options.out)) as canceller:
+    with _canceller(channel, arguments.listen, Path(options.out)) as canceller:
         result = run_job(
             options, lambda f, stage, text: channel.progress(share * f, stage, text), canceller.asked
         )
@@ -128,11 +128,11 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
     return 0
 
 
-def _canceller(channel: Channel, out: Path) -> Canceller:
-    """What stops a long command: a worker also listens to its stdin."""
+def _canceller(channel: Channel, listen: bool, out: Path) -> Canceller:
+    """What stops a long command."""
     from .workspace import remove_temporary
 
-    return Canceller(channel, listen=channel.as_json, tidy=lambda: remove_temporary(out))
+    return Canceller(channel, listen, tidy=lambda: remove_temporary(out))
 
 
 def _job_options(arguments: argparse.Namespace) -> JobOptions:
@@ -149,7 +149,7 @@ def _job_options(arguments: argparse.Namespace) -> JobOptions:
         start=start,
         end=end,
         step=step,
-        subject=_to_subject(arguments.subject),
+        subject=_to_subject(arguments.subject, start or 0),
         focal=arguments.focal,
         camera=arguments.camera,
         fps=arguments.fps,
@@ -165,6 +165,7 @@ def _job_options(arguments: argparse.Namespace) -> JobOptions:
 
 def _export(result: JobResult, channel: Channel, canceller: Canceller) -> tuple[dict[str, Path], list[str]]:
     """Build the scene in this process and write the formats asked for; returns format → file, and warnings."""
+    from .core.files import expanded
     from .scene.standalone import write_files
 
     options = result.options
@@ -176,7 +177,7 @@ def _export(result: JobResult, channel: Channel, canceller: Canceller) -> tuple[
     return write_files(
         result.category,
         result.motion,
-        clip_path=Path(options.clip).resolve(),
+        clip_path=expanded(options.clip).resolve(),
         out_dir=Path(options.out),
         formats=options.formats,
         stem=options.stem,
@@ -271,7 +272,7 @@ def demo_clip(arguments: argparse.Namespace, channel: Channel) -> int:
     folder = Path(arguments.out)
     category = load_category(arguments.category)
     channel.progress(0.0, "demo", "Rendering the clip")
-    with _canceller(channel, folder) as canceller:
+    with _canceller(channel, arguments.listen, folder) as canceller:
 
         def step(fraction: float, text: str) -> None:
             canceller.check()
@@ -302,12 +303,14 @@ def _training(argv: list[str]) -> int:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
 
 
-def _to_subject(given: tuple[tuple[float, ...], int] | None) -> Subject | None:
+def _to_subject(given: tuple[tuple[float, ...], int | None] | None, first: int) -> Subject | None:
+    """The subject as given, in the first frame where no other is named."""
     if given is None:
         return None
     from .clip import Subject
 
-    numbers, frame = given
+    numbers = given[0]
+    frame = first if given[1] is None else given[1]
     if len(numbers) == 2:
         return Subject(frame=frame, point=(numbers[0], numbers[1]), box=None)
     return Subject(frame=frame, point=None, box=(numbers[0], numbers[1], numbers[2], numbers[3]))

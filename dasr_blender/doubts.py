@@ -38,11 +38,11 @@ def find_warnings(
         found.append(f"The subject is seen only from {side}: side views work better")
     unsure = motion.confidence < UNSURE
     if unsure.any():
-        found.append(f"Low confidence in frames {ranges(unsure, motion.frame_index)}")
+        found.append(f"Low confidence in {frames(unsure, motion.frame_index)}")
     cut = ((boxes[:, :2] <= 1.0) | (boxes[:, 2:] >= np.asarray(size) - 1.0)).any(axis=1) & ~interpolated
     if cut.mean() > 0.1:
         found.append(
-            f"The subject is cut by the picture's edge in frames {ranges(cut, motion.frame_index)}: "
+            f"The subject is cut by the picture's edge in {frames(cut, motion.frame_index)}: "
             "what is out of sight is guessed"
         )
     return found
@@ -57,7 +57,7 @@ def twin_warnings(twins: Sequence[Twin], frame_index: np.ndarray) -> list[str]:
             if twin.kind == kind and twin.close:
                 close[twin.first : twin.last + 1] = True
         if close.any():
-            found.append(f"Frames {ranges(close, frame_index)} could nearly as well be {words}")
+            found.append(f"{frames(close, frame_index).capitalize()} could nearly as well be {words}")
     return found
 
 
@@ -77,6 +77,11 @@ def facing_camera(motion: Motion, axis: np.ndarray | Sequence[float] = (0.0, -1.
     place = motion.camera_from_root[:, :3, 3]
     to_camera = -place / np.maximum(np.linalg.norm(place, axis=1, keepdims=True), 1e-9)
     return np.einsum("ti,ti->t", forward / np.linalg.norm(forward, axis=1, keepdims=True), to_camera)
+
+
+def frames(chosen: np.ndarray, frame_index: np.ndarray) -> str:
+    """Chosen frames as text: `frame 3`, or `frames` and `ranges`."""
+    return f"{'frame' if chosen.sum() == 1 else 'frames'} {ranges(chosen, frame_index)}"
 
 
 def ranges(chosen: np.ndarray, frame_index: np.ndarray) -> str:

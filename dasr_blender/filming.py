@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .clip import Clip, Egomotion, Masks, find_egomotion, standing_still, stated_focal
+from .clip import Clip, ClipError, Egomotion, Masks, find_egomotion, standing_still, stated_focal
 from .core.camera import default_focal
 from .core.files import written_atomically
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .job import JobOptions
     from .workspace import Workspace
 
+SHORTEST = 1 / 36  # focal length by the picture's longer side: a lens of 1 mm before 36, Blender's least
 CHOICES = ("auto", "still", "solve")
 SOURCES = {
     "given": "as given",
@@ -71,6 +72,16 @@ class Filming:
             "zoom": [round(float(ego.focal_scale.min()), 4), round(float(ego.focal_scale.max()), 4)],
             "residual_px": round(residual / self.scale, 3),
         }
+
+
+def check_focal(options: JobOptions, clip: Clip) -> None:
+    """Raise ClipError for a focal length that no camera of Blender's has, before any work is done with it."""
+    longer = max(clip.original_size)
+    if options.focal is not None and options.focal < SHORTEST * longer:
+        raise ClipError(
+            f"--focal {options.focal:g} is too short for pictures of {longer} pixels, where Blender's cameras begin at "
+            f"{SHORTEST * longer:.1f}: is it in millimetres? On 36 mm film, multiply it by {longer / 36:.4g}"
+        )
 
 
 def how_filmed(

@@ -30,7 +30,7 @@ from .core import Cancelled, Category, DasrError, Motion, load_category
 from .core.camera import crop_info
 from .core.files import clip_name, sha256_of
 from .doubts import find_warnings, twin_warnings
-from .filming import Filming, how_filmed
+from .filming import Filming, check_focal, how_filmed
 from .masking import body_silhouettes, doubtful_frames, find_masks, mask_inputs
 from .predict import Fitted, Prediction, Refiner, Student, fit, track
 from .workspace import Workspace, fingerprint
@@ -209,6 +209,7 @@ def run_job(
                 step,
                 run.check,
             )
+            check_focal(options, clip)
             workspace.require(20_000_000 + len(clip) * 300_000)
         key = fingerprint(
             clip.sha256, clip.frame_index.tolist(), clip.size, mask_inputs(options), code_hash()

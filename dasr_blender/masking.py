@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from .clip import (
 from .clip.saliency import Saliency
 from .core import Cancelled, Category, Motion
 from .core.camera import project, transform
+from .core.files import expanded
 from .core.raster import silhouette
 
 if TYPE_CHECKING:
@@ -44,15 +46,17 @@ def mask_inputs(options: JobOptions) -> list:
 
 
 def _listed(place: str) -> list:
-    """A folder's files, or the text itself where it is none."""
-    folder = Path(place).expanduser()
-    if not folder.is_dir():
-        file = Path(place.partition(":")[2]).expanduser()
-        if not file.is_file():
-            return [place]
-        return [place, file.stat().st_size, file.stat().st_mtime_ns]
-    files = sorted(folder.iterdir())
-    return [str(folder.resolve()), [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]]
+    """A folder's files, or the text itself where it is none or cannot be read."""
+    folder, file = expanded(place), expanded(place.partition(":")[2])
+    try:
+        if os.path.isdir(folder):
+            files = sorted(path for path in folder.iterdir() if path.is_file())
+            return [str(folder.resolve()), [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]]
+        if os.path.isfile(file):
+            return [place, file.stat().st_size, file.stat().st_mtime_ns]
+    except OSError:
+        pass  # whoever reads it says so
+    return [place]
 
 
 def find_masks(
@@ -70,19 +74,14 @@ def find_masks(
     The network's looks are kept in `looks_path`, so that with another correction only the rest is done again.
     silhouettes: (T, h, w), see `automatic_masks`. Raises MaskError and Cancelled.
     """
+    _refuse_unused(options, clip)
     if stage.exists() and silhouettes is None:
         try:
             return Masks.load(stage), True
         except (MaskError, OSError, ValueError, KeyError):
             stage.unlink(missing_ok=True)
-    given = options.masks is not None
-    if options.corrections and (given or clip.has_alpha):
-        raise MaskError(
-            "Corrections are for automatic masks, but these come from "
-            + (f"{options.masks}: change the images there" if given else "the clip's alpha channel: change it there")
-        )
     if options.masks is not None:
-        masks = masks_from_folder(Path(options.masks), clip)
+        masks = masks_from_folder(options.masks, clip)
     elif clip.has_alpha:
         masks = masks_from_alpha(clip)
     else:
@@ -107,6 +106,20 @@ def find_masks(
     with workspace.guarding(stage):
         masks.save(stage)
     return masks, False
+
+
+def _refuse_unused(options: JobOptions, clip: Clip) -> None:
+    """Raise MaskError for words about automatic masks where the masks come with the clip."""
+    if options.masks is None and not clip.has_alpha:
+        return
+    folder = options.masks is not None
+    given, change = (f"{options.masks}", "the images") if folder else ("the clip's alpha channel", "it")
+    if options.corrections:
+        raise MaskError(f"Corrections are for automatic masks, but these come from {given}: change {change} there")
+    if options.subject is not None:
+        raise MaskError(
+            f"A picked subject (--subject) is for automatic masks, but these come from {given}: leave it out"
+        )
 
 
 def body_silhouettes(category: Category, motion: Motion) -> np.ndarray:

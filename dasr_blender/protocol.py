@@ -2,8 +2,9 @@
 """How a command talks: JSON lines for a program, a progress bar for a person, and how it is told to stop.
 
 With `--json` stdout carries one JSON object a line and nothing else (`progress`, `log`, `result`, `error`).
-Blender and ffmpeg print to stdout from C, so file descriptor 1 is pointed at stderr for the while. The line
-`cancel` on stdin, the end of a stdin that is a pipe, SIGTERM and Ctrl-C stop the command within half a second.
+Blender and ffmpeg print to stdout from C, so file descriptor 1 is pointed at stderr for the while. SIGTERM and
+Ctrl-C stop the command within half a second, and so do, with `--listen`, which the extension's worker passes, the
+line `cancel` on stdin and the end of stdin. Without it stdin is not read: it may belong to a shell's loop.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ import json
 import os
 import shutil
 import signal
-import stat
 import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from .core.errors import Cancelled
 
@@ -32,10 +32,16 @@ def leave(status: int) -> NoReturn:
     """
     sys.stdout.flush()
     sys.stderr.flush()
-    if (bpy := sys.modules.get("bpy")) is not None:
-        shutil.rmtree(bpy.app.tempdir, ignore_errors=True)
+    if "bpy" in sys.modules:
+        _remove_blenders_folder()
         os._exit(status)
     sys.exit(status)
+
+
+def _remove_blenders_folder() -> None:
+    """Remove the temporary folder that Blender removes itself only when it ends in its own way."""
+    if (app := getattr(sys.modules.get("bpy"), "app", None)) is not None:
+        shutil.rmtree(app.tempdir, ignore_errors=True)
 
 
 def quiet_full_disk() -> None:
@@ -50,6 +56,7 @@ class Channel:
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
         self._out = -1
+        self._err: TextIO = sys.stderr
         self._terminal = not as_json and sys.stderr.isatty()
         self._shown = ("", -1)
         self._lock = threading.Lock()
@@ -57,6 +64,8 @@ class Channel:
     def __enter__(self) -> Channel:
         sys.stdout.flush()
         self._out = os.dup(1)
+        # our own, because the exporters' is silenced while they write
+        self._err = open(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
         os.dup2(2, 1)
         return self
 
@@ -65,6 +74,7 @@ class Channel:
         sys.stdout.flush()
         os.dup2(self._out, 1)
         os.close(self._out)
+        self._err.close()
 
     def progress(self, fraction: float, stage: str, text: str) -> None:
         """fraction 0…1 of the whole command; at most one message a percent and stage."""
@@ -77,10 +87,9 @@ class Channel:
             self._message({"type": "progress", "fraction": round(fraction, 4), "stage": stage, "text": text})
         elif self._terminal:
             filled = int(30 * fraction)
-            sys.stderr.write(f"\r\x1b[K{'█' * filled}{'░' * (30 - filled)} {percent:3d} %  {text}"[:110])
-            sys.stderr.flush()
+            self._tell(f"\r\x1b[K{'█' * filled}{'░' * (30 - filled)} {percent:3d} %  {text}"[:110])
         elif new_stage:
-            sys.stderr.write(f"{percent:3d} %  {text}\n")
+            self._tell(f"{percent:3d} %  {text}\n")
 
     def log(self, text: str) -> None:
         """A sentence that is neither progress nor the end, such as a warning."""
@@ -88,7 +97,7 @@ class Channel:
             self._message({"type": "log", "text": text})
         else:
             self._end_bar()
-            print(f"dasr: {text}", file=sys.stderr)
+            self._tell(f"dasr: {text}\n")
 
     def result(self, values: dict[str, Any], lines: list[str]) -> None:
         """The end of a command that worked: values for a program, lines for a person."""
@@ -103,7 +112,7 @@ class Channel:
         if self.as_json:
             self._message({"type": "error", "text": text, **({"cancelled": True} if cancelled else {})})
         self._end_bar()
-        print(f"dasr: {text}", file=sys.stderr, flush=True)
+        self._tell(f"dasr: {text}\n")
 
     def _message(self, message: dict[str, Any]) -> None:
         self._write(json.dumps(message, ensure_ascii=False) + "\n")
@@ -115,12 +124,16 @@ class Channel:
                 while data:
                     data = data[os.write(self._out, data) :]
             except BrokenPipeError:
-                pass  # nobody reads any more; the closed stdin stops the work
+                pass  # nobody reads any more; a worker's stdin is closed then too, which stops it
+
+    def _tell(self, text: str) -> None:
+        """Write for a person, on stderr."""
+        self._err.write(text)
+        self._err.flush()
 
     def _end_bar(self) -> None:
         if self._terminal and self._shown[0]:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+            self._tell("\r\x1b[K")
             self._shown = ("", -1)
 
 
@@ -129,7 +142,7 @@ class Canceller:
 
     Args:
         channel: gets the last message if the process has to be ended.
-        listen: also read stdin (a worker), not signals alone.
+        listen: also stop at the line `cancel` on stdin and at its end, not at signals alone.
         tidy: removes temporary files before the process is ended.
     """
 
@@ -144,7 +157,7 @@ class Canceller:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._handlers[number] = signal.signal(number, lambda *_: self._stop())
-        if self._listen and _is_pipe(0):
+        if self._listen:
             threading.Thread(target=self._read, daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
         return self
@@ -192,12 +205,5 @@ class Canceller:
                 return
         self._channel.error("Cancelled", cancelled=True)
         self._tidy()
+        _remove_blenders_folder()
         os._exit(CANCELLED)
-
-
-def _is_pipe(descriptor: int) -> bool:
-    try:
-        mode = os.fstat(descriptor).st_mode
-    except OSError:
-        return False
-    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The other end of `python -m dasr_blender … --json`: start it, read its messages, stop it.
+"""The other end of `python -m dasr_blender … --json --listen`: start it, read its messages, stop it.
 
 One JSON object a line comes from the worker's stdout (`progress`, `log`, `result`, `error`); the line
-`cancel` on its stdin asks it to stop. Nothing here knows Blender, so it is tested without it.
+`cancel` on its stdin asks it to stop, and so does the end of its stdin, when this process is gone. Nothing here
+knows Blender, so it is tested without it.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Worker:
     """A running `dasr` command.
 
     Attributes:
-        arguments: what follows `dasr`, without `--json`.
+        arguments: what follows `dasr`, without `--json` and `--listen`.
         environment: variables to set beside those of this process.
         fraction: share of the work done, 0…1.
         text: what it is doing now, for a person.
@@ -79,7 +80,7 @@ class Worker:
         """Start the process. Raises OSError when Python itself cannot be started."""
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", PACKAGE_DIR.name, *self.arguments, "--json"],
+            [sys.executable, "-m", PACKAGE_DIR.name, *self.arguments, "--json", "--listen"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -8,7 +8,6 @@ where the key is a hash of everything that the stage was made from.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -19,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from .core.errors import DasrError
-from .core.files import written_atomically
+from .core.files import remove_unfinished, write_refusal, written_atomically
 
 HIDDEN = ".dasr"
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} if hasattr(errno, "EDQUOT") else {errno.ENOSPC, errno.EFBIG}
 
 
 def fingerprint(*parts: Any) -> str:
@@ -32,10 +30,9 @@ def fingerprint(*parts: Any) -> str:
 
 
 def remove_temporary(out: Path) -> None:
-    """Remove half-written files (`written_atomically`'s) from an output folder."""
+    """Remove this process's half-written files, and those left long ago, from an output folder."""
     for folder in (out, out / HIDDEN):
-        for stale in folder.glob(".*.part*"):
-            stale.unlink(missing_ok=True)
+        remove_unfinished(folder)
 
 
 class Workspace:
@@ -47,14 +44,16 @@ class Workspace:
     def __init__(self, out: Path, needed: int = 0) -> None:
         self.out = Path(out)
         self.hidden = self.out / HIDDEN
-        self._is_new = not self.out.exists()
+        folders = (self.hidden, self.out, *self.out.absolute().parents)
+        self._made = [folder for folder in folders if not os.path.exists(folder)]  # innermost first
         probe = self.hidden / f"probe-{os.getpid()}"
         try:
-            self.hidden.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"dasr")
+            with written_atomically(probe) as temporary:
+                temporary.write_bytes(b"dasr")
             probe.unlink()
         except OSError as error:
-            raise self._sentence(error, self.out) from error
+            self.close()
+            raise DasrError(write_refusal(self.out, error)) from error
         remove_temporary(self.out)
         try:
             self.require(needed)
@@ -63,12 +62,11 @@ class Workspace:
             raise
 
     def close(self) -> None:
-        """Remove temporary files, and the folders if nothing came of the job."""
+        """Remove temporary files, and the folders that were made for the job if nothing came of it."""
         remove_temporary(self.out)
-        with suppress(OSError):  # not empty
-            self.hidden.rmdir()
-            if self._is_new:
-                self.out.rmdir()
+        for folder in self._made:
+            with suppress(OSError):  # not empty
+                folder.rmdir()
 
     def require(self, needed: int) -> None:
         """Raise DasrError unless `needed` bytes are free."""
@@ -85,7 +83,7 @@ class Workspace:
         try:
             yield
         except OSError as error:
-            raise self._sentence(error, target) from error
+            raise DasrError(write_refusal(target, error)) from error
 
     @contextmanager
     def writing(self, target: Path) -> Iterator[Path]:
@@ -104,12 +102,3 @@ class Workspace:
         for path in self.hidden.glob(f"{name}-*.npz"):
             if path != self.stage(name, key):
                 path.unlink(missing_ok=True)
-
-    def _sentence(self, error: OSError, target: Path) -> DasrError:
-        if error.errno in _FULL:
-            return DasrError(
-                f"No space left while writing {target}: free some space or choose another folder "
-                "with --out (finished stages are kept, a second run goes on from them)"
-            )
-        reason = error.strerror or str(error)
-        return DasrError(f"Cannot write {target}: {reason}; choose another folder with --out")

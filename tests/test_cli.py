@@ -215,11 +215,20 @@ def test_bad_input_ends_with_one_line_and_leaves_nothing(home: Path, tmp_path: P
         ((clip, "--category", "dragon"), "dragon.*toy"),
         ((clip, "--category", broken), "body.npz.*SHA-256"),
         ((clip, "--masks", masks, "--out", text / "below"), "cannot write.*--out"),
+        ((clip, "--masks", masks, "--out", tmp_path / "new" / ("o" * 300)), "cannot write.*o: .*--out"),
+        ((tmp_path / ("n" * 300 + ".mp4"),), "n.mp4 cannot be read.*check the path"),
+        (("~nobody-of-this-name/clip.mp4",), "no file or folder ~nobody-of-this-name"),
+        ((clip, "--masks", "m" * 300), "mask folder m+ cannot be listed"),
+        ((clip, "--masks", "~nobody-of-this-name/masks"), "cannot be listed"),
+        ((clip, "--category", "c" * 300), "there is no category"),
+        ((clip, "--correct", "3:" + "f" * 300), "is no correction"),
+        ((clip, "--masks", masks, "--subject", "20,20"), "is for automatic masks"),
+        ((clip, "--masks", masks, "--focal", "5"), "--focal 5 is too short.*millimetres"),
     ]
     for arguments, words in cases:
         done = reconstruct(home, arguments[0], out, *arguments[1:])
         assert_one_clear_line(done, words)
-        assert not out.exists(), arguments
+        assert not out.exists() and not (tmp_path / "new").exists(), arguments
 
 
 @needs_mask_network
@@ -268,6 +277,23 @@ def start(home: Path, out: Path, *more: object) -> subprocess.Popen[str]:
     )
 
 
+def test_json_leaves_stdin_to_others(home: Path, tmp_path: Path) -> None:
+    """In `… | while read clip; do dasr reconstruct $clip --json …; done` stdin is the list."""
+    read, write = os.pipe()
+    os.write(write, b"cancel\nother.mp4\n")
+    os.close(write)
+    done = subprocess.run(
+        command(
+            "reconstruct", home / "clip/walk.mp4", "--category", "toy", "--masks", home / "clip/masks", "--formats",
+            "none", "--no-overlay", "--quality", "draft", "--out", tmp_path, "--json",
+        ),
+        env=environment(home), cwd=home, capture_output=True, text=True, timeout=240, stdin=read,
+    )  # fmt: skip
+    assert done.returncode == 0 and json.loads(done.stdout.splitlines()[-1])["type"] == "result"
+    assert os.read(read, 100) == b"cancel\nother.mp4\n"
+    os.close(read)
+
+
 def wait_for(process: subprocess.Popen[str], stage: str) -> None:
     assert process.stdout is not None
     for line in process.stdout:
@@ -277,7 +303,7 @@ def wait_for(process: subprocess.Popen[str], stage: str) -> None:
 
 
 def test_json_messages(home: Path, tmp_path: Path) -> None:
-    process = start(home, tmp_path, "--masks", home / "clip/masks")
+    process = start(home, tmp_path, "--masks", home / "clip/masks", "--listen")
     out, _ = process.communicate(timeout=240)  # closes stdin at once, which asks it to stop
     assert process.returncode == 130 and json.loads(out.splitlines()[-1]) == {
         "type": "error",
@@ -304,7 +330,7 @@ def test_json_messages(home: Path, tmp_path: Path) -> None:
 @needs_mask_network
 @pytest.mark.parametrize("how", ["line", "close", "terminate"])
 def test_cancel_within_half_a_second(home: Path, tmp_path: Path, how: str) -> None:
-    process = start(home, tmp_path)
+    process = start(home, tmp_path, "--listen")
     assert process.stdin is not None and process.stdout is not None
     wait_for(process, "masks")
     begin = time.monotonic()
@@ -333,7 +359,9 @@ def test_a_killed_run_is_resumed(home: Path, tmp_path: Path) -> None:
     wait_for(process, "track")
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    (tmp_path / ".dasr" / ".masks-0.aaaa.part.npz").write_bytes(b"half")
+    half = tmp_path / ".dasr" / ".masks-0.aaaa.part.npz"
+    half.write_bytes(b"half")
+    os.utime(half, (0, 0))
     done = reconstruct(home, home / "clip/walk.mp4", tmp_path, "--masks", home / "clip/masks")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "report.json").read_text())["reused_stages"] == [
@@ -385,7 +413,36 @@ def test_wrong_command_lines_have_status_2(capfd: pytest.CaptureFixture[str]) ->
         "reconstruct x --place moon",
     ):
         assert cli.main(line.split()) == 2, line
+    for line in (
+        ["reconstruct", ""],
+        ["reconstruct", "x", "--masks", " "],
+        ["reconstruct", "x", "--out", ""],
+        ["reconstruct", "x", "--category", ""],
+        ["reconstruct", "x", "--correct", ""],
+        ["demo-clip", ""],
+    ):
+        assert cli.main(line) == 2, line
+        assert "it is empty: give" in capfd.readouterr().err
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_ctrl_c_while_loading_is_a_cancel(home: Path) -> None:
+    interrupted = (
+        "import sys\n"
+        "class Loading:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'numpy':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Loading())\n"
+        "from dasr_blender.__main__ import console\n"
+        "console()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", interrupted], env=environment(home), capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "dasr: Cancelled\n")
+    script = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]["dasr"]
+    assert script == "dasr_blender.__main__:console"
 
 
 def test_categories_and_doctor(home: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 from filmed import Film, film
 
 from dasr_blender import filming as module
-from dasr_blender.clip import Egomotion, standing_still
+from dasr_blender.clip import ClipError, Egomotion, standing_still
 from dasr_blender.core import Category
-from dasr_blender.filming import Filming, how_filmed
+from dasr_blender.filming import Filming, check_focal, how_filmed
 from dasr_blender.job import JobOptions
 from dasr_blender.workspace import Workspace
 
@@ -38,6 +38,13 @@ def wide(focal: float | None):
         return Egomotion(**{**vars(still), "still": False, "focal": focal if calibrate else None})
 
     return find
+
+
+def test_a_focal_length_that_blender_cannot_hold_is_refused(pan: Film) -> None:
+    for focal in (None, 7.0, 300.0):  # a lens of 1 mm sees 240 pixels at 6.7
+        check_focal(JobOptions(clip="film.mp4", out="x", focal=focal), pan.clip)
+    with pytest.raises(ClipError, match=r"--focal 6 is too short .* 240 pixels.*millimetres\? .*by 6\.667$"):
+        check_focal(JobOptions(clip="film.mp4", out="x", focal=6.0), pan.clip)
 
 
 def test_whose_focal_length(pan: Film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

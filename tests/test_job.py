@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from dasr_blender.demo import DemoOptions, demo_motion, render
 from dasr_blender.doubts import facing_camera, find_warnings, ranges
 from dasr_blender.job import JobOptions
 from dasr_blender.overlay import OverlayPainter, contact_sheet, write_video
-from dasr_blender.workspace import Workspace, fingerprint
+from dasr_blender.workspace import Workspace, fingerprint, remove_temporary
 
 
 def test_clip_name() -> None:
@@ -30,6 +31,8 @@ def test_clip_name() -> None:
     assert clip_name("shots/dog.####.png") == "dog"
     assert clip_name("shots/dog_%04d.png") == "dog"
     assert clip_name("shots/v1.2/fox.final.mov") == "fox.final"
+    assert clip_name("shots/dog[a].####.png") == "dog[a]"
+    assert clip_name("x" * 300 + ".mp4") == "x" * 40
     assert JobOptions("a/b.mp4", "out").stem == "b"
 
 
@@ -68,6 +71,37 @@ def test_too_little_space_is_said_before_the_work(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "out").exists()
 
 
+def test_another_jobs_half_written_file_stays(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    others, old = (workspace.hidden / f".masks-a.{name}.part.npz" for name in ("12345678-1", "12345678-2"))
+    for path in (others, old):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    with workspace.writing(tmp_path / "own.txt") as own:
+        own.write_text("half")
+        remove_temporary(tmp_path)
+        assert not own.exists()
+        own.write_text("whole")
+    workspace.close()
+    Workspace(tmp_path)
+    assert others.exists() and not old.exists()
+
+
+def test_a_job_without_result_takes_its_folders_away(tmp_path: Path) -> None:
+    Workspace(tmp_path / "a" / "b" / "c").close()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a").mkdir()
+    Workspace(tmp_path / "a" / "b" / "c").close()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a"]
+    with pytest.raises(DasrError, match="Cannot write .*--out"):
+        Workspace(tmp_path / "a" / "b" / ("c" * 300))
+    assert list(tmp_path.rglob("*")) == [tmp_path / "a"]
+    kept = Workspace(tmp_path / "a" / "b")
+    (kept.out / "motion.npz").write_bytes(b"x")
+    kept.close()
+    assert [p.name for p in kept.out.iterdir()] == ["motion.npz"]
+
+
 def test_stages_are_kept_by_key(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     for key in ("a", "b"):
@@ -99,6 +133,8 @@ def test_warnings(motion: Motion, toy_category: Category) -> None:
     some[[2, 3, 6]] = True
     unsure = replace(side, confidence=np.where(some, 0.1, 0.9))
     assert find_warnings(unsure, toy_category, whole, boxes, size) == ["Low confidence in frames 2-3, 6"]
+    unsure.confidence[[2, 3]] = 0.9
+    assert find_warnings(unsure, toy_category, whole, boxes, size) == ["Low confidence in frame 6"]
     assert "edge" in find_warnings(side, toy_category, whole, boxes - [60, 0, 60, 0], size)[0]
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ import pytest
 
 from dasr_blender import masking
 from dasr_blender.arguments import parser
-from dasr_blender.clip import Correction, Looks, MaskError, Masks, automatic_masks, load_clip
+from dasr_blender.clip import Correction, Looks, MaskError, Masks, Subject, automatic_masks, load_clip
 from dasr_blender.job import JobOptions
 from dasr_blender.pointing import box_between, pixel_at, shown_frame, spoken
 from dasr_blender.workspace import Workspace, fingerprint
@@ -97,6 +98,32 @@ def test_corrections_are_for_automatic_masks(folder, tmp_path, monkeypatch) -> N
     options = JobOptions(str(frames), str(tmp_path / "out"), masks=str(frames), corrections=("1:2,3",))
     with pytest.raises(MaskError, match="Corrections are for automatic masks"):
         found(options, monkeypatch)
+
+
+def test_a_subject_is_for_automatic_masks(folder, tmp_path, monkeypatch) -> None:
+    frames, _ = folder
+    options = JobOptions(str(frames), str(tmp_path / "out"), masks=str(frames))
+    found(options, monkeypatch)
+    with pytest.raises(MaskError, match=r"\(--subject\) is for automatic masks, but these come from .*frames"):
+        found(replace(options, subject=Subject(0, point=(30, 30))), monkeypatch)
+
+
+def test_a_folder_that_cannot_be_listed_is_one_sentence(folder, tmp_path, monkeypatch) -> None:
+    frames, _ = folder
+    shut = tmp_path / "shut"
+    shut.mkdir()
+    listing = Path.iterdir
+
+    def refused(self: Path):
+        if self == shut:
+            raise PermissionError(13, "Permission denied", str(self))
+        return listing(self)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    plain = JobOptions(str(frames), str(tmp_path / "out"))
+    for options in (replace(plain, masks=str(shut)), replace(plain, corrections=(str(shut),))):
+        with pytest.raises(MaskError, match=r"cannot be listed \(Permission denied\): give a folder of images"):
+            found(options, monkeypatch)
 
 
 def test_the_body_chooses_where_the_mask_is_another(folder) -> None:

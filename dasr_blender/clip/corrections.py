@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..core.files import expanded
 from .mask_store import MaskError
 from .sequence import folder_images
 from .video import Clip
@@ -64,8 +66,8 @@ def parse_correction(text: str) -> Correction:
     from .masks import read_mask
 
     number, _, rest = text.strip().partition(":")
-    if number.isdecimal() and Path(rest).expanduser().is_file():
-        return Correction(int(number), mask=read_mask(Path(rest).expanduser(), int(number)), origin=rest)
+    if number.isdecimal() and os.path.isfile(expanded(rest)):
+        return Correction(int(number), mask=read_mask(expanded(rest), int(number)), origin=rest)
     match = re.fullmatch(r"(\d+):(!?)([^:]+)", text.strip())
     numbers: list[float] = []
     if match:
@@ -88,8 +90,8 @@ def read_corrections(places: Sequence[str | Path]) -> list[Correction]:
     """Corrections from folders and from texts that `parse_correction` reads. Raises MaskError."""
     found: list[Correction] = []
     for place in places:
-        path = Path(place).expanduser()
-        if path.is_dir():
+        path = expanded(place)
+        if os.path.isdir(path):
             found += _read_folder(path)
         elif re.match(r"\d+:", str(place)):
             found.append(parse_correction(str(place)))
@@ -104,7 +106,13 @@ def _read_folder(folder: Path) -> list[Correction]:
     from .masks import read_mask
 
     found = []
-    for file in folder_images(folder):
+    try:
+        files = folder_images(folder)
+    except OSError as error:
+        raise MaskError(
+            f"The folder of corrections {folder} cannot be listed ({error.strerror}): give a folder of images"
+        ) from None
+    for file in files:
         number = re.search(r"(\d+)$", file.stem)
         if number is None:
             raise MaskError(f"The correction {file} has no frame number in its name: call it such as 000012.png")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
+from ..core.errors import counted
 from .choosing import AutomaticConfig, overlap, prominence
 from .evidence import Background, log_odds
 from .flow import flow, warp
@@ -145,8 +146,9 @@ class Finder:
             self.advance(f"looking for the subject, frame {i + 1} of {len(self.clip)}")
         if best[2] is None:
             raise MaskError(
-                f"Nothing stands out in any of the {len(self.clip)} frames of {self.clip.source}: "
-                "say where the subject is with --subject, or give a folder of masks"
+                f"Nothing stands out in any of the {counted(len(self.clip), 'frame')} of {self.clip.source}: "
+                "say where the subject is (Pick Subject in Blender, --subject on the command line), or give a folder "
+                "of masks"
             )
         return best[1], best[2]
 

@@ -12,6 +12,7 @@ import math
 import struct
 from pathlib import Path
 
+from ..core.files import expanded
 from .sequence import folder_images, is_pattern, pattern_images
 
 FILM_DIAGONAL = math.hypot(36.0, 24.0)  # mm
@@ -30,7 +31,7 @@ def stated_focal(source: str | Path, size: tuple[int, int]) -> float | None:
 
     source: a video file, folder or pattern as `load_clip` takes it.  size: (width, height) of the pictures.
     """
-    path = Path(source).expanduser()
+    path = expanded(source)
     try:
         if is_pattern(path):
             path = pattern_images(path)[0][0]

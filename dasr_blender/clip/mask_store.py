@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..core.errors import DasrError
+from ..core.errors import DasrError, counted
 from ..core.files import written_atomically
 
 
@@ -52,7 +52,7 @@ class Masks:
         seen = np.flatnonzero(~empty)
         if len(seen) == 0:
             raise MaskError(
-                f"No subject in any of the {len(masks)} frames ({source} masks): "
+                f"No subject in any of the {counted(len(masks), 'frame')} ({source} masks): "
                 "say where it is with --subject, or give a folder of masks"
             )
         filled = [None if e else np.asarray(m, bool) for m, e in zip(masks, empty, strict=True)]
@@ -68,8 +68,8 @@ class Masks:
         notes = list(warnings or [])
         if empty.any():
             notes.append(
-                f"No mask in {int(empty.sum())} of {len(masks)} frames ({frame_list(np.flatnonzero(empty))}): "
-                "interpolated between the frames around them"
+                f"No mask in {int(empty.sum())} of {counted(len(masks), 'frame')} "
+                f"({frame_list(np.flatnonzero(empty))}): interpolated between the frames around them"
             )
         return Masks(
             size=(width, height),

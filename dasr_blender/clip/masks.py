@@ -8,6 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..core.errors import counted
+from ..core.files import expanded
 from .automatic import AutomaticConfig, automatic_masks
 from .mask_store import MaskError, Masks, frame_list
 from .sequence import decode_image, folder_images
@@ -33,7 +35,7 @@ def masks_from_folder(folder: str | Path, clip: Clip) -> Masks:
     pictures with many grey levels (soft edges, JPEG) count from half of their maximum. Masks of another size
     are resized. Raises MaskError.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     try:
         files = folder_images(folder)
     except OSError as error:
@@ -47,11 +49,12 @@ def masks_from_folder(folder: str | Path, clip: Clip) -> Masks:
     else:
         whole = f" (of {clip.source_count} in the source)" if clip.source_count != len(clip) else ""
         raise MaskError(
-            f"The mask folder {folder} has {len(files)} images but the clip has {len(clip)} frames{whole}: "
+            f"The mask folder {folder} has {counted(len(files), 'image')} but the clip has "
+            f"{counted(len(clip), 'frame')}{whole}: "
             "give one mask for each frame"
         )
     warnings: list[str] = []
-    masks: list[np.ndarray | None] = []
+    masks: list[np.ndarray] = []
     for i, file in enumerate(files):
         mask = read_mask(file, i)
         if (mask.shape[1], mask.shape[0]) != clip.size:
@@ -66,13 +69,17 @@ def masks_from_folder(folder: str | Path, clip: Clip) -> Masks:
             )
             mask = soft >= 0.5
         masks.append(mask)
-    full = [i for i, m in enumerate(masks) if m is not None and m.mean() > 0.995]
+    if not any(mask.any() for mask in masks):
+        raise MaskError(
+            f"The masks in {folder} are empty in every frame: paint the subject white, or leave --masks out"
+        )
+    full = [i for i, m in enumerate(masks) if m.mean() > 0.995]
     if full:
         warnings.append(
-            f"The mask covers the whole picture in {len(full)} frames ({frame_list(clip.frame_index[full])}): "
-            "is it the right folder?"
+            f"The mask covers the whole picture in {counted(len(full), 'frame')} "
+            f"({frame_list(clip.frame_index[full])}): is it the right folder?"
         )
-    return Masks.pack(masks, "folder", warnings)
+    return Masks.pack([*masks], "folder", warnings)
 
 
 def masks_from_alpha(clip: Clip) -> Masks:
@@ -81,7 +88,13 @@ def masks_from_alpha(clip: Clip) -> Masks:
         raise MaskError(
             f"{clip.source} has no alpha channel: leave masks out to make them automatically, or give a folder"
         )
-    return Masks.pack([clip.alpha(i) >= 0.5 for i in range(len(clip))], "alpha")  # type: ignore[operator]
+    masks = [clip.alpha(i) >= 0.5 for i in range(len(clip))]  # type: ignore[operator]
+    if not any(mask.any() for mask in masks):
+        raise MaskError(
+            f"The alpha channel of {clip.source} is transparent in every frame: give a folder of masks, or the clip "
+            "without alpha"
+        )
+    return Masks.pack([*masks], "alpha")
 
 
 def read_mask(file: Path, frame: int) -> np.ndarray:

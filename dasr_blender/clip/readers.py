@@ -15,8 +15,16 @@ os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 import cv2
 import numpy as np
 
-from ..core.errors import DasrError
-from .sequence import IMAGE_SUFFIXES, decode_image, folder_images, is_pattern, pattern_images, quiet_opencv
+from ..core.errors import DasrError, counted
+from .sequence import (
+    IMAGE_SUFFIXES,
+    decode_image,
+    folder_images,
+    is_pattern,
+    missing_numbers,
+    pattern_images,
+    quiet_opencv,
+)
 
 SEQUENCE_FPS = 24.0
 
@@ -70,7 +78,9 @@ class ImageReader:
             yield index, image
 
     def nothing(self, first: int) -> ClipError:
-        return ClipError(f"{self._name} has {self.count} frames, so none from frame {first} on: start earlier")
+        return ClipError(
+            f"{self._name} has {counted(self.count, 'frame')}, so none from frame {first} on: start earlier"
+        )
 
     def fps(self) -> float:
         return SEQUENCE_FPS
@@ -121,7 +131,7 @@ class VideoReader:
         # containers round the count they state; only a real shortfall means damage
         if 0 < decoded < self.count - max(1, self.count // 50):
             self.warnings.append(
-                f"{self._path.name} states {self.count} frames but only {decoded} can be decoded: "
+                f"{self._path.name} states {counted(self.count, 'frame')} but only {decoded} can be decoded: "
                 "it is cut off or damaged, and the rest is left out"
             )
         self.exhausted = True
@@ -130,7 +140,7 @@ class VideoReader:
     def nothing(self, first: int) -> ClipError:
         if self.exhausted and self.count:
             return ClipError(
-                f"{self._path} has {self.count} frames, so none from frame {first} on: start earlier"
+                f"{self._path} has {counted(self.count, 'frame')}, so none from frame {first} on: start earlier"
             )
         return ClipError(
             f"Not one frame of {self._path} can be decoded (damaged or cut off): export or download it again"
@@ -162,32 +172,37 @@ class VideoReader:
 
 def open_reader(path: Path) -> ImageReader | VideoReader:
     """The reader for a video file, folder, pattern or image; ClipError says what is wrong with the path."""
-    if is_pattern(path):
-        files, missing = pattern_images(path)
-        if not files:
-            raise ClipError(f"No image matches {path}: check the folder, the name and the number of digits")
-        reader = ImageReader(files, str(path))
-        if missing:
-            shown = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
-            reader.warnings.append(
-                f"The sequence {path.name} lacks number {shown}; the frames around a gap follow each other"
-            )
-        return reader
-    if not path.exists():
-        raise ClipError(f"There is no file or folder {path}: check the path")
     try:
+        if is_pattern(path):
+            files, missing = pattern_images(path)
+            if not files:
+                raise ClipError(f"No image matches {path}: check the folder, the name and the number of digits")
+            return _numbered(files, path, missing)
+        if not path.exists():
+            raise ClipError(f"There is no file or folder {path}: check the path")
         if path.is_dir():
             files = folder_images(path)
             if not files:
                 inside = [f.name for f in sorted(path.iterdir()) if f.is_dir() and folder_images(f)]
                 choose = f"those in it called {', '.join(inside[:4])} do, choose one" if inside else "choose another"
                 raise ClipError(f"The folder {path} holds no images (png, jpg, tif, webp …): {choose}")
-            return ImageReader(files, str(path))
+            return _numbered(files, path, missing_numbers(files))
         with path.open("rb") as file:
             if not file.read(1):
                 raise ClipError(f"The file {path} is empty: copy or download it again")
     except OSError as error:
-        raise ClipError(f"{path} cannot be read ({error.strerror}): check its permissions") from None
+        raise ClipError(f"{path} cannot be read ({error.strerror}): check the path and its permissions") from None
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return ImageReader([path], str(path))
     return VideoReader(path)
+
+
+def _numbered(files: list[Path], path: Path, missing: list[int]) -> ImageReader:
+    """A reader of images in order that tells which numbers they lack."""
+    reader = ImageReader(files, str(path))
+    if missing:
+        shown = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
+        reader.warnings.append(
+            f"The sequence {path.name} lacks number {shown}; the frames around a gap follow each other"
+        )
+    return reader

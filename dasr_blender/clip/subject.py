@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Subject:
     """Which animal: a point on it or a box around it, in pixels of the original picture.
 
-    frame counts as in the source (Clip.frame_index); the nearest frame that was read is used.
+    frame counts as in the source (Clip.frame_index); where a step left it out, the nearest that was read is used.
     """
 
     frame: int
@@ -35,7 +35,16 @@ class Subject:
 
 
 def seed_frame(clip: Clip, subject: Subject) -> int:
-    """Index of the frame that the subject is shown in, or of the nearest that was read."""
+    """Index of the frame that the subject is shown in, or of the nearest that was read.
+
+    Raises MaskError for a frame outside the clip.
+    """
+    first, last = int(clip.frame_index[0]), int(clip.frame_index[-1])
+    if not first <= subject.frame <= last:
+        raise MaskError(
+            f"The subject is shown in frame {subject.frame}, which is outside the clip's {first} to {last}: change "
+            "its number"
+        )
     return int(np.argmin(np.abs(clip.frame_index - subject.frame)))
 
 

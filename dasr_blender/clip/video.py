@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from ..core.errors import Cancelled
+from ..core.files import expanded
 from .readers import ClipError, Wanted, open_reader
 
 RAM_LIMIT = 768 * 1024**2  # bytes of pixels kept in memory; beyond, a temporary file holds them all
@@ -85,7 +86,7 @@ def load_clip(
         )
     if fps is not None and not (0.0 < fps < 10000.0):
         raise ClipError(f"{fps} frames a second is no frame rate: give a number above 0")
-    reader = open_reader(Path(path).expanduser())
+    reader = open_reader(expanded(path))
     wanted = Wanted(first, end, step, reader.count)
     store: _Store | None = None
     original_size = (0, 0)

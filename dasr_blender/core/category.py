@@ -24,7 +24,7 @@ import numpy as np
 
 from .body import LAYOUT, Body
 from .errors import CategoryError
-from .files import sha256_of, written_atomically
+from .files import expanded, sha256_of, written_atomically
 from .motion import Motion
 from .pose_errors import PoseErrors
 from .schema import NetworkSpec, Proportion, description, parse
@@ -213,11 +213,11 @@ def save_category(category: Category, folder: str | os.PathLike[str]) -> Path:
 
 
 def _locate(path_or_name: str | os.PathLike[str], search: Iterable[str | os.PathLike[str]]) -> Path:
-    path = Path(path_or_name)
-    if (path / DESCRIPTION).is_file():
+    path = expanded(path_or_name)
+    if os.path.isfile(path / DESCRIPTION):
         return path.resolve()
     name = os.fspath(path_or_name)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise CategoryError(f"{path}: the folder holds no {DESCRIPTION}; choose a category's own folder.")
     found = list_categories(search)
     if _NAME.fullmatch(name) and name in found:

@@ -18,3 +18,8 @@ class MotionError(DasrError):
 
 class Cancelled(DasrError):
     """The caller's `cancel()` said to stop."""
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 frame`, `2 frames`: for messages."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that are either whole or absent, and what a clip is called."""
+"""Files that are either whole or absent, where they are, and what a clip is called."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+_RUN = uuid.uuid4().hex[:8]  # in the temporary names of this process
+_STALE = 86400.0  # seconds after which a temporary file belongs to no process that still runs
+_FULL = [getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)]
 GENERIC_NAMES = frozenset(("frames", "images", "jpegimages", "rgb", "color", "img", "input"))
 
 
@@ -20,10 +25,17 @@ def clip_name(clip: str | os.PathLike[str]) -> str:
     `shots/dog.mp4`, `shots/dog.####.png`, `shots/dog_%04d.png` and `shots/dog/frames/` are all `dog`.
     """
     path = Path(os.fspath(clip).rstrip("/\\"))
-    stem = path.name if path.is_dir() else re.sub(r"[\W_]*(#+|%0?\d*d|\*)$", "", path.stem)
+    stem = path.name if os.path.isdir(path) else re.sub(r"[\s._-]*(#+|%0?\d*d|\*)$", "", path.stem)
     if stem.lower() in GENERIC_NAMES or not stem.strip(" ._-#"):
         stem = path.absolute().parent.name
     return stem.strip()[:40] or "clip"
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with `~` as the user's home; unchanged where there is no such user."""
+    with contextlib.suppress(RuntimeError):
+        return Path(path).expanduser()
+    return Path(path)
 
 
 @contextlib.contextmanager
@@ -34,12 +46,40 @@ def written_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.part{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.{_RUN}-{uuid.uuid4().hex[:8]}.part{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: str | os.PathLike[str]) -> None:
+    """Remove what `written_atomically` left half-written in a folder: of this process, or older than a day.
+
+    What another process is writing there stays.
+    """
+    for path in Path(folder).glob(".*.part*") if os.path.isdir(folder) else ():
+        with contextlib.suppress(OSError):  # another process was quicker
+            if f".{_RUN}-" in path.name or time.time() - path.stat().st_mtime > _STALE:
+                path.unlink()
+
+
+def write_refusal(target: str | os.PathLike[str], reason: OSError | str) -> str:
+    """The sentence for a file or folder that could not be written, whoever was asked to write it.
+
+    reason: the system's error, or another program's words for it.
+    """
+    if isinstance(reason, OSError):
+        full, words = reason.errno in _FULL, reason.strerror or str(reason)
+    else:
+        full, words = any(os.strerror(code) in reason for code in _FULL), reason
+    if full:
+        return (
+            f"No space left while writing {target}: free some space or choose another folder with --out "
+            "(finished stages are kept, a second run goes on from them)"
+        )
+    return f"Cannot write {target}: {words}; choose another folder with --out"
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

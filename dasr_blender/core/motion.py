@@ -14,7 +14,7 @@ import numpy as np
 
 from .camera import Pinhole
 from .errors import MotionError
-from .files import written_atomically
+from .files import write_refusal, written_atomically
 
 if TYPE_CHECKING:
     from .category import Category
@@ -145,9 +145,7 @@ class Motion:
                     stream, **{f.name: np.asarray(getattr(self, f.name)) for f in fields(self)}
                 )
         except OSError as error:
-            raise MotionError(
-                f"{path}: the motion could not be written ({error}); choose another place."
-            ) from error
+            raise MotionError(write_refusal(path, error)) from error
         return path
 
     @classmethod

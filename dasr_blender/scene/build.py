@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 import bpy
 
+from . import compat
 from .action import write_action
 from .armature import write_armature
 from .camera import write_camera
 from .mesh import write_mesh
-from .plan import ScenePlan, ScenePlanError, SceneSettings
+from .plan import ScenePlan, ScenePlanError
 
 _KINDS = ("objects", "meshes", "armatures", "cameras", "actions", "materials", "movieclips", "collections")
 
@@ -73,11 +74,8 @@ def build_scene(plan: ScenePlan, scene: bpy.types.Scene | None = None) -> BuiltS
         armature = write_armature(plan.armature, collection, scene)
         mesh = write_mesh(plan.mesh, collection, armature)
         if plan.settings.set_range:
-            _set_range(scene, plan.settings)
-        if plan.settings.take_over:
-            scene.render.resolution_x, scene.render.resolution_y = plan.settings.resolution
-            scene.render.resolution_percentage = 100
-            scene.render.pixel_aspect_x = scene.render.pixel_aspect_y = 1.0
+            set_time(scene, plan.settings.fps, plan.settings.frame_range)
+            set_picture(scene, plan.settings.resolution)
         render = scene.render
         aspect = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
         camera, warning = write_camera(plan.camera, collection, aspect)
@@ -98,9 +96,41 @@ def frame_rate(fps: float) -> tuple[int, float]:
     return whole, whole / fps
 
 
-def _set_range(scene: bpy.types.Scene, settings: SceneSettings) -> None:
-    scene.render.fps, scene.render.fps_base = frame_rate(settings.fps)
-    scene.frame_start, scene.frame_end = settings.frame_range
+def set_time(scene: bpy.types.Scene, fps: float, frame_range: tuple[int, int]) -> None:
+    """Give the scene a clip's rate and range."""
+    scene.render.fps, scene.render.fps_base = frame_rate(fps)
+    scene.frame_start, scene.frame_end = frame_range
+
+
+def set_picture(scene: bpy.types.Scene, size: tuple[int, int]) -> None:
+    """Render a clip's width and height, in whole and square pixels."""
+    scene.render.resolution_x, scene.render.resolution_y = size
+    scene.render.resolution_percentage = 100
+    scene.render.pixel_aspect_x = scene.render.pixel_aspect_y = 1.0
+
+
+@contextmanager
+def mode_kept(scene: bpy.types.Scene) -> Iterator[None]:
+    """Whoever poses or edits something in `scene` goes on with it after the block; in object mode nothing is kept."""
+    context = bpy.context
+    layer = context.view_layer if context.scene == scene else scene.view_layers[0]
+    active = layer.objects.active
+    mode = active.mode if active is not None else "OBJECT"
+    selected, together = list(layer.objects.selected), [item for item in layer.objects if item.mode == mode]
+    try:
+        yield
+    finally:
+        if active is not None and mode != "OBJECT":
+            _choose(layer, together, active)
+            with context.temp_override(scene=scene, view_layer=layer, active_object=active, object=active):
+                bpy.ops.object.mode_set(mode=mode)
+            _choose(layer, selected, active)
+
+
+def _choose(layer: bpy.types.ViewLayer, chosen: list[bpy.types.Object], active: bpy.types.Object) -> None:
+    for item in layer.objects:
+        item.select_set(item in chosen, view_layer=layer)
+    layer.objects.active = active
 
 
 @contextmanager
@@ -115,8 +145,7 @@ def all_or_nothing() -> Iterator[None]:
             for made in [item for item in collection if item not in before[kind]]:
                 collection.remove(made)
         if isinstance(error, (RuntimeError, OSError)):
-            reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
             raise ScenePlanError(
-                f"Blender could not write the scene ({reason}); nothing was changed."
+                f"Blender could not write the scene ({compat.reason(error)}); nothing was changed."
             ) from error
         raise

@@ -10,12 +10,12 @@ from pathlib import Path
 import bpy
 import numpy as np
 
+from ..core.listing import IMAGE_SUFFIXES, folder_images, is_pattern, pattern_images
+
 SENSOR_MM = 36.0  # the longer side of the sensor; only its ratio to the focal length matters
 
 # OpenCV's camera: x right, y down, z forward. Blender's: x right, y up, z backward.
 CV_FROM_BLENDER = np.diag([1.0, -1.0, -1.0, 1.0])
-
-IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".exr", ".tga"))
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def find_background(
 
     Args:
         name: what to call it in Blender.
-        clip_path: movie, folder of images, or a pattern of images with #, % or *.
+        clip_path: movie, folder of images, or a pattern of images with # or %d.
         start_frame: scene frame of the first frame.
         frame_index: (T,) frame numbers within the clip, from 0.
     """
@@ -101,18 +101,12 @@ def find_background(
 
 
 def _images(path: Path) -> list[Path]:
-    """Images of a folder, of a pattern, or the one itself, shot9 before shot10."""
-    pattern = re.sub(r"%0?\d*d|#+", "*", path.name)
+    """Images of a folder, of a pattern, or the one itself, as the clip was read."""
+    if is_pattern(path):
+        return pattern_images(path)[0]
     if path.is_dir():
-        found = list(path.iterdir())
-    elif path.is_file():
-        found = [path]
-    else:
-        found = list(path.parent.glob(pattern)) if "*" in pattern else []
-    images = [p for p in found if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")]
-    return sorted(
-        images, key=lambda p: [int(s) if s.isdigit() else s.lower() for s in re.split(r"(\d+)", p.name)]
-    )
+        return folder_images(path)
+    return [path] if path.is_file() else []
 
 
 def movie_clip(background: Background) -> bpy.types.MovieClip | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -69,6 +70,17 @@ def known(operator: Any, **options: Any) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key in properties}
 
 
+def can_write(kind: str) -> bool:
+    """Whether this build has the exporter of a format at all: some distributions leave USD out."""
+    return kind != "usd" or bool(bpy.app.build_options.usd)
+
+
+def path_options() -> set[str]:
+    """Options of a property that holds a path and may be relative to the .blend, where Blender asks for one."""
+    known = "is_path_supports_blend_relative" in bpy.types.Property.bl_rna.properties
+    return {"PATH_SUPPORTS_BLEND_RELATIVE"} if known else set()
+
+
 def enable_addon(module: str) -> bool:
     """Switch on an add-on that Blender ships; False when this build lacks it."""
     import addon_utils
@@ -78,30 +90,33 @@ def enable_addon(module: str) -> bool:
     return addon_utils.enable(module, default_set=False) is not None
 
 
-@contextlib.contextmanager
-def quiet(errors: bool = False) -> Iterator[io.StringIO]:
-    """Keep the exporters' chatter off stdout, where a worker speaks JSON: Python's prints and C's alike.
+def reason(error: Exception) -> str:
+    """What went wrong, in one line.
 
-    errors: also what C writes on stderr.
+    Blender wraps a report in "Error: …" and "Location: …"; that of an operator written in Python is a traceback,
+    which ends with the exception.
     """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Location:")]
+    last = lines[-1] if lines else type(error).__name__
+    return re.sub(r"^(Error: |(\w+: )?\[Errno \d+\] )", "", last)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Blender's chatter off stdout, where a worker speaks JSON, and what it thinks of errors off stderr:
+    Python's prints and C's alike."""
     sys.stdout.flush()
-    text = io.StringIO()
-    saved: dict[int, int] = {}
-    try:
-        for stream in (1, 2) if errors else (1,):
-            saved[stream] = os.dup(stream)
-    except OSError:  # no console at all, as in a windowed Blender on Windows
-        with contextlib.redirect_stdout(text):
-            yield text
-        return
-    sink = os.open(os.devnull, os.O_WRONLY)
-    try:
-        for stream in saved:
-            os.dup2(sink, stream)
-        with contextlib.redirect_stdout(text):
-            yield text
-    finally:
-        for stream, copy in saved.items():
-            os.dup2(copy, stream)
-            os.close(copy)
-        os.close(sink)
+    with contextlib.ExitStack() as undo:
+        for stream in (1, 2):
+            with contextlib.suppress(OSError):  # no console at all, as in a windowed Blender on Windows
+                undo.callback(_point, stream, os.dup(stream))
+                _point(stream, os.open(os.devnull, os.O_WRONLY))
+        undo.enter_context(contextlib.redirect_stdout(io.StringIO()))
+        undo.enter_context(contextlib.redirect_stderr(io.StringIO()))
+        yield
+
+
+def _point(stream: int, target: int) -> None:
+    """Make the descriptor `stream` what `target` is, which is closed."""
+    os.dup2(target, stream)
+    os.close(target)

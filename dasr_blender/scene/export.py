@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The built scene as .blend, .glb, .fbx, .usd and .bvh.
 
-Other programs differ from Blender in three ways, and each is met while the file is written and undone after:
+Other programs differ from Blender in four ways, and each is met while the file is written and undone after:
 
 - They count time in seconds, from 0. So the scene runs at the clip's own rate, and for glTF and FBX the
   first frame is moved to time 0 (Blender's FBX importer puts time 0 on frame 1, its glTF importer on 0).
 - They bind a skeleton to the mesh as stored, and many cut morph weights to 0…1. So the clip's proportions
   become the base mesh, which is then the shape the armature's rest pose fits, and each proportion a morph
   target at 0.
+- BVH says nothing of axes, and its readers take Y to be up: a copy of the rig, turned so, is written.
 - glTF's camera has one lens for the whole clip, with its axis in the middle of the picture; `losses` says
   when that matters.
 """
@@ -15,17 +16,21 @@ Other programs differ from Blender in three ways, and each is met while the file
 from __future__ import annotations
 
 import contextlib
+import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import bpy
 import numpy as np
+from mathutils import Matrix
 
-from ..core import written_atomically
+from ..core.files import write_refusal, written_atomically
 from . import compat
 from .build import BuiltScene, frame_rate
 from .plan import ScenePlan, ScenePlanError
 
+_ROOM = 1 << 16  # bytes that must still find room behind a file
 FORMATS = ("blend", "glb", "fbx", "usd", "bvh")
 
 
@@ -50,15 +55,25 @@ def export_scene(
             with written_atomically(path) as temporary:
                 with compat.quiet():
                     _WRITERS[kind](built, temporary)
-                if not temporary.is_file() or temporary.stat().st_size == 0:
-                    raise ScenePlanError(f"Blender wrote nothing to {path}; is the disk full?")
+                _require_whole(temporary, path)
         except (OSError, RuntimeError) as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise ScenePlanError(
-                f"{path} could not be written ({lines[-1]}); choose another folder."
-            ) from error
+            reason = error if isinstance(error, OSError) else compat.reason(error)
+            raise ScenePlanError(write_refusal(path, reason)) from error
         written[kind] = path
     return written
+
+
+def _require_whole(temporary: Path, path: Path) -> None:
+    """Raise ScenePlanError for a file that was not written, and OSError for one that the disk had no room for.
+
+    Blender's writers of .blend and .usd do not tell when they were cut off; then nothing can be added either.
+    """
+    if not temporary.is_file() or temporary.stat().st_size == 0:
+        raise ScenePlanError(f"Blender wrote nothing to {path}; is the disk full?")
+    with open(temporary, "r+b") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        stream.write(bytes(_ROOM))
+        stream.truncate(end)
 
 
 def losses(plan: ScenePlan, formats: Iterable[str]) -> list[str]:
@@ -163,13 +178,13 @@ def _write_bvh(built: BuiltScene, path: Path) -> None:
     if not compat.enable_addon("io_anim_bvh"):
         raise ScenePlanError("This Blender lacks its BVH add-on; leave out the format bvh.")
     first, last = built.plan.settings.frame_range
-    with _prepared(built):
+    with _prepared(built), _rig_with_y_up(built):
         bpy.ops.export_anim.bvh(
             filepath=str(path),
             check_existing=False,
             frame_start=first,
             frame_end=last,
-            rotate_mode="NATIVE",
+            rotate_mode="ZXY",  # its lock, a pitch of 90°, is rarer than a turn of 90°, where XYZ locks
             root_transform_only=True,
         )
 
@@ -218,6 +233,25 @@ def _prepared(built: BuiltScene, *, at_zero: bool = False, shaped: bool = False)
         _set_time(scene, *frame_rate(built.plan.settings.fps), first, last, first)
         undo.enter_context(bpy.context.temp_override(scene=scene, view_layer=layer, active_object=objects[0]))
         yield
+
+
+@contextlib.contextmanager
+def _rig_with_y_up(built: BuiltScene) -> Iterator[None]:
+    """A copy of the rig as the active object, turned so that what was up is along Y and what was -Y along Z.
+
+    Poses are relative to the rest pose, so they turn with it.
+    """
+    rig = built.armature.copy()
+    rig.data = bones = built.armature.data.copy()
+    built.collection.objects.link(rig)
+    try:
+        bones.transform(Matrix.Rotation(-math.pi / 2, 4, "X"))
+        with bpy.context.temp_override(object=rig, active_object=rig):
+            yield
+    finally:
+        bpy.data.objects.remove(rig)
+        bpy.data.armatures.remove(bones)
+        bpy.context.view_layer.update()  # else the removed copy stays among the selected objects, as None
 
 
 def _set_time(scene: bpy.types.Scene, fps: int, base: float, start: int, end: int, current: int) -> None:

@@ -36,7 +36,7 @@ class ScenePlanError(DasrError):
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """What is set on the scene itself. `take_over`: render size and active camera as well as rate and range."""
+    """What is set on the scene itself: rate, range and render size if `set_range`, the camera if `take_over`."""
 
     fps: float
     frame_range: tuple[int, int]
@@ -82,8 +82,8 @@ def plan_scene(
         name: what the collection is called; by default the clip's file name.
         start_frame: scene frame that shows the motion's first frame. Later ones follow at the clip's own
             pace, so that a motion of every second frame still plays in step with the movie.
-        set_scene_range: set the scene's frame rate and range to the clip's.
-        own_scene: the scene is the clip's alone: also set render size and active camera.
+        set_scene_range: set the scene's frame rate, range and render size to the clip's.
+        own_scene: the scene is the clip's alone: also set its active camera.
         vertex_colours: (V, 3) sRGB 0…1, in place of the motion's appearance.
 
     Raises:

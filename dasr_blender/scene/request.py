@@ -13,9 +13,12 @@ from typing import Any
 import bpy
 import numpy as np
 
-from ..core import Category, Motion, load_category
+from ..core import Category, DasrError, Motion, load_category
+from ..core.errors import counted
 from ..core.files import clip_name
-from .build import build_scene
+from . import compat
+from .build import BuiltScene, build_scene, mode_kept
+from .camera import find_background
 from .export import export_scene, losses
 from .plan import ScenePlanError, plan_scene
 from .solve import (
@@ -39,11 +42,55 @@ def sequence_pattern(first_frame: str) -> str:
     return os.path.join(folder, name[:start] + "#" * (end - start) + name[end:])
 
 
+def clip_path(clip: bpy.types.MovieClip) -> str:
+    """The file, or the pattern of the images, that a movie clip shows."""
+    path = bpy.path.abspath(clip.filepath, library=clip.library)
+    return sequence_pattern(path) if clip.source == "SEQUENCE" else path
+
+
+def clip_start(clip: bpy.types.MovieClip) -> int:
+    """The scene frame in which a movie clip shows its file's first frame, or the first image of its folder.
+
+    Blender shows frame f − frame_start + frame_offset of the file, from 0, at scene frame f; the frames of a sequence
+    count from the image that was opened.
+    """
+    start = clip.frame_start - clip.frame_offset
+    if clip.source == "SEQUENCE":
+        shown, _ = find_background("", clip_path(clip), 1, np.zeros(1, int))
+        if shown is not None:
+            start -= _number(clip.filepath) - _number(shown.path.name)
+    return start
+
+
+def _number(path: str) -> int:
+    """The number of an image of a sequence."""
+    digits = re.findall(r"\d+", Path(path).stem)
+    return int(digits[-1]) if digits else 0
+
+
+def settings_problem(settings: Any) -> str:
+    """Why the panel's settings ask for nothing that can be done, in a sentence; "" where they are fine."""
+    if settings.use_range and settings.frame_first > settings.frame_last:
+        return (
+            f"The frame range ends at {settings.frame_last}, before it begins at {settings.frame_first}: "
+            "set Last to First or later"
+        )
+    for said in () if settings.masks else settings.corrections:
+        if said.kind == "MASK" and not said.filepath:
+            return f"The mask image for frame {said.frame} has no file: choose one under Correct the Masks"
+    lacking = sorted(kind for kind in settings.formats if not compat.can_write(kind))
+    if lacking:
+        return f"This Blender was built without {lacking[0].upper()}: leave it out under Output"
+    return ""
+
+
 @dataclass(frozen=True)
 class JobRequest:
     """One reconstruction as the panel asks for it. Paths are absolute.
 
     camera: "auto", "still" or "solve".  solved_clip: name of the movie clip whose solve is taken.
+    start_frame: scene frame of the first frame that is used.  clip_start: where given, it counts instead: scene frame
+    of the file's first frame, whether used or not.
     """
 
     clip: str
@@ -59,6 +106,7 @@ class JobRequest:
     focal_px: float = 0.0
     overlay: bool = False
     start_frame: int = 1
+    clip_start: int | None = None
     set_scene_range: bool = False
     category_folders: tuple[Path, ...] = field(default=())
     provider: str = "auto"
@@ -84,16 +132,12 @@ class JobRequest:
         Args:
             settings: the scene's `DasrSettings`.
             clip: the chosen `bpy.types.MovieClip`, or None when a file is chosen.
-            start_frame: scene frame that is to show the clip's first frame (a movie clip brings its own).
+            start_frame: scene frame that is to show the first frame used (a movie clip brings its own).
             category_folders: where to look for categories beside the shipped ones.
             fallback_directory: where results go when neither the panel nor a saved .blend names a folder.
             provider, threads: what the network runs on; 0 threads for one a core.
         """
-        path = bpy.path.abspath(
-            clip.filepath if clip else settings.filepath, library=clip.library if clip else None
-        )
-        if clip and clip.source == "SEQUENCE":
-            path = sequence_pattern(path)
+        path = clip_path(clip) if clip else bpy.path.abspath(settings.filepath)
         if settings.directory:
             directory = Path(bpy.path.abspath(settings.directory))
         elif bpy.data.filepath:
@@ -112,12 +156,13 @@ class JobRequest:
             masks=bpy.path.abspath(settings.masks) if settings.masks else "",
             corrections=() if settings.masks else tuple(said.argument() for said in settings.corrections),
             frames=(first, last, settings.frame_step),
-            subject=(settings.subject_x, settings.subject_y) if settings.use_subject else None,
+            subject=(settings.subject_x, settings.subject_y) if settings.use_subject and not settings.masks else None,
             focal_px=settings.focal_px or (solved_focal(solved) if solved else 0.0),
             camera=settings.camera,
             solved_clip=solved.name if solved else "",
             overlay=settings.overlay,
-            start_frame=clip.frame_start if clip else start_frame,
+            start_frame=start_frame,
+            clip_start=clip_start(clip) if clip else None,
             set_scene_range=settings.set_scene_range,
             category_folders=tuple(category_folders),
             provider=provider,
@@ -174,26 +219,43 @@ class Summary:
     text: str
     warnings: tuple[str, ...] = ()
 
+    @property
+    def whole(self) -> str:
+        """All of it, as sentences one after another."""
+        return " ".join(line if line.endswith((".", "!", "?")) else f"{line}." for line in (self.text, *self.warnings))
+
 
 def _filmed(
     request: JobRequest, category: Category, motion: Motion, background: Background | None
-) -> tuple[Motion, str, list[str]]:
-    """The motion with the camera that Blender's tracker solved, where one is asked for; words, and warnings."""
-    try:
-        if request.solved_clip:
-            clip = bpy.data.movieclips.get(request.solved_clip)
-            if clip is None:
-                raise CameraSolveError(f"The movie clip {request.solved_clip} with its solve is gone.")
-            solved = read_solved(clip, motion)
-        elif request.camera == "solve":
-            everywhere = np.ones((1, 1), bool)
-            solved = solve_camera(motion, request.clip, background or (lambda _: everywhere))
-        else:
-            return motion, "", []
-    except CameraSolveError as error:
-        return motion, "", [str(error)]
+) -> tuple[Motion, str]:
+    """The motion with the camera that Blender's tracker solved, where one is asked for, and words.
+
+    Raises CameraSolveError.
+    """
+    if request.solved_clip:
+        clip = bpy.data.movieclips.get(request.solved_clip)
+        if clip is None:
+            raise CameraSolveError(f"The movie clip {request.solved_clip} with its solve is gone.")
+        solved = read_solved(clip, motion)
+    elif request.camera == "solve":
+        everywhere = np.ones((1, 1), bool)
+        solved = solve_camera(motion, request.clip, background or (lambda _: everywhere))
+    else:
+        return motion, ""
     motion, words = with_solved(category, motion, solved)
-    return motion, f"the camera is {words}", []
+    return motion, f"the camera is {words}"
+
+
+def _exported(built: BuiltScene, request: JobRequest) -> tuple[list[str], list[str]]:
+    """The formats that were written, and what to say of them and of those that could not be."""
+    written, notes = [], []
+    for kind in request.formats:
+        try:
+            export_scene(built, request.directory, [kind], built.plan.name)
+            written.append(kind)
+        except DasrError as error:  # the rig is there all the same
+            notes.append(str(error))
+    return written, losses(built.plan, written) + notes
 
 
 def finish_job(
@@ -201,6 +263,7 @@ def finish_job(
     result: Mapping[str, Any],
     scene: bpy.types.Scene,
     background: Background | None = None,
+    solve_only: bool = False,
 ) -> Summary:
     """Build the scene, and the exports asked for, from what the worker found.
 
@@ -209,31 +272,42 @@ def finish_job(
         result: the worker's `result` message.
         scene: the scene to build in.
         background: where the subject is not, for Blender's tracker; None where nothing is known of it.
+        solve_only: build nothing where the camera cannot be solved.
 
     Raises:
-        DasrError: the motion or category cannot be read, or an export failed. The scene is planned
-            before anything is written.
+        DasrError: the motion or category cannot be read, or the camera cannot be solved and `solve_only`. The scene
+            is planned before anything is written.
     """
     motion_path = Path(str(result.get("motion", request.directory / "motion.npz")))
     if not motion_path.is_file():
         raise ScenePlanError(f"the worker left no motion file at {motion_path}: run Reconstruct again")
     motion = Motion.load(motion_path)
     category = load_category(request.category, request.category_folders)
-    motion, camera, notes = _filmed(request, category, motion, background)
+    camera, unsolved = "", []
+    try:
+        motion, camera = _filmed(request, category, motion, background)
+    except CameraSolveError as error:
+        if solve_only:
+            raise
+        unsolved = [str(error)]
     if camera:
         motion.save(motion_path)
+    start = request.start_frame
+    if request.clip_start is not None:
+        start = request.clip_start + int(motion.frame_index[0])
     plan = plan_scene(
         category,
         motion,
         clip_path=request.clip,
         placement=request.placement,
         names=request.names,
-        start_frame=request.start_frame,
+        start_frame=start,
         set_scene_range=request.set_scene_range,
     )
-    built = build_scene(plan, scene)
-    files = export_scene(built, request.directory, request.formats, plan.name) if request.formats else {}
-    text = f"{len(motion)} frames reconstructed"
+    with mode_kept(scene):
+        built = build_scene(plan, scene)
+        files, notes = _exported(built, request)
+    text = f"{counted(len(motion), 'frame')} reconstructed"
     if motion.mean_mask_iou is not None:
         text += f", silhouettes agree to {100 * motion.mean_mask_iou:.0f} %"
     if result.get("provider"):
@@ -241,7 +315,7 @@ def finish_job(
     if found := camera or result.get("camera"):
         text += f"; {found}"
     if files:
-        text += f"; {', '.join(sorted(files))} written to {request.directory}"
+        text += f"; {', '.join(files)} written to {request.directory}"
     settled = result.get("camera_warnings", ()) if camera else ()
-    warnings = [str(warning) for warning in result.get("warnings", ()) if warning not in settled] + notes
-    return Summary(text, (*warnings, *built.warnings, *losses(plan, request.formats)))
+    warnings = [str(warning) for warning in result.get("warnings", ()) if warning not in settled] + unsolved
+    return Summary(text, (*warnings, *built.warnings, *notes))

@@ -19,11 +19,14 @@ import numpy as np
 from ..core import Category, DasrError, Motion, filmed_by, transform
 from ..core.rotation import matrix_to_quat, quat_to_matrix, slerp
 from . import compat
-from .camera import CV_FROM_BLENDER, SENSOR_MM, find_background, movie_clip
+from .camera import CV_FROM_BLENDER, SENSOR_MM, find_background
+from .camera import Background as Shown
 
 FEWEST = 8  # tracks in two frames that libmv needs
 WORST = 3.0  # pixels of a picture 1000 wide: a solve with a larger mean error is none
 PARALLAX = 0.75  # a camera travels where letting it do so lowers the error to this share
+TRACKS = "dasr_tracks"  # a movie clip's property: the names of the tracks that were made here
+AUTOMATIC = "set Camera to Automatic (--camera auto on the command line)"
 
 Background = Callable[[int], np.ndarray]  # index of a frame → where the subject is not, (h, w) bool
 
@@ -60,13 +63,31 @@ def with_solved(category: Category, motion: Motion, solved: SolvedCamera) -> tup
 
 
 def find_solved(path: str | Path, motion: Motion | None = None) -> bpy.types.MovieClip | None:
-    """A movie clip of this file, in the open .blend, that has a valid reconstruction; None without one."""
+    """A movie clip of this file, in the open .blend, that has a valid reconstruction; None without one.
+
+    The user's own comes before one that `solve_camera` left.
+    """
     background, _ = find_background("", path, 1, np.zeros(1, int) if motion is None else motion.frame_index)
-    for clip in bpy.data.movieclips if background is not None else ():
-        same = Path(bpy.path.abspath(clip.filepath, library=clip.library)).resolve() == background.path
-        if same and _camera_object(clip).reconstruction.is_valid:
-            return clip
-    return None
+    clips = _clips_of(background.path) if background is not None else []
+    return next((c for c in sorted(clips, key=_made_here) if _camera_object(c).reconstruction.is_valid), None)
+
+
+def _clips_of(path: Path) -> list[bpy.types.MovieClip]:
+    """The open .blend's movie clips of a movie, or of the image sequence that begins with an image."""
+    return [
+        clip
+        for clip in bpy.data.movieclips
+        if Path(bpy.path.abspath(clip.filepath, library=clip.library)).resolve() == path
+    ]
+
+
+def _track_names(clip: bpy.types.MovieClip) -> str:
+    return "\n".join(track.name for track in clip.tracking.tracks)
+
+
+def _made_here(clip: bpy.types.MovieClip) -> bool:
+    """Whether `solve_camera` made the clip, and nobody added or took away a track since."""
+    return clip.get(TRACKS) == _track_names(clip)
 
 
 def _camera_object(clip: bpy.types.MovieClip) -> Any:
@@ -131,8 +152,9 @@ def solve_camera(
 ) -> SolvedCamera:
     """Track the background of a clip and solve for the camera, which must not zoom.
 
-    The movie clip with its tracks stays in the file. The focal length is the motion's: a solve with another
-    would not fit what was reconstructed with it.
+    A movie clip of its own holds the tracks and stays in the file, in place of an earlier solve's; where there is
+    no solve, the file is as before. The focal length is the motion's: a solve with another would not fit what was
+    reconstructed with it.
 
     Args:
         path: the clip's file, folder or pattern.
@@ -143,12 +165,46 @@ def solve_camera(
     """
     step = progress or (lambda fraction, text: None)
     if np.ptp(motion.focal_px) > 0.02 * motion.focal_px.mean():
-        raise CameraSolveError("Blender's tracker cannot solve a camera that zooms: use --camera auto.")
+        raise CameraSolveError(f"Blender's tracker cannot solve a camera that zooms: {AUTOMATIC}.")
     first = int(motion.frame_index[0])
-    shown, warning = find_background(Path(path).stem, path, 1 + first, motion.frame_index[:1])
-    clip = movie_clip(shown) if shown is not None else None
-    if clip is None:
+    shown, warning = find_background(f"{Path(path).name} solved", path, 1 + first, motion.frame_index[:1])
+    clip = _load(shown) if shown is not None else None
+    if shown is None or clip is None:
         raise CameraSolveError(warning or f"Blender cannot read {path}, so its camera cannot be solved.")
+    try:
+        solved = _solved(clip, motion, background, step)
+    except BaseException:
+        bpy.data.movieclips.remove(clip)
+        raise
+    for old in _clips_of(shown.path):
+        if _made_here(old):
+            _replace(old, clip)
+    clip.name, clip[TRACKS], clip.use_fake_user = shown.name, _track_names(clip), True
+    return solved
+
+
+def _load(shown: Shown) -> bpy.types.MovieClip | None:
+    """A new movie clip that nobody else works in; None where Blender cannot read the file."""
+    clip = bpy.data.movieclips.load(str(shown.path), check_existing=False)
+    if clip.frame_duration < 1:
+        bpy.data.movieclips.remove(clip)
+        return None
+    clip.frame_start, clip.frame_offset = shown.start_frame, shown.first
+    return clip
+
+
+def _replace(old: bpy.types.MovieClip, new: bpy.types.MovieClip) -> None:
+    """Put a movie clip everywhere where another is, and remove that one."""
+    for camera in bpy.data.cameras:  # user_remap and remove overlook these, and would leave a dead pointer
+        for image in camera.background_images:
+            if image.clip == old:
+                image.clip = new
+    old.user_remap(new)
+    bpy.data.movieclips.remove(old)
+
+
+def _solved(clip: bpy.types.MovieClip, motion: Motion, background: Background, step: Any) -> SolvedCamera:
+    """Track and solve in a clip without tracks."""
     camera = clip.tracking.camera
     camera.sensor_width, camera.units = SENSOR_MM, "MILLIMETERS"
     camera.focal_length = float(motion.focal_px.mean() * SENSOR_MM / motion.image_size[0])
@@ -159,7 +215,7 @@ def solve_camera(
         if kept < FEWEST:
             raise CameraSolveError(
                 f"Only {kept} points of the background could be tracked, so Blender cannot solve the camera: "
-                "use --camera auto, or track it by hand."
+                f"{AUTOMATIC}, or track it by hand."
             )
         turned = _solve(clip, motion, True, ask, step, 0.7)
         free = _solve(clip, motion, False, ask, step, 0.85)
@@ -169,7 +225,7 @@ def solve_camera(
             free = turned
     if free is None or free.error > limit:
         how = "" if free is None else f" (mean error {free.error:.1f} pixels)"
-        raise CameraSolveError(f"Blender's tracker found no camera for {clip.name}{how}: use --camera auto.")
+        raise CameraSolveError(f"Blender's tracker found no camera for this clip{how}: {AUTOMATIC}.")
     return free
 
 
@@ -208,11 +264,10 @@ def _tracking(clip: bpy.types.MovieClip, motion: Motion) -> Iterator[Callable[..
 
         def ask(operator: str, frame: int | None = None, **options: Any) -> bool:
             """Run bpy.ops.clip.<operator> at a clip frame; False where Blender refuses."""
-            if frame is not None:
-                scene.frame_set(frame + clip.frame_start - 1)
-                space.clip_user.frame_current = scene.frame_current  # no window redraws and passes it on
+            if frame is not None:  # the scene need not go there, with all that moves in it
+                space.clip_user.frame_current = frame + clip.frame_start - 1
             try:
-                with compat.quiet(errors=True):  # libmv tells of every doubtful point
+                with compat.quiet():  # libmv tells of every doubtful point
                     return getattr(bpy.ops.clip, operator)(**options) == {"FINISHED"}
             except RuntimeError:
                 return False
@@ -225,11 +280,6 @@ def _track(
 ) -> None:
     """Markers on the background, sown in a few frames and followed both ways to where they are lost."""
     tracking, settings = clip.tracking, clip.tracking.settings
-    while len(tracking.tracks):  # of an earlier solve
-        for track in tracking.tracks:
-            track.select = True
-        if not ask("delete_track"):
-            break
     wide = max(clip.size)
     settings.default_pattern_size, settings.default_search_size = max(15, wide // 40), max(51, wide // 9)
     settings.default_motion_model, settings.default_pattern_match = "Loc", "PREV_FRAME"
@@ -252,15 +302,15 @@ def _track(
             threshold=0.05,
             min_distance=wide // 11,
         )
-        clear = background(int(t))
+        clear, sown_here = background(int(t)), []
         for track in tracking.tracks:
             marker = track.markers.find_frame(frame)
-            track.select = track.name not in before and marker is not None and _clear(clear, marker)
-            if track.name not in before and not track.select:
+            if track.name not in before and marker is not None and _clear(clear, marker):
+                sown_here.append(track)
+            elif track.name not in before:
                 wrong.add(track.name)
-        for backwards in (False, True):
-            if frame != (frames[0] if backwards else frames[-1]):
-                ask("track_markers", frame, backwards=backwards, sequence=True)
+        for end in (frames[-1], frames[0]):
+            _follow(clip, sown_here, frame, int(end), ask)
     for i, frame in enumerate(frames):  # what the subject walked over
         clear = background(i)
         for track in tracking.tracks:
@@ -271,6 +321,30 @@ def _track(
         track.select = track.name in wrong or sum(not m.mute for m in track.markers) < FEWEST
     if any(track.select for track in tracking.tracks):
         ask("delete_track")
+
+
+def _follow(clip: bpy.types.MovieClip, tracks: list[Any], at: int, end: int, ask: Callable[..., bool]) -> None:
+    """Follow tracks from clip frame `at` towards `end`, until all are lost.
+
+    Once somebody pressed Esc, Blender stops after one frame, whenever it is asked: then it is asked for every frame.
+    """
+    way = 1 if end > at else -1
+    while tracks and at != end:
+        for track in clip.tracking.tracks:
+            track.select = False
+        for track in tracks:
+            track.select = True
+        ask("track_markers", at, backwards=way < 0, sequence=True)
+        began, seen = at, {track: _seen(track) for track in tracks}
+        at = way * max(way * frame for frames in seen.values() for frame in frames)
+        if at == began:
+            return
+        tracks = [track for track in tracks if at in seen[track]]
+
+
+def _seen(track: Any) -> list[int]:
+    """Clip frames in which a track was found."""
+    return [marker.frame for marker in track.markers if not marker.mute]
 
 
 def _clear(background: np.ndarray, marker: Any) -> bool:
@@ -300,6 +374,7 @@ def _solve(
             if error > worst:
                 track.weight = 0.0
     try:
-        return read_solved(clip, motion)
+        solved = read_solved(clip, motion)
     except CameraSolveError:
         return None
+    return solved if np.isfinite(solved.error) else None  # travelling, of a camera that only turned

@@ -14,12 +14,13 @@ from ..core.files import clip_name
 from ..core.rotation import quat_to_matrix
 from .action import pose_basis
 from .armature import write_armature
-from .build import all_or_nothing, frame_rate
+from .build import all_or_nothing, set_picture, set_time
 from .camera import CV_FROM_BLENDER, find_background, movie_clip, write_camera
 from .mesh import write_mesh
 from .plan import ScenePlan, ScenePlanError, plan_scene
 from .views import CATEGORY, CLIP, FIRST, key_pose, scene_frame
 
+GLASSY = 0.55  # opacity of the body
 FILLS = 0.6  # of the picture, that the body is first shown at
 # camera_from_body of a subject that looks to the picture's right: its −Y is the camera's +x, its Z is up
 FROM_THE_SIDE = np.array([[0.0, -1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]])
@@ -82,7 +83,7 @@ def add_template(
         names: bone-name profile of the category.
         start_frame: scene frame that shows the clip's first frame.
         focal: pixels; 0 for that of the views, or else the usual one.
-        set_range: set the scene's frame rate and range to the clip's.
+        set_range: set the scene's frame rate, range and render size to the clip's.
 
     Raises:
         DasrError: the clip or its views cannot be read, or Blender refused; nothing is left behind.
@@ -100,14 +101,15 @@ def add_template(
         )
         marks = {CATEGORY: category.name, CLIP: str(clip), FIRST: float(start_frame)}
         plan = replace(plan, armature=replace(plan.armature, properties=marks, switches={}))
+        if set_range:  # before the camera: its background is fitted to the render's shape
+            set_picture(scene, plan.settings.resolution)
         armature, warning = _write(plan, scene)
         for view in views:
             frame = scene_frame(armature, view.frame)
             _pose(plan, armature, _world(plan) @ view.camera_from_root, view.joint_rotations)
             key_pose(armature, frame)
     if set_range:
-        scene.render.fps, scene.render.fps_base = frame_rate(motion.fps)
-        scene.frame_start, scene.frame_end = start_frame, start_frame + max(shown.frame_duration, 1) - 1
+        set_time(scene, motion.fps, (start_frame, start_frame + max(shown.frame_duration, 1) - 1))
     first = scene_frame(armature, views[0].frame) if views else start_frame
     inside = start_frame <= scene.frame_current < start_frame + shown.frame_duration
     scene.frame_set(scene.frame_current if inside and not views else first)
@@ -118,18 +120,24 @@ def _write(plan: ScenePlan, scene: bpy.types.Scene) -> tuple[bpy.types.Object, s
     collection = bpy.data.collections.new(plan.name)
     scene.collection.children.link(collection)
     armature = write_armature(plan.armature, collection, scene)
-    write_mesh(plan.mesh, collection, armature)
+    _make_glassy(write_mesh(plan.mesh, collection, armature))
     render = scene.render
     aspect = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
     camera, warning = write_camera(plan.camera, collection, aspect)
     scene.camera = camera
-    for image in camera.data.background_images:  # the picture shines through the body that is laid on it
-        image.display_depth, image.alpha = "FRONT", 0.5
     _place(plan, armature, plan.action.root_location[0], plan.action.bone_rotations[0])
     for bone in armature.pose.bones:  # a joint turns; it does not leave its place
         bone.lock_scale = (True, True, True)
         bone.lock_location = (bone.parent is not None,) * 3
     return armature, warning
+
+
+def _make_glassy(mesh: bpy.types.Object) -> None:
+    """Let the picture behind the body shine through it, in solid and in rendered views."""
+    material = mesh.active_material
+    material.diffuse_color[3] = GLASSY
+    shader = next(node for node in material.node_tree.nodes if node.type == "BSDF_PRINCIPLED")
+    shader.inputs["Alpha"].default_value = GLASSY
 
 
 def _world(plan: ScenePlan) -> np.ndarray:

@@ -7,6 +7,8 @@ import bpy
 from bpy.props import EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from ..pointing import box_between, pixel_at, shown_frame, spoken
+from ..scene.compat import path_options
+from ..scene.request import clip_start
 
 KINDS = [
     ("ON", "On It", "This place is on the subject", "ADD", 0),
@@ -20,13 +22,18 @@ _ICONS = {kind: icon for kind, _, _, icon, _ in KINDS}
 class DasrCorrection(bpy.types.PropertyGroup):
     """One statement about one frame of the clip; places in pixels from the picture's upper left."""
 
-    kind: EnumProperty(name="Kind", items=KINDS, default="ON")
+    kind: EnumProperty(name="Kind", description="What is said of the frame", items=KINDS, default="ON")
     frame: IntProperty(name="Frame", description="Frame of the clip, counted from 0", min=0)
     x: FloatProperty(name="X", description="Pixels from the left of the picture", min=0.0, precision=0)
     y: FloatProperty(name="Y", description="Pixels from the top of the picture", min=0.0, precision=0)
     width: FloatProperty(name="Width", description="Of the box, in pixels", min=1.0, default=100.0, precision=0)
     height: FloatProperty(name="Height", description="Of the box, in pixels", min=1.0, default=100.0, precision=0)
-    filepath: StringProperty(name="Mask", subtype="FILE_PATH")
+    filepath: StringProperty(
+        name="Mask",
+        description="Image of the clip's size, white where the subject is",
+        subtype="FILE_PATH",
+        options=path_options(),
+    )
 
     def argument(self) -> str:
         """As the command line takes it."""
@@ -36,10 +43,11 @@ class DasrCorrection(bpy.types.PropertyGroup):
 
 def _frame(context) -> int:
     """Frame of the clip that the scene shows now."""
-    settings = context.scene.dasr
-    clip = getattr(context.space_data, "clip", None) or settings.movie_clip
-    start, offset = (clip.frame_start, clip.frame_offset) if clip else (context.scene.frame_start, 0)
-    return shown_frame(context.scene.frame_current, start, offset)
+    scene, settings = context.scene, context.scene.dasr
+    chosen = settings.movie_clip if settings.source == "MOVIECLIP" else None
+    if clip := getattr(context.space_data, "clip", None) or chosen:
+        return shown_frame(scene.frame_current, clip_start(clip))
+    return shown_frame(scene.frame_current, scene.frame_start, settings.frame_first if settings.use_range else 0)
 
 
 def _add(context, kind: str, **values) -> None:
@@ -116,7 +124,7 @@ class DASR_OT_correct_mask(bpy.types.Operator):
     bl_label = "Add Mask Image"
     bl_options = {"UNDO"}
 
-    filepath: StringProperty(subtype="FILE_PATH")
+    filepath: StringProperty(subtype="FILE_PATH", options=path_options())
     filter_image: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
 
     def invoke(self, context, _event):

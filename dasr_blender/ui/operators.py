@@ -11,11 +11,13 @@ from typing import Any
 import bpy
 
 from ..core.errors import DasrError
-from ..scene.request import JobRequest, finish_job
+from ..scene.request import JobRequest, Summary, finish_job, settings_problem
+from ..scene.solve import CameraSolveError
 from ..worker import Worker
 from .preferences import category_folders, network_settings, user_folder
 
 _running: dict[str, Worker] = {}
+_timers: list[bpy.types.Timer] = []
 
 
 def stop_running() -> None:
@@ -24,7 +26,17 @@ def stop_running() -> None:
         worker.cancel()
         for _ in worker.wait():
             pass
+    _release()
+
+
+def _release() -> None:
+    """Nothing runs any more, and the panel says so."""
     _running.clear()
+    manager = bpy.context.window_manager
+    while _timers:
+        manager.event_timer_remove(_timers.pop())
+    manager.dasr.running = False
+    _redraw(manager)
 
 
 def job_request(context) -> JobRequest:
@@ -61,8 +73,8 @@ class DASR_OT_reconstruct(bpy.types.Operator):
     bl_label = "Reconstruct"
     bl_options = {"UNDO"}
 
-    _timer = None
     _request: JobRequest
+    _scene: int  # session_uid of the scene to build in
 
     @classmethod
     def poll(cls, context) -> bool:
@@ -79,6 +91,9 @@ class DASR_OT_reconstruct(bpy.types.Operator):
         if context.mode != "OBJECT":
             cls.poll_message_set("Leave edit or pose mode first")
             return False
+        if problem := settings_problem(settings):
+            cls.poll_message_set(problem)
+            return False
         return True
 
     def execute(self, context):
@@ -89,7 +104,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
                 print(f"DASR {100 * fraction:3.0f} %  {text}")
             return self._end(context, worker)
         finally:
-            self._release(context)
+            _release()
 
     def invoke(self, context, _event):
         """In a window: run beside the interface, with a progress bar and Esc."""
@@ -98,17 +113,17 @@ class DASR_OT_reconstruct(bpy.types.Operator):
         try:
             self._start(context)
         except (DasrError, OSError) as error:
-            self._release(context)
+            _release()
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        self._timer = context.window_manager.event_timer_add(0.05, window=context.window)
+        _timers.append(context.window_manager.event_timer_add(0.05, window=context.window))
         context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
 
     def modal(self, context, event):
         worker = _running.get("job")
         if worker is None:
-            self._release(context)
+            _release()
             return {"CANCELLED"}
         if event.type == "ESC" and event.value == "PRESS":
             worker.cancel()
@@ -118,21 +133,20 @@ class DASR_OT_reconstruct(bpy.types.Operator):
         running = worker.poll()
         status = context.window_manager.dasr
         status.fraction, status.text = worker.fraction, worker.text
-        _redraw(context)
+        _redraw(context.window_manager)
         if running:
             return {"RUNNING_MODAL"}
         try:
             return self._end(context, worker)
         finally:
-            self._release(context)
+            _release()
 
-    def cancel(self, context) -> None:
+    def cancel(self, _context) -> None:
         """Blender closes the window or loads another file."""
         stop_running()
-        self._release(context)
 
     def _start(self, context) -> Worker:
-        self._request = job_request(context)
+        self._request, self._scene = job_request(context), context.scene.session_uid
         worker = Worker(self._request.arguments(), self._request.environment())
         worker.start()
         _running["job"] = worker
@@ -150,24 +164,15 @@ class DASR_OT_reconstruct(bpy.types.Operator):
             if worker.error or worker.result is None:
                 raise DasrError(worker.error or "the worker gave no result")
             background = _background(worker.result) if self._request.camera == "solve" else None
-            summary = finish_job(self._request, worker.result, context.scene, background)
+            started_in = (scene for scene in bpy.data.scenes if scene.session_uid == self._scene)
+            scene = next(started_in, context.scene)
+            summary = finish_job(self._request, worker.result, scene, background)
         except DasrError as error:
             status.message = str(error)
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        status.message = summary.text
-        for warning in summary.warnings:
-            self.report({"WARNING"}, warning)
-        self.report({"INFO"}, summary.text)
+        _tell(self, context, summary)
         return {"FINISHED"}
-
-    def _release(self, context) -> None:
-        _running.clear()
-        if self._timer is not None:
-            context.window_manager.event_timer_remove(self._timer)
-            self._timer = None
-        context.window_manager.dasr.running = False
-        _redraw(context)
 
 
 class DASR_OT_solve_camera(bpy.types.Operator):
@@ -197,17 +202,18 @@ class DASR_OT_solve_camera(bpy.types.Operator):
         status = context.window_manager.dasr
         context.window.cursor_set("WAIT")
         try:
-            summary = finish_job(request, result, context.scene, _background(result))
+            summary = finish_job(request, result, context.scene, _background(result), solve_only=True)
+        except CameraSolveError as error:
+            status.message = f"{error} The movement found before is kept."
+            self.report({"ERROR"}, status.message)
+            return {"CANCELLED"}
         except DasrError as error:
             status.message = str(error)
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
         finally:
             context.window.cursor_set("DEFAULT")
-        status.message = " ".join((summary.text, *summary.warnings))
-        for warning in summary.warnings:
-            self.report({"WARNING"}, warning)
-        self.report({"INFO"}, summary.text)
+        _tell(self, context, summary)
         return {"FINISHED"}
 
 
@@ -227,8 +233,16 @@ class DASR_OT_cancel(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _redraw(context) -> None:
-    for window in context.window_manager.windows:
+def _tell(operator: bpy.types.Operator, context, summary: Summary) -> None:
+    """In the panel, and in the status bar, which shows what is reported last."""
+    context.window_manager.dasr.message = summary.whole
+    operator.report({"INFO"}, summary.text)
+    for warning in summary.warnings:
+        operator.report({"WARNING"}, warning)
+
+
+def _redraw(manager: bpy.types.WindowManager) -> None:
+    for window in manager.windows:
         for area in window.screen.areas:
             if area.type in {"VIEW_3D", "CLIP_EDITOR"}:
                 area.tag_redraw()

@@ -7,7 +7,9 @@ import textwrap
 
 import bpy
 
+from ..scene import compat
 from . import corrections, views
+from .properties import EXPORTS
 
 
 def _draw(panel: bpy.types.Panel, context) -> None:
@@ -29,8 +31,9 @@ def _draw(panel: bpy.types.Panel, context) -> None:
     layout.separator()
     if status.running:
         row = layout.row(align=True)
-        row.progress(factor=status.fraction, text=f"{status.text}  {100 * status.fraction:.0f} %")
+        row.progress(factor=status.fraction, text=f"{100 * status.fraction:.0f} %")
         row.operator("dasr.cancel", text="", icon="X")
+        layout.label(text=status.text[:1].upper() + status.text[1:])
         layout.label(text="Esc cancels", icon="INFO")
     else:
         button = layout.row()
@@ -72,7 +75,13 @@ def _draw_output(panel: bpy.types.Panel, context) -> None:
     layout.use_property_decorate = False
     layout.enabled = not context.window_manager.dasr.running
     layout.prop(settings, "directory")
-    layout.row().prop(settings, "formats", expand=True)
+    layout.label(text="Also Export")
+    row = layout.row(align=True)
+    row.use_property_split = False
+    for kind, *_ in EXPORTS:
+        choice = row.row(align=True)
+        choice.enabled = compat.can_write(kind) or kind in settings.formats  # what cannot be written can be taken away
+        choice.prop_enum(settings, "formats", kind)
     layout.prop(settings, "overlay")
 
 

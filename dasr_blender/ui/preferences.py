@@ -9,6 +9,7 @@ import bpy
 from bpy.props import EnumProperty, IntProperty, StringProperty
 
 from ..arguments import PROVIDERS
+from ..scene.compat import path_options
 
 ADDON = __package__.rpartition(".")[0]
 
@@ -47,6 +48,7 @@ class DasrPreferences(bpy.types.AddonPreferences):
     categories: StringProperty(
         name="Categories",
         subtype="DIR_PATH",
+        options=path_options(),
         description="A folder of category bundles of your own, beside the shipped ones",
     )
 

@@ -16,8 +16,16 @@ from bpy.props import (
 
 from ..arguments import QUALITIES
 from ..choices import Choice, category_choices, profile_choices
+from ..scene.compat import path_options
 from .corrections import DasrCorrection
 from .preferences import category_folders
+
+EXPORTS = [
+    ("glb", "glTF", "Binary glTF"),
+    ("fbx", "FBX", "Autodesk FBX"),
+    ("usd", "USD", "Universal Scene Description"),
+    ("bvh", "BVH", "Motion of the skeleton only"),
+]
 
 # Blender keeps no reference to the strings of a dynamic enum: they must outlive the call.
 _category_items: list[Choice] = []
@@ -34,9 +42,13 @@ def _profiles(self, _context) -> list[Choice]:
     return _profile_items
 
 
-def _category_changed(self, _context) -> None:
-    if not self.names:  # the new category has no such names
+def _category_changed(self, context) -> None:
+    if self.names_said not in {name for name, *_ in _profiles(self, context)}:  # the new category has no such names
         self.names = "neutral"
+
+
+def _names_changed(self, _context) -> None:
+    self.names_said = self.names
 
 
 class DasrSettings(bpy.types.PropertyGroup):
@@ -44,6 +56,7 @@ class DasrSettings(bpy.types.PropertyGroup):
 
     source: EnumProperty(
         name="Clip",
+        description="Where the clip comes from",
         default="FILE",
         items=[
             ("FILE", "File", "A video, or a folder of frames, on disk"),
@@ -54,8 +67,13 @@ class DasrSettings(bpy.types.PropertyGroup):
         name="Video",
         description="Video file, folder of frames, or a pattern such as shot.####.png",
         subtype="FILE_PATH",
+        options=path_options(),
     )
-    movie_clip: PointerProperty(name="Movie Clip", type=bpy.types.MovieClip)
+    movie_clip: PointerProperty(
+        name="Movie Clip",
+        description="Movie clip of this file. The rig moves in step with it",
+        type=bpy.types.MovieClip,
+    )
     category: EnumProperty(
         name="Category",
         description="What kind of subject the clip shows",
@@ -74,9 +92,12 @@ class DasrSettings(bpy.types.PropertyGroup):
         name="Masks",
         description="Folder of mask images, one a frame. Empty: masks are made automatically",
         subtype="DIR_PATH",
+        options=path_options(),
     )
-    corrections: CollectionProperty(type=DasrCorrection)
-    correction_index: IntProperty(name="Correction", min=0)
+    corrections: CollectionProperty(
+        name="Corrections", description="What was said of single frames", type=DasrCorrection
+    )
+    correction_index: IntProperty(name="Correction", description="The one that is chosen in the list", min=0)
     use_subject: BoolProperty(
         name="Pick Subject", description="Say which subject to follow when several are seen", default=False
     )
@@ -113,6 +134,7 @@ class DasrSettings(bpy.types.PropertyGroup):
     )
     placement: EnumProperty(
         name="Placement",
+        description="Where in the world the subject and its camera are put",
         default="camera",
         items=[
             ("camera", "As Filmed", "On the first frame's camera, which is level and turns as it was turned"),
@@ -120,7 +142,13 @@ class DasrSettings(bpy.types.PropertyGroup):
             ("ground", "On the Ground", "Upright, with the feet on the floor, walking through the scene"),
         ],
     )
-    names: EnumProperty(name="Bone Names", description="Which names the rig's bones get", items=_profiles)
+    names: EnumProperty(
+        name="Bone Names",
+        description="Which names the rig's bones get",
+        items=_profiles,
+        update=_names_changed,
+    )
+    names_said: StringProperty(options={"HIDDEN"})  # `names`, to be read when the category has no such names any more
     set_scene_range: BoolProperty(
         name="Set Scene Range",
         default=False,
@@ -128,14 +156,10 @@ class DasrSettings(bpy.types.PropertyGroup):
     )
     formats: EnumProperty(
         name="Also Export",
+        description="Files for other programs, written beside the report",
         options={"ENUM_FLAG"},
         default=set(),
-        items=[
-            ("glb", "glTF", "Binary glTF"),
-            ("fbx", "FBX", "Autodesk FBX"),
-            ("usd", "USD", "Universal Scene Description"),
-            ("bvh", "BVH", "Motion of the skeleton only"),
-        ],
+        items=EXPORTS,
     )
     overlay: BoolProperty(
         name="Overlay Video",
@@ -144,8 +168,10 @@ class DasrSettings(bpy.types.PropertyGroup):
     )
     directory: StringProperty(
         name="Output",
-        description="Folder for exports and the report. Empty: beside the .blend file",
+        description="Folder for exports and the report. Empty: a folder named after the clip beside the .blend file, "
+        "or, while that is not saved, in 'results' in the extension's folder of Blender's user files",
         subtype="DIR_PATH",
+        options=path_options(),
     )
 
 

@@ -119,6 +119,8 @@ def test_nothing_there_and_wrong_places(tmp_path: Path) -> None:
         automatic_masks(clip, Subject(0, point=(500, 20)), network=redness)
     with pytest.raises(MaskError, match="outside the picture"):
         automatic_masks(clip, Subject(0, box=(300, 20, 40, 40)), network=redness)
+    with pytest.raises(MaskError, match="shown in frame 4, which is outside the clip's 0 to 3"):
+        automatic_masks(clip, Subject(4, point=(40, 45)), network=redness)
     with pytest.raises(MaskError, match="Nothing stands out at the point"):
         automatic_masks(clip, Subject(0, point=(15, 150)), network=redness)
     for wrong in ({}, {"point": (1, 1), "box": (1, 1, 2, 2)}, {"box": (1, 1, 0, 5)}):

@@ -96,6 +96,8 @@ def test_masks_of_the_whole_source_are_picked_for_the_frames_read(tmp_path: Path
 def test_wrong_number_of_masks_names_both(tmp_path: Path, clip: Clip) -> None:
     with pytest.raises(MaskError, match=r"has 4 images but the clip has 6 frames"):
         masks_from_folder(write_images(tmp_path / "m", shapes(4)), clip)
+    with pytest.raises(MaskError, match=r"has 1 image but the clip has 6 frames"):
+        masks_from_folder(write_images(tmp_path / "one", shapes(1)), clip)
 
 
 def test_bad_mask_folders(tmp_path: Path, clip: Clip) -> None:
@@ -108,7 +110,7 @@ def test_bad_mask_folders(tmp_path: Path, clip: Clip) -> None:
     (folder / "00004.png").write_bytes(b"no image")
     with pytest.raises(MaskError, match=r"00004\.png \(frame 4\)"):
         masks_from_folder(folder, clip)
-    with pytest.raises(MaskError, match="No subject in any of the 6 frames"):
+    with pytest.raises(MaskError, match=r"The masks in .*black are empty in every frame: .*--masks"):
         masks_from_folder(write_images(tmp_path / "black", [np.zeros((HEIGHT, WIDTH), np.uint8)] * 6), clip)
 
 
@@ -124,6 +126,10 @@ def test_alpha_gives_masks(tmp_path: Path, clip: Clip) -> None:
     assert masks.source == "alpha" and all(np.array_equal(masks.mask(i) * 255, truth[i]) for i in range(4))
     with pytest.raises(MaskError, match="no alpha"):
         masks_from_alpha(clip)
+    for image in images:
+        image[..., 3] = 0
+    with pytest.raises(MaskError, match="transparent in every frame: give a folder of masks"):
+        masks_from_alpha(load_clip(write_images(tmp_path / "clear", images)))
 
 
 def test_empty_frames_are_filled_from_their_neighbours_and_flagged() -> None:

@@ -11,7 +11,7 @@ import pytest
 from rendered import counted, ground, number_of, turn_mp4, write_gif, write_images, write_video
 
 from dasr_blender.clip import Cancelled, ClipError, load_clip, video
-from dasr_blender.clip.sequence import natural_key
+from dasr_blender.core.listing import natural_key
 
 
 def numbers(clip) -> list[int]:
@@ -88,6 +88,20 @@ def test_sequences_by_folder_pattern_and_single_file(tmp_path: Path) -> None:
     (padded / "shot.0005.png").unlink()
     gap = load_clip(padded / "shot.####.png")
     assert len(gap) == 11 and any("5" in w for w in gap.warnings)
+    (folder / "shot5.png").unlink()
+    (folder / "shot7.png").unlink()
+    assert load_clip(folder).warnings == [
+        "The sequence natural lacks number 5, 7; the frames around a gap follow each other"
+    ]
+    assert load_clip(write_images(tmp_path / "takes", images[:2], "take{}0a.png")).warnings[0].count(",") == 7
+    write_images(folder, images[:1], "poster{}.png")
+    assert not load_clip(folder).warnings  # not one sequence
+
+
+def test_paths_that_cannot_be_are_one_sentence(tmp_path: Path) -> None:
+    for path in (tmp_path / ("x" * 300 + ".mp4"), "~nobody-of-this-name/clip.mp4", "a" * 300 + "/shot.####.png"):
+        with pytest.raises(ClipError, match="check the (path|folder)"):
+            load_clip(path)
 
 
 def test_natural_order() -> None:

@@ -14,6 +14,7 @@ from toy import toy_motion
 from dasr_blender.core import find_contacts, project, transform
 from dasr_blender.demo import DemoOptions, demo_motion
 from dasr_blender.scene import PLACEMENTS, ScenePlanError, build_scene, compat, plan_scene
+from dasr_blender.scene.build import mode_kept
 
 
 def frames_of(built):
@@ -160,7 +161,7 @@ def test_scene_is_left_alone_unless_asked(toy_category, motion):
     build_scene(plan_scene(toy_category, motion, clip_path=None, start_frame=40, set_scene_range=True))
     assert (scene.frame_start, scene.frame_end) == (40, 47)
     assert scene.render.fps / scene.render.fps_base == pytest.approx(25)
-    assert scene.camera == camera and scene.render.resolution_x == before[4]
+    assert scene.camera == camera and (scene.render.resolution_x, scene.render.resolution_y) == (320, 240)
     built = build_scene(plan_scene(toy_category, replace(motion, fps=29.97), clip_path=None, own_scene=True))
     assert scene.camera == built.camera
     assert (scene.render.resolution_x, scene.render.resolution_y) == (320, 240)
@@ -193,6 +194,25 @@ def test_rigify_names_while_another_object_is_edited(toy_category, motion):
     assert set(built.armature.data.bones.keys()) == set(toy_category.profiles["rigify"].values())
     assert other.mode == "OBJECT" and not other.data.bones
     assert bpy.context.view_layer.objects.active == built.armature
+
+
+def test_who_poses_goes_on_posing(toy_category, motion):
+    layer, rigs = bpy.context.view_layer, []
+    for name in ("one", "two", "other"):
+        rigs.append(bpy.data.objects.new(name, bpy.data.armatures.new(name)))
+        bpy.context.scene.collection.objects.link(rigs[-1])
+        rigs[-1].select_set(name != "other")
+    layer.objects.active = rigs[1]
+    bpy.ops.object.mode_set(mode="POSE")
+    with mode_kept(bpy.context.scene):
+        built = build_scene(plan_scene(toy_category, motion, clip_path=None))
+        assert layer.objects.active == built.armature
+    assert [rig.mode for rig in rigs] == ["POSE", "POSE", "OBJECT"] and built.armature.mode == "OBJECT"
+    assert layer.objects.active == rigs[1] and set(layer.objects.selected) == set(rigs[:2])
+    bpy.ops.object.mode_set(mode="OBJECT")
+    with mode_kept(bpy.context.scene):
+        built = build_scene(plan_scene(toy_category, motion, clip_path=None))
+    assert layer.objects.active == built.armature
 
 
 def test_failure_leaves_nothing_behind(toy_category, motion, tmp_path, monkeypatch):

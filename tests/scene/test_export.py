@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from dataclasses import dataclass
 
@@ -32,6 +33,7 @@ class Original:
     vertices: np.ndarray
     joints: np.ndarray
     cameras: np.ndarray
+    heads: np.ndarray  # (FRAMES, J, 3), joints in every frame
     contacts: dict[str, list]
 
 
@@ -78,6 +80,7 @@ def original(request, toy_category, tmp_path):
     built = build_scene(plan)
     frames = [START + i for i in SAMPLED]
     vertices, joints, cameras, names = sample(built.mesh, built.armature, built.camera, frames)
+    heads = sample(None, built.armature, None, range(START, START + FRAMES))[1]
     bpy.context.scene.frame_set(9)
     before = snapshot(built)
     contacts = json.loads(built.armature["dasr_contacts"])
@@ -87,7 +90,7 @@ def original(request, toy_category, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == sorted(f"toy.{f}" for f in FORMATS)
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.context.scene.render.fps = 25
-    return Original(tmp_path / "out", files, plan.body_length, names, vertices, joints, cameras, contacts)
+    return Original(tmp_path / "out", files, plan.body_length, names, vertices, joints, cameras, heads, contacts)
 
 
 def imported():
@@ -170,11 +173,18 @@ def test_usd(original):
 
 def test_bvh(original):
     assert compat.enable_addon("io_anim_bvh")
-    bpy.ops.import_anim.bvh(filepath=str(original.files["bvh"]), frame_start=1, axis_forward="Y", axis_up="Z")
+    bpy.ops.import_anim.bvh(filepath=str(original.files["bvh"]))  # Y up, as every reader takes it to be
     rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
     assert {b.name for b in rig.data.bones} >= set(original.names)
-    _, joints, _, _ = sample(None, rig, None, [1 + i for i in SAMPLED], original.names)
-    assert np.abs(joints - original.joints).max() < 0.001 * original.length
+    _, joints, _, _ = sample(None, rig, None, range(1, 1 + FRAMES), original.names)
+    assert np.abs(joints - original.heads).max() < 1e-4
+    lines = original.files["bvh"].read_text().splitlines()
+    motion = lines.index("MOTION")
+    assert lines[motion + 1 : motion + 3] == [f"Frames: {FRAMES}", "Frame Time: 0.040000"]
+    channels = [line.split()[1] for line in lines if line.strip().startswith("CHANNELS")]
+    assert channels == ["6"] + ["3"] * (len(original.names) - 1)
+    rows = [line.split() for line in lines[motion + 3 :]]
+    assert len(rows) == FRAMES and {len(row) for row in rows} == {sum(map(int, channels))}
 
 
 def test_blend(original):
@@ -191,8 +201,50 @@ def test_bad_requests(toy_category, tmp_path):
         export_scene(built, tmp_path, ["glb", "dae"], "toy")
     assert not list(tmp_path.iterdir())
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ScenePlanError, match="could not be written"):
+    with pytest.raises(ScenePlanError, match="Cannot write .*toy.glb: Not a directory|Cannot write .*: File exists"):
         export_scene(built, tmp_path / "file", ["glb"], "toy")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_folder_in_the_way_is_one_sentence(toy_category, tmp_path, kind):
+    built = build_scene(plan_scene(toy_category, toy_motion(toy_category, 2), clip_path=None))
+    (tmp_path / f"toy.{kind}").mkdir()
+    with pytest.raises(ScenePlanError) as caught:
+        export_scene(built, tmp_path, [kind], "toy")
+    assert str(caught.value).startswith(f"Cannot write {tmp_path / f'toy.{kind}'}: ")
+    assert ".part" not in str(caught.value) and "Errno" not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == [f"toy.{kind}"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX limits")
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_full_disk_is_one_sentence(toy_category, tmp_path, kind, capfd):
+    import resource
+    import signal
+
+    built = build_scene(plan_scene(toy_category, toy_motion(toy_category, 9), clip_path=None))
+    signals, limits = signal.signal(signal.SIGXFSZ, signal.SIG_IGN), resource.getrlimit(resource.RLIMIT_FSIZE)
+    capfd.readouterr()
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(ScenePlanError, match=f"^No space left while writing .*toy.{kind}: [^\n]*$"):
+            export_scene(built, tmp_path, [kind], "toy")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, signals)
+    assert capfd.readouterr() == ("", "") and not list(tmp_path.iterdir())
+
+
+def test_the_reason_of_an_operators_error():
+    report = "Error: Python: Traceback (most recent call last):\n  File 'x.py', line 1, in f\n{}\nLocation: ops.py:9\n"
+    for words, expected in (
+        (report.format("OSError: [Errno 28] No space left on device"), "No space left on device"),
+        (report.format("KeyError: 'bone'"), "KeyError: 'bone'"),
+        ("Error: Cannot open file /x.usd\nLocation: ops.py:109\n", "Cannot open file /x.usd"),
+        ("Operator bpy.ops.x.poll() failed", "Operator bpy.ops.x.poll() failed"),
+        ("", "RuntimeError"),
+    ):
+        assert compat.reason(RuntimeError(words)) == expected
 
 
 def test_one_frame(toy_category, tmp_path):

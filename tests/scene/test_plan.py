@@ -141,7 +141,7 @@ def test_background_of_sequences(tmp_path: Path):
     for i in (8, 9, 10, 11):
         (tmp_path / f"shot{i}.png").write_bytes(b"x")
     (tmp_path / "notes.txt").write_bytes(b"x")
-    for clip in (tmp_path, tmp_path / "shot##.png", tmp_path / "shot%02d.png"):
+    for clip in (tmp_path, tmp_path / "shot#.png", tmp_path / "shot%d.png"):
         found, warning = find_background("c", clip, 5, np.array([2, 3]))
         assert found is not None and not warning
         assert (found.path.name, found.sequence, found.start_frame, found.first) == ("shot8.png", True, 5, 2)
@@ -150,3 +150,12 @@ def test_background_of_sequences(tmp_path: Path):
     assert found is None and "numbered" in warning
     found, warning = find_background("c", tmp_path / "gone.mp4", 1, np.array([0]))
     assert found is None and "gone.mp4" in warning
+
+
+def test_the_background_of_a_pattern_is_what_was_read(tmp_path: Path):
+    for i in (8, 9, 10, 11):
+        (tmp_path / f"dog[a].{i:02d}.png").write_bytes(b"x")
+    for other in ("dog[a].poster.png", "dog[a].7.png", "doga.03.png"):
+        (tmp_path / other).write_bytes(b"x")
+    found, warning = find_background("c", tmp_path / "dog[a].##.png", 1, np.array([0]))
+    assert found is not None and not warning and found.path.name == "dog[a].08.png"

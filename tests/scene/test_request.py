@@ -15,7 +15,16 @@ from helpers import camera_from_world
 
 from dasr_blender.core import Motion
 from dasr_blender.core.rotation import geodesic
-from dasr_blender.scene.request import JobRequest, finish_job
+from dasr_blender.scene.plan import ScenePlanError
+from dasr_blender.scene.request import (
+    JobRequest,
+    Summary,
+    clip_path,
+    clip_start,
+    finish_job,
+    settings_problem,
+)
+from dasr_blender.scene.solve import CameraSolveError
 
 FRAMES = 14
 
@@ -35,7 +44,7 @@ def movie(pan, tmp_path) -> Path:
     return path
 
 
-def asked(movie: Path, **changes) -> JobRequest:
+def asked(movie: Path, clip: bpy.types.MovieClip | None = None, **changes) -> JobRequest:
     values = {
         "filepath": str(movie),
         "directory": str(movie.parent / "out"),
@@ -54,7 +63,7 @@ def asked(movie: Path, **changes) -> JobRequest:
     } | changes
     settings = _Settings(**values)
     return JobRequest.from_settings(
-        settings, clip=None, start_frame=1, category_folders=(), fallback_directory=movie.parent
+        settings, clip=clip, start_frame=1, category_folders=(), fallback_directory=movie.parent
     )
 
 
@@ -76,18 +85,24 @@ def test_what_the_worker_is_asked(movie):
     # a worker has no Blender to solve in: the solve comes after it
     assert option(asked(movie, camera="solve", focal_px=300.0), "--camera") is None
     assert option(asked(movie, camera="solve", focal_px=300.0), "--focal") == "300.0"
+    picked = {"use_subject": True, "subject_x": 30, "subject_y": 40}
+    assert option(asked(movie, **picked), "--subject") == "30,40"
+    assert option(asked(movie, masks=str(movie.parent), **picked), "--subject") is None  # given masks know it
 
 
-def finished(request: JobRequest, pan: Film, toy_category, **result):
+def finished(
+    request: JobRequest, pan: Film, toy_category, motion: Motion | None = None, solve_only: bool = False, **result
+):
     """The job's last step, after a worker that took the camera to stand still."""
     folder = request.directory
-    blind = Motion(**{**vars(pan.motion), "world_from_camera": None})
+    blind = Motion(**{**vars(motion or pan.motion), "world_from_camera": None})
     blind.save(folder / "motion.npz")
     summary = finish_job(
         JobRequest(**{**vars(request), "category": str(toy_category.path)}),
         {"motion": str(folder / "motion.npz"), **result},
         bpy.context.scene,
         lambda i: cv2.dilate(pan.masks[i], np.ones((9, 9))) < 128,
+        solve_only,
     )
     return summary, Motion.load(folder / "motion.npz")
 
@@ -128,3 +143,71 @@ def test_a_solve_that_fails_leaves_the_workers_camera(pan, movie, toy_category):
     assert any("pan.avi" in warning for warning in summary.warnings)
     gone, _ = finished(JobRequest(**{**vars(request), "solved_clip": "old"}), pan, toy_category)
     assert any("old" in warning for warning in gone.warnings)
+
+
+def test_a_solve_alone_builds_nothing_where_it_fails(pan, movie, toy_category):
+    request = asked(movie, camera="solve")
+    movie.write_bytes(b"no movie")
+    with pytest.raises(CameraSolveError, match=r"pan\.avi"):
+        finished(request, pan, toy_category, solve_only=True)
+    assert not bpy.data.objects and not bpy.data.movieclips
+
+
+def test_an_export_that_fails_is_a_warning(pan, movie, toy_category, monkeypatch):
+    def refuse(built, directory, formats, stem):
+        if formats == ["glb"]:
+            raise ScenePlanError("dog.glb could not be written.")
+
+    monkeypatch.setattr("dasr_blender.scene.request.export_scene", refuse)
+    summary, _ = finished(asked(movie, formats={"glb", "fbx"}), pan, toy_category)
+    assert f"; fbx written to {movie.parent / 'out'}" in summary.text
+    assert "dog.glb could not be written." in summary.warnings
+    assert any(item.type == "ARMATURE" for item in bpy.context.scene.objects)
+
+
+@pytest.mark.parametrize("sequence", [False, True])
+def test_a_movie_clip_and_the_rig_are_in_step(pan, movie, toy_category, sequence):
+    shown = movie
+    if sequence:
+        for i, frame in enumerate(pan.frames):
+            cv2.imwrite(str(movie.with_name(f"shot.{i + 101:04d}.png")), frame[..., ::-1])
+        shown = movie.with_name("shot.0101.png")
+    clip = bpy.data.movieclips.load(str(shown))
+    clip.frame_start, clip.frame_offset = 50, 3
+    assert clip_start(clip) == 47
+    request = asked(movie, clip=clip)
+    assert request.start_frame == 1 and request.clip_start == 47
+    blind = Motion(**{**vars(pan.motion), "frame_index": pan.motion.frame_index + 5})
+    summary, _ = finished(request, pan, toy_category, motion=blind)
+    rig, camera = (next(o for o in bpy.context.scene.objects if o.type == kind) for kind in ("ARMATURE", "CAMERA"))
+    assert tuple(rig.animation_data.action.frame_range) == (52, 52 + FRAMES - 1)  # the file's frame 5 is shown at 52
+    assert list(bpy.data.movieclips) == [clip] and camera.data.background_images[0].clip == clip
+
+
+def test_a_sequence_counts_from_the_first_image_of_the_folder(pan, tmp_path):
+    for i in range(5):
+        cv2.imwrite(str(tmp_path / f"shot.{i + 8:04d}.png"), pan.frames[i])
+    clip = bpy.data.movieclips.load(str(tmp_path / "shot.0010.png"))
+    clip.frame_start, clip.frame_offset = 20, 1
+    assert clip_path(clip) == str(tmp_path / "shot.####.png")
+    assert clip_start(clip) == 17  # image 10 is shown at 19
+
+
+def test_settings_that_ask_for_nothing_that_can_be_done(monkeypatch):
+    said = SimpleNamespace(kind="MASK", filepath="", frame=7)
+    settings = _Settings(use_range=False, frame_first=9, frame_last=4, masks="", corrections=[], formats={"glb", "usd"})
+    assert settings_problem(settings) == ""
+    settings.corrections = [said]
+    assert "frame 7" in settings_problem(settings)
+    settings.masks = "masks"  # they are used instead
+    assert settings_problem(settings) == ""
+    settings.use_range = True
+    assert "ends at 4" in settings_problem(settings)
+    settings.frame_last = 9
+    monkeypatch.setattr("dasr_blender.scene.compat.can_write", lambda kind: kind != "usd")
+    assert "without USD" in settings_problem(settings)
+
+
+def test_a_summary_is_sentences():
+    summary = Summary("1 frame reconstructed", ("The clip has one frame: the rig is static", "It is late."))
+    assert summary.whole == "1 frame reconstructed. The clip has one frame: the rig is static. It is late."

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,7 +105,54 @@ def test_what_cannot_be_solved_is_said(pan, movie, tmp_path):
     with pytest.raises(CameraSolveError, match="Only 0 points"):
         solve_camera(pan.motion, plain, clear(pan))
     with pytest.raises(CameraSolveError, match="no solved camera"):
-        read_solved(bpy.data.movieclips[0], pan.motion)
+        read_solved(bpy.data.movieclips.load(str(movie)), pan.motion)
     nowhere = np.zeros((224, 400), bool)
     with pytest.raises(CameraSolveError, match="Only 0 points"):
         solve_camera(pan.motion, movie, lambda i: nowhere)
+    assert len(bpy.data.movieclips) == 1  # what failed left nothing
+
+
+def test_tracks_of_the_user_stay(pan, movie):
+    mine = bpy.data.movieclips.load(str(movie))
+    mine.tracking.tracks.new(name="by hand", frame=1)
+    mine.tracking.camera.focal_length = 77
+    solve_camera(pan.motion, movie, clear(pan))
+    first = find_solved(movie)
+    assert [track.name for track in mine.tracking.tracks] == ["by hand"] and mine.tracking.camera.focal_length == 77
+    assert first is not None and first != mine and first.use_fake_user
+    # another solve takes the place of that one, wherever it is shown
+    camera = bpy.data.cameras.new("camera")
+    camera.background_images.new().clip = first
+    solve_camera(pan.motion, movie, clear(pan))
+    assert len(bpy.data.movieclips) == 2 and camera.background_images[0].clip == find_solved(movie)
+    # where it fails, the solve found before stays; and one that the user worked on is the user's
+    with pytest.raises(CameraSolveError, match="Camera to Automatic"):
+        solve_camera(pan.motion, movie, lambda i: np.zeros((224, 400), bool))
+    second = find_solved(movie)
+    assert len(bpy.data.movieclips) == 2 and second is not None
+    second.tracking.tracks.new(name="better", frame=1)
+    solve_camera(pan.motion, movie, clear(pan))
+    assert len(bpy.data.movieclips) == 3 and "better" in second.tracking.tracks and find_solved(movie) == second
+
+
+def interrupt() -> None:
+    """Leave Blender as a press of Esc does: what was stopped once stays so until something is rendered."""
+    scene = bpy.data.scenes.new("interrupted")
+    scene.camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
+    scene.collection.objects.link(scene.camera)
+    scene.render.engine, scene.cycles.samples = "CYCLES", 1
+    scene.render.resolution_x = scene.render.resolution_y = 8
+    scene.frame_start = scene.frame_end = 1
+    scene.render.filepath = "/dev/null/nowhere/"
+    with suppress(RuntimeError):  # it cannot be written
+        bpy.ops.render.render(animation=True, scene=scene.name)
+    bpy.data.scenes.remove(scene)
+
+
+def test_a_solve_after_esc(pan, movie):
+    interrupt()
+    found = solve_camera(pan.motion, movie, clear(pan))
+    truth = pan.motion.world_from_camera
+    assert np.degrees(geodesic(found.world_from_camera[:, :3, :3], truth[:, :3, :3]).max()) < 0.4
+    long = [track for track in find_solved(movie).tracking.tracks if len(track.markers) >= FRAMES]
+    assert len(long) > 5  # followed from the first frame to the last

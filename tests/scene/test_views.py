@@ -98,7 +98,10 @@ def test_the_template_stands_in_the_middle_of_the_picture(toy_category: Category
     assert warning == "" and rig.animation_data is None and not bpy.data.actions
     camera = scene.camera
     image = camera.data.background_images[0]
-    assert image.clip.filepath.endswith("toy.avi") and image.display_depth == "FRONT"
+    assert image.clip.filepath.endswith("toy.avi") and image.display_depth == "BACK"
+    material = rig.children[0].active_material
+    shader = next(node for node in material.node_tree.nodes if node.type == "BSDF_PRINCIPLED")
+    assert material.diffuse_color[3] < 0.7 and shader.inputs["Alpha"].default_value < 0.7  # one sees through it
     view = views.view_of(rig, toy_category, scene)
     seen = transform(camera_from_world(camera), world_vertices(rig.children[0]))
     rest = np.zeros((1, 30, 4))
@@ -119,6 +122,7 @@ def test_what_is_set_by_hand_is_what_is_read(toy_category: Category, truth: Moti
     scene = bpy.context.scene
     rig, _ = add_template(toy_category, clip, scene, start_frame=5, focal=290.0, set_range=True)
     assert (scene.frame_start, scene.frame_end, scene.frame_current) == (5, 5 + FRAMES - 1, 5)
+    assert (scene.render.resolution_x, scene.render.resolution_y) == SIZE
     for i in (7, 2):
         scene.frame_set(5 + i)
         pose_by_hand(rig, toy_category, truth, i)

@@ -43,6 +43,12 @@ def main(zip_file: str, clip: str, masks: str, out: str) -> None:
         bpy.ops.preferences.addon_enable(module=module)
         seen[f"enabled_{turn}"] = traces()
 
+    status = bpy.context.window_manager.dasr
+    status.running, status.fraction = True, 0.4  # a job runs, and the extension is switched off
+    bpy.ops.preferences.addon_disable(module=module)
+    bpy.ops.preferences.addon_enable(module=module)
+    seen["still_running"] = bpy.context.window_manager.dasr.running
+
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.ops.preferences.addon_enable(module=module)
     scene = bpy.context.scene
@@ -57,6 +63,15 @@ def main(zip_file: str, clip: str, masks: str, out: str) -> None:
     seen["choices"] += [settings.category, settings.names]
     settings.filepath, settings.category, settings.masks, settings.directory = clip, "quadruped", masks, out
     settings.formats = {"bvh"}
+    settings.use_range, settings.frame_first, settings.frame_last = True, 3, 2
+    seen["poll_of_an_empty_range"] = bpy.ops.dasr.reconstruct.poll()
+    settings.frame_last = 4
+    scene.frame_set(scene.frame_start + 1)
+    bpy.ops.dasr.correct_add()
+    seen["corrected_frame"] = settings.corrections[0].frame
+    settings.corrections.clear()
+    scene.frame_set(scene.frame_start)
+    settings.use_range = False
     seen["outcome"] = sorted(bpy.ops.dasr.reconstruct())
     seen["message"] = bpy.context.window_manager.dasr.message
     seen["scene_untouched"] = rate == (scene.render.fps, scene.frame_start, scene.frame_end)
@@ -65,6 +80,12 @@ def main(zip_file: str, clip: str, masks: str, out: str) -> None:
     seen["bones"] = len(rig.data.bones) if rig else 0
     seen["slots"] = len(rig.animation_data.action.slots) if rig else 0
     seen["files"] = sorted(p.name for p in Path(out).iterdir())
+    seen["undescribed"] = [
+        f"{owner.identifier}.{item.identifier}"
+        for owner in (settings.bl_rna, settings.bl_rna.properties["corrections"].fixed_type)
+        for item in owner.properties
+        if item.identifier not in ("name", "rna_type") and not item.is_hidden and not item.description
+    ]
     objects = len(bpy.data.objects)
     settings.filepath = str(Path(clip).with_name("missing.mp4"))
     try:

@@ -89,7 +89,11 @@ def test_installs_reconstructs_and_leaves_nothing_behind(extension_zip, clip, tm
         assert seen[f"enabled_{turn}"] == seen["installed"]
     assert seen["after"] == nothing
 
-    assert seen["poll_without_clip"] is False
+    assert seen["still_running"] is False
+    assert seen["poll_without_clip"] is False and seen["poll_of_an_empty_range"] is False
+    assert seen["corrected_frame"] == 4  # the second frame of a range that begins at 3
+    assert seen["undescribed"] == []
+    assert "matches no enum" not in done.stdout + done.stderr
     assert seen["choices"] == ["quadruped", "neutral", "human", "unreal", "quadruped", "neutral"]
     assert seen["outcome"] == ["FINISHED"], seen["message"]
     assert seen["objects"] == ["ARMATURE", "CAMERA", "MESH"]
