@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .core.errors import DasrError
-from .core.files import remove_unfinished, write_refusal, written_atomically
+from .core.files import ELSEWHERE, remove_unfinished, write_refusal, written_atomically
 
 HIDDEN = ".dasr"
 
@@ -74,7 +74,7 @@ class Workspace:
         if free < needed:
             raise DasrError(
                 f"{self.out} has {free / 1e6:.0f} MB free and this job needs about "
-                f"{needed / 1e6:.0f} MB: free some space or choose another folder with --out"
+                f"{needed / 1e6:.0f} MB: free some space or {ELSEWHERE}"
             )
 
     @contextmanager

@@ -53,7 +53,7 @@ class Masks:
         if len(seen) == 0:
             raise MaskError(
                 f"No subject in any of the {counted(len(masks), 'frame')} ({source} masks): "
-                "say where it is with --subject, or give a folder of masks"
+                "say where it is (Pick Subject in Blender, --subject on the command line), or give a folder of masks"
             )
         filled = [None if e else np.asarray(m, bool) for m, e in zip(masks, empty, strict=True)]
         for before, after in zip([-1, *seen], [*seen, len(masks)], strict=True):

@@ -16,6 +16,7 @@ from pathlib import Path
 _RUN = uuid.uuid4().hex[:8]  # in the temporary names of this process
 _STALE = 86400.0  # seconds after which a temporary file belongs to no process that still runs
 _FULL = [getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)]
+ELSEWHERE = "choose another folder (Output in Blender, --out on the command line)"
 GENERIC_NAMES = frozenset(("frames", "images", "jpegimages", "rgb", "color", "img", "input"))
 
 
@@ -76,10 +77,10 @@ def write_refusal(target: str | os.PathLike[str], reason: OSError | str) -> str:
         full, words = any(os.strerror(code) in reason for code in _FULL), reason
     if full:
         return (
-            f"No space left while writing {target}: free some space or choose another folder with --out "
+            f"No space left while writing {target}: free some space or {ELSEWHERE} "
             "(finished stages are kept, a second run goes on from them)"
         )
-    return f"Cannot write {target}: {words}; choose another folder with --out"
+    return f"Cannot write {target}: {words}; {ELSEWHERE}"
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
