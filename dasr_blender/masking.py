@@ -25,7 +25,7 @@ from .clip import (
 from .clip.saliency import Saliency
 from .core import Cancelled, Category, Motion
 from .core.camera import project, transform
-from .core.files import expanded
+from .core.files import expanded, files_in
 from .core.raster import silhouette
 
 if TYPE_CHECKING:
@@ -50,10 +50,8 @@ def _listed(place: str) -> list:
     folder, file = expanded(place), expanded(place.partition(":")[2])
     try:
         if os.path.isdir(folder):
-            files = sorted(path for path in folder.iterdir() if path.is_file())
-            return [str(folder.resolve()), [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in files]]
-        if os.path.isfile(file):
-            return [place, file.stat().st_size, file.stat().st_mtime_ns]
+            return [str(folder.resolve()), files_in(folder)]
+        return [place, *files_in(file)]
     except OSError:
         pass  # whoever reads it says so
     return [place]

@@ -19,8 +19,8 @@ import cv2
 import numpy as np
 
 from ..core.files import expanded
+from ..core.listing import folder_images
 from .mask_store import MaskError
-from .sequence import folder_images
 from .video import Clip
 
 LIST = "corrections.json"

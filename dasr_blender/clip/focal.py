@@ -13,7 +13,7 @@ import struct
 from pathlib import Path
 
 from ..core.files import expanded
-from .sequence import folder_images, is_pattern, pattern_images
+from ..core.listing import folder_images, is_pattern, pattern_images
 
 FILM_DIAGONAL = math.hypot(36.0, 24.0)  # mm
 PLAUSIBLE = (4.0, 2500.0)  # mm of 35 mm film

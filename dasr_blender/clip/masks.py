@@ -10,9 +10,10 @@ import numpy as np
 
 from ..core.errors import counted
 from ..core.files import expanded
+from ..core.listing import folder_images
 from .automatic import AutomaticConfig, automatic_masks
 from .mask_store import MaskError, Masks, frame_list
-from .sequence import decode_image, folder_images
+from .sequence import decode_image
 from .subject import Subject
 from .video import Clip
 

@@ -16,15 +16,8 @@ import cv2
 import numpy as np
 
 from ..core.errors import DasrError, counted
-from .sequence import (
-    IMAGE_SUFFIXES,
-    decode_image,
-    folder_images,
-    is_pattern,
-    missing_numbers,
-    pattern_images,
-    quiet_opencv,
-)
+from ..core.listing import IMAGE_SUFFIXES, folder_images, is_pattern, missing_numbers, pattern_images
+from .sequence import decode_image, quiet_opencv
 
 SEQUENCE_FPS = 24.0
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Still images: reading one of them; which ones a sequence has is told by `core.listing`."""
+"""Reading a still image; which ones a sequence has is told by `core.listing`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,6 @@ os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # off in the wheels; Ble
 
 import cv2
 import numpy as np
-
-from ..core.listing import IMAGE_SUFFIXES, folder_images, is_pattern, missing_numbers, pattern_images
-
-__all__ = [
-    "IMAGE_SUFFIXES",
-    "decode_image",
-    "folder_images",
-    "is_pattern",
-    "missing_numbers",
-    "pattern_images",
-    "quiet_opencv",
-]
 
 
 @contextlib.contextmanager

@@ -83,6 +83,17 @@ def write_refusal(target: str | os.PathLike[str], reason: OSError | str) -> str:
     return f"Cannot write {target}: {words}; {ELSEWHERE}"
 
 
+def files_in(path: str | os.PathLike[str]) -> list[tuple[str, int, int]]:
+    """Name, size and time of a file, or of every file in a folder, to tell whether one changed; [] where there is none.
+
+    Raises OSError for what cannot be read.
+    """
+    path = Path(path)
+    found = sorted(p for p in path.iterdir() if p.is_file()) if os.path.isdir(path) else [path]
+    stats = [(file.name, file.stat()) for file in found if os.path.isfile(file)]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()

@@ -40,3 +40,25 @@ def volume(vertices: np.ndarray, faces: np.ndarray) -> float:
     """
     a, b, c = np.moveaxis(np.asarray(vertices, np.float64)[faces], 1, 0)
     return float((a * np.cross(b, c)).sum() / 6)
+
+
+def mesh_edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Edges of a mesh with faces (F, 3): ends (E, 2), the lower number first, two faces (E, 2), and
+    whether they go along it (E, 2), 1 or −1.
+
+    An edge of one face alone has a second one with 0; where more than two meet, it is there more than once.
+    """
+    half = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2).astype(np.int64)
+    low, high = half.min(1), half.max(1)
+    key = low * (int(faces.max(initial=0)) + 1) + high
+    order = np.argsort(key, kind="stable")
+    same = np.append(np.diff(key[order]) == 0, False)
+    begin = np.flatnonzero(np.append(True, ~same[:-1])) if len(order) else order
+    rank = np.arange(len(order)) - np.repeat(begin, np.diff(np.append(begin, len(order))))
+    one = np.flatnonzero(rank % 2 == 0)
+    paired = same[one]
+    two = order[np.minimum(one + 1, len(order) - 1)]
+    one = order[one]
+    along = np.where(half[:, 0] == low, 1, -1)
+    signs = np.stack([along[one], np.where(paired, along[two], 0)], 1)
+    return np.stack([low[one], high[one]], 1), np.stack([one, two], 1) // 3, signs.astype(np.int8)

@@ -12,9 +12,11 @@ nor pixels drawn by both sides.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
+
+from .mesh import mesh_edges
 
 Array = np.ndarray
 
@@ -147,7 +149,7 @@ def silhouette(pixels: Array, faces: Array, size: tuple[int, int], near: float =
     pixels, faces = np.asarray(pixels), np.asarray(faces)
     width, height = int(size[0]), int(size[1])
     covered = np.zeros((len(pixels), height, width), bool)
-    ends, owners, signs = _edges(faces)
+    ends, owners, signs = _edges(faces.tobytes(), faces.dtype.str)
     for first, part in _chunks(pixels, faces, width, height):
         whole = (np.isfinite(part).all(-1) & (part[..., 2] >= near)).all(1)
         frame, x, y, weight = _outlines(part[whole], faces, ends, owners, signs)
@@ -167,25 +169,10 @@ def silhouette(pixels: Array, faces: Array, size: tuple[int, int], near: float =
     return covered
 
 
-def _edges(faces: Array) -> tuple[Array, Array, Array]:
-    """Edges of a mesh: ends ``(E, 2)``, two faces ``(E, 2)``, and whether they go along it ``(E, 2)``, 1 or −1.
-
-    An edge of one face alone has a second one with 0; where more than two meet, it is there more than once.
-    """
-    half = faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2).astype(np.int64)
-    low, high = half.min(1), half.max(1)
-    key = low * (int(faces.max(initial=0)) + 1) + high
-    order = np.argsort(key, kind="stable")
-    same = np.append(np.diff(key[order]) == 0, False)
-    begin = np.flatnonzero(np.append(True, ~same[:-1])) if len(order) else order
-    rank = np.arange(len(order)) - np.repeat(begin, np.diff(np.append(begin, len(order))))
-    one = np.flatnonzero(rank % 2 == 0)
-    paired = same[one]
-    two = order[np.minimum(one + 1, len(order) - 1)]
-    one = order[one]
-    along = np.where(half[:, 0] == low, 1, -1)
-    signs = np.stack([along[one], np.where(paired, along[two], 0)], 1)
-    return np.stack([low[one], high[one]], 1), np.stack([one, two], 1) // 3, signs.astype(np.int8)
+@lru_cache(16)
+def _edges(faces: bytes, kind: str) -> tuple[Array, Array, Array]:
+    """`mesh_edges` of faces as they lie in memory: the same few meshes are drawn again and again."""
+    return mesh_edges(np.frombuffer(faces, kind).reshape(-1, 3))
 
 
 def _facing(x: Array, y: Array) -> Array:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..core.camera import decode_root
 from ..core.category import Category
+from ..core.mesh import mesh_edges
 from ..core.pose_errors import PoseErrors
 from ..core.rotation import quat_multiply, quat_to_matrix, rotvec_to_matrix, rotvec_to_quat
 from ..core.skinning import dense_weights
@@ -156,14 +157,12 @@ class BodyModel:
 
 def _edges(faces: Array) -> tuple[Array, Array]:
     """Edges between two faces ``(E, 2)`` and those faces ``(E, 2)``."""
-    ends = np.sort(faces[:, [[0, 1], [1, 2], [2, 0]]].reshape(-1, 2), axis=1)
-    owner = np.repeat(np.arange(len(faces)), 3)
-    order = np.lexsort((ends[:, 1], ends[:, 0]))
-    ends, owner = ends[order], owner[order]
-    pair = np.flatnonzero((ends[1:] == ends[:-1]).all(1))
+    ends, owners, signs = mesh_edges(faces)
+    shared = signs[:, 1] != 0
+    ends, owners = ends[shared], owners[shared]
     # in a mesh that is no manifold an edge may be met more than twice: the first two stand for it
-    pair = pair[np.concatenate([[True], np.diff(pair) > 1])] if len(pair) else pair
-    return ends[pair], np.stack([owner[pair], owner[pair + 1]], 1)
+    first = np.append(True, (ends[1:] != ends[:-1]).any(1))[: len(ends)]
+    return ends[first], owners[first]
 
 
 @dataclass(eq=False)

@@ -116,10 +116,23 @@ def movie_clip(background: Background) -> bpy.types.MovieClip | None:
 
     Blender shows, at scene frame f, frame f − frame_start + frame_offset of the file, counted from 0.
     """
-    for clip in bpy.data.movieclips:
-        same = Path(bpy.path.abspath(clip.filepath, library=clip.library)).resolve() == background.path
-        if same and clip.frame_start - clip.frame_offset == background.start_frame - background.first:
+    for clip in clips_of(background.path):
+        if clip.frame_start - clip.frame_offset == background.start_frame - background.first:
             return clip
+    return new_clip(background)
+
+
+def clips_of(path: Path) -> list[bpy.types.MovieClip]:
+    """The open .blend's movie clips of a movie, or of the image sequence that begins with an image."""
+    return [
+        clip
+        for clip in bpy.data.movieclips
+        if Path(bpy.path.abspath(clip.filepath, library=clip.library)).resolve() == path
+    ]
+
+
+def new_clip(background: Background) -> bpy.types.MovieClip | None:
+    """A movie clip that nobody else works in, None when Blender cannot read the file."""
     clip = bpy.data.movieclips.load(str(background.path), check_existing=False)
     if clip.frame_duration < 1:  # how Blender says that it cannot read the file
         bpy.data.movieclips.remove(clip)

@@ -170,6 +170,10 @@ class JobRequest:
             quality=settings.quality,
         )
 
+    def scene_frame(self, first: int) -> int:
+        """The scene frame of the first frame that is used, which is `first` of the file."""
+        return self.start_frame if self.clip_start is None else self.clip_start + first
+
     def arguments(self) -> list[str]:
         """Command line for `dasr`; the scene is built here, so the worker writes the motion alone."""
         line = [
@@ -292,16 +296,13 @@ def finish_job(
         unsolved = [str(error)]
     if camera:
         motion.save(motion_path)
-    start = request.start_frame
-    if request.clip_start is not None:
-        start = request.clip_start + int(motion.frame_index[0])
     plan = plan_scene(
         category,
         motion,
         clip_path=request.clip,
         placement=request.placement,
         names=request.names,
-        start_frame=start,
+        start_frame=request.scene_frame(int(motion.frame_index[0])),
         set_scene_range=request.set_scene_range,
     )
     with mode_kept(scene):

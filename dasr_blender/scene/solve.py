@@ -19,8 +19,7 @@ import numpy as np
 from ..core import Category, DasrError, Motion, filmed_by, transform
 from ..core.rotation import matrix_to_quat, quat_to_matrix, slerp
 from . import compat
-from .camera import CV_FROM_BLENDER, SENSOR_MM, find_background
-from .camera import Background as Shown
+from .camera import CV_FROM_BLENDER, SENSOR_MM, clips_of, find_background, new_clip
 
 FEWEST = 8  # tracks in two frames that libmv needs
 WORST = 3.0  # pixels of a picture 1000 wide: a solve with a larger mean error is none
@@ -68,17 +67,8 @@ def find_solved(path: str | Path, motion: Motion | None = None) -> bpy.types.Mov
     The user's own comes before one that `solve_camera` left.
     """
     background, _ = find_background("", path, 1, np.zeros(1, int) if motion is None else motion.frame_index)
-    clips = _clips_of(background.path) if background is not None else []
+    clips = clips_of(background.path) if background is not None else []
     return next((c for c in sorted(clips, key=_made_here) if _camera_object(c).reconstruction.is_valid), None)
-
-
-def _clips_of(path: Path) -> list[bpy.types.MovieClip]:
-    """The open .blend's movie clips of a movie, or of the image sequence that begins with an image."""
-    return [
-        clip
-        for clip in bpy.data.movieclips
-        if Path(bpy.path.abspath(clip.filepath, library=clip.library)).resolve() == path
-    ]
 
 
 def _track_names(clip: bpy.types.MovieClip) -> str:
@@ -168,7 +158,7 @@ def solve_camera(
         raise CameraSolveError(f"Blender's tracker cannot solve a camera that zooms: {AUTOMATIC}.")
     first = int(motion.frame_index[0])
     shown, warning = find_background(f"{Path(path).name} solved", path, 1 + first, motion.frame_index[:1])
-    clip = _load(shown) if shown is not None else None
+    clip = new_clip(shown) if shown is not None else None
     if shown is None or clip is None:
         raise CameraSolveError(warning or f"Blender cannot read {path}, so its camera cannot be solved.")
     try:
@@ -176,21 +166,11 @@ def solve_camera(
     except BaseException:
         bpy.data.movieclips.remove(clip)
         raise
-    for old in _clips_of(shown.path):
+    for old in clips_of(shown.path):
         if _made_here(old):
             _replace(old, clip)
     clip.name, clip[TRACKS], clip.use_fake_user = shown.name, _track_names(clip), True
     return solved
-
-
-def _load(shown: Shown) -> bpy.types.MovieClip | None:
-    """A new movie clip that nobody else works in; None where Blender cannot read the file."""
-    clip = bpy.data.movieclips.load(str(shown.path), check_existing=False)
-    if clip.frame_duration < 1:
-        bpy.data.movieclips.remove(clip)
-        return None
-    clip.frame_start, clip.frame_offset = shown.start_frame, shown.first
-    return clip
 
 
 def _replace(old: bpy.types.MovieClip, new: bpy.types.MovieClip) -> None:

@@ -49,7 +49,7 @@ class DASR_OT_add_template(bpy.types.Operator):
                 asked.clip,
                 context.scene,
                 names=asked.names,
-                start_frame=asked.start_frame if asked.clip_start is None else asked.clip_start,
+                start_frame=asked.scene_frame(0),
                 focal=asked.focal_px,
                 set_range=asked.set_scene_range,
             )

@@ -22,10 +22,10 @@ from ...clip import (
     masks_from_alpha,
     masks_from_folder,
 )
-from ...clip.sequence import folder_images
 from ...core.camera import default_focal, project
 from ...core.category import Category
 from ...core.files import written_atomically
+from ...core.listing import folder_images
 from ...core.motion import Motion
 from ...overlay import OverlayPainter, contact_sheet
 from .chroma import chroma_masks, screen_hue

@@ -26,11 +26,11 @@ def seen_jitter(frames: Sequence[Array], masks: Sequence[Array]) -> float:
     """
     scale = min(1.0, _SIDE / max(masks[0].shape))
     size = round(masks[0].shape[1] * scale), round(masks[0].shape[0] * scale)
+    small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
     found, before = [], None
-    for t in range(len(frames) - 1):
-        one, two = (cv2.resize(f, size, interpolation=cv2.INTER_AREA) for f in frames[t : t + 2])
+    for one, two, whole in zip(small, small[1:], masks, strict=False):
         there, back = flow(one, two), flow(two, one)
-        mask = cv2.resize(masks[t].astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
+        mask = cv2.resize(whole.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
         side = float(np.sqrt(max(mask.sum(), 1)))
         if before is not None:
             came, went = before

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ...core.category import CARD, Category, load_category, save_category
-from ...core.files import sha256_of, written_atomically
+from ...core.files import files_in, sha256_of, written_atomically
 from ...core.views import read_views, views_path
 from ..body.sheet import write_png
 from ..body.template import template_category
@@ -31,7 +31,7 @@ from .adopt import adopt, adopted
 from .card import card
 from .config import NewCategoryConfig
 from .lesson import SHAPE, learn, learn_by_field, mean_iou, write_shape
-from .steps import Steps, files_in
+from .steps import Steps
 
 Facts = dict[str, Any]
 CREDIT = "Body and network made by `dasr train new-category` from this template and videos of the subject"

@@ -49,13 +49,6 @@ class Steps:
         return facts
 
 
-def files_in(path: Path) -> list[tuple[str, int, int]]:
-    """Name, size and time of a file, or of every file in a folder; [] where there is none."""
-    files = [path] if path.is_file() else sorted(p for p in path.glob("*") if p.is_file())
-    facts = [(file.name, file.stat()) for file in files]
-    return [(name, fact.st_size, fact.st_mtime_ns) for name, fact in facts]
-
-
 def _clear(folder: Path) -> None:
     import shutil
 
