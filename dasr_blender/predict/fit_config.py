@@ -85,8 +85,12 @@ class FitConfig:
     shift_rate: float = 0.12
     """and of a place, crop sides or log depth a root second"""
     jolt: float = 0.06
-    """radians, and `jolt_shift` crop sides, of a correction's second difference that cost one"""
+    """radians of a joint's, `jolt_root` of the root's and `jolt_shift` crop sides of its place's second difference
+    that cost one, each a correction's"""
+    jolt_root: float = 0.03
     jolt_shift: float = 0.006
+    depth_speed: float = 0.47
+    """change of the speed at which the body comes or goes, log depth a second a root second, that costs one"""
     contact_noise: float = 0.005
     """usual distance of a standing foot from where it stands, as a share of the body's nominal size"""
     contact_reach: tuple[float, float] = (0.06, 0.16)

@@ -137,7 +137,7 @@ class Window:
         return diagonal, right, loss
 
     def _add_time(self, chain: Chain, frames: Array, loss: Array, parts: dict[str, float]) -> None:
-        """Corrections change slowly, and without jolts."""
+        """Corrections change slowly, and without jolts; so does the body's distance itself."""
         if len(frames) < 2:
             return
         config, n = self.config, self.model.size
@@ -159,8 +159,13 @@ class Window:
         # between 0 and 4; 2 L stands for them, which keeps the matrix block-tridiagonal. The gradient is exact. For the
         # fastest wiggles the curvature is half of what it should be, the least with which steps still shrink an error.
         # (4 L, an upper bound, as in Lange, "MM Optimization Algorithms", 2016, takes slow motion half as far a step.)
-        jolt = np.array([config.jolt] * 3 + [config.jolt_shift] * 2 + [config.jolt] * (n - 5))
+        # A size in the picture tells distances badly, and what they are corrected from trembles as they do: it is the
+        # distance itself whose speed is a random walk.
+        depth = config.depth_speed / self.fps**1.5
+        jolt = np.array([config.jolt_root] * 3 + [config.jolt_shift] * 2 + [depth] + [config.jolt] * (n - 6))
         weight = 1 / jolt**2
+        start = self.evidence.start
+        step[:, 5] += np.diff(start.place[:, 2] + np.log(start.focal / start.side))
         second = (step[1:] - step[:-1]) * linked[1:] * linked[:-1]
         pull = weight * second
         chain.right[:-2] -= pull

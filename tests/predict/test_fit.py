@@ -28,6 +28,7 @@ from dasr_blender.predict.fit import _Solver
 from dasr_blender.predict.fit_body import (
     BodyModel,
     Posed,
+    Start,
     in_crop,
     inverse_left_jacobian,
     left_jacobian,
@@ -374,8 +375,33 @@ def test_the_gradient_is_that_of_the_cost(toy_category: Category, clip: Case, to
         assert -chain.shared_right[k] == pytest.approx(slope, rel=1e-4, abs=1e-3)
 
 
-def _window(category: Category, given: Case, model: BodyModel, config: FitConfig) -> Window:
-    start = start_of(given, given.motion)
+def test_a_distance_that_trembles_is_steadied_and_a_crop_that_does_is_no_distance(
+    toy_category: Category, clip: Case
+) -> None:
+    config = FitConfig(vertices=120, rim_evidence=0, edge_evidence=0, surface_evidence=0, flow_evidence=0)
+    model = BodyModel(toy_category, coarse_of(toy_category, 120))
+    start = start_of(clip, clip.motion)
+    tremble = 0.02 * (-1.0) ** np.arange(len(start))
+
+    def distance(place: np.ndarray, side: np.ndarray) -> np.ndarray:
+        given = replace(start, place=np.column_stack([start.place[:, :2], place]), side=side)
+        window = _window(toy_category, clip, model, config, given)
+        solved = window.solve(np.zeros((len(start), model.size)), np.zeros(model.shared), 20, 1e-6)
+        return pose(model, given, solved.frames, solved.shared).camera_from_root[:, 2, 3]
+
+    def jolts(depth: np.ndarray) -> float:
+        return float(np.abs(np.diff(np.log(depth), n=2)).mean())
+
+    depth = start.place[:, 2]
+    assert jolts(distance(depth + tremble, start.side)) < 0.2 * jolts(np.exp(depth + tremble))
+    steady = distance(depth, start.side)
+    assert distance(depth + tremble, start.side * np.exp(tremble)) == pytest.approx(steady, rel=1e-4)
+
+
+def _window(
+    category: Category, given: Case, model: BodyModel, config: FitConfig, start: Start | None = None
+) -> Window:
+    start = start_of(given, given.motion) if start is None else start
     count = len(given.masks)
     size = np.asarray(given.motion.image_size)
     data = ClipData(start, crops_of(given), size, given.prediction, np.ones(count), None)
