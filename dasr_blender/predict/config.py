@@ -39,7 +39,9 @@ class TrackConfig:
     prior: float = 0.5
     """weight of the predicted translation against each of the silhouette's edges"""
     root_sigma: float = 0.1
-    """seconds of smoothing of the root's rotation and place"""
+    """seconds of smoothing of the root's rotation and place in the picture"""
+    depth_sigma: float = 0.2
+    """and of its distance, also after the second look: it is told by the subject's size alone"""
     joint_sigma: float = 0.07
     """seconds of smoothing of the joints"""
     refined_sigma: float = 0.06

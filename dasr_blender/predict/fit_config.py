@@ -111,7 +111,7 @@ class FitConfig:
     """most steps for `standard` and `best`: of poses and proportions"""
     limb_steps: tuple[int, int] = (5, 40)
     """after limbs were tried in other poses"""
-    last_steps: tuple[int, int] = (6, 40)
+    last_steps: tuple[int, int] = (8, 40)
     """with the relief, and feet that stand"""
     settle: float = 0.004
     """relative fall of the cost under which `standard` stops; a tenth of it for `best`"""

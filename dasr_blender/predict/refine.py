@@ -137,7 +137,7 @@ class Refiner:
         )
         pose = decode_root(rotation, translation, center, side, motion.focal_px, motion.principal_point)
         trust = np.clip(trust, 0.05, 1)
-        pose = smooth_root(pose, config.refined_sigma * motion.fps, trust)
+        pose = smooth_root(pose, config.refined_sigma * motion.fps, config.depth_sigma * motion.fps, trust)
         turned = clamp_rotations(category.skeleton, matrix_to_quat(joints))
         turned = smooth_rotations(turned, config.refined_sigma * motion.fps, trust)
         turned = make_continuous(clamp_rotations(category.skeleton, turned))

@@ -87,7 +87,7 @@ def track(
 
     report(0.8, "Smoothing")
     trust = probability * np.clip(agreement[frames, chosen], 0.05, 1)
-    pose = smooth_root(pose, config.root_sigma * fps, trust)
+    pose = smooth_root(pose, config.root_sigma * fps, config.depth_sigma * fps, trust)
     rotations = smooth_rotations(prediction.joint_rotations, config.joint_sigma * fps, trust)
     rotations = make_continuous(clamp_rotations(category.skeleton, rotations))
     rotations[:, 0] = [1, 0, 0, 0]
@@ -158,16 +158,18 @@ def compare(
     return Views(rotation, translation, views.logprob), predicted, agreement, against
 
 
-def smooth_root(pose: Array, sigma: float, weights: Array | None = None) -> Array:
-    """``camera_from_root`` ``(T, 4, 4)`` smoothed: rotation, the root's place in the picture, and log depth."""
+def smooth_root(pose: Array, sigma: float, depth_sigma: float, weights: Array | None = None) -> Array:
+    """``camera_from_root`` ``(T, 4, 4)`` smoothed: rotation and the root's place in the picture, and log depth.
+
+    sigma, depth_sigma: frames.  weights ``(T,)``: trust in every frame.
+    """
     turned = smooth_rotations(matrix_to_quat(pose[:, :3, :3]), sigma, weights)
     depth = pose[:, 2, 3]
-    seen = np.concatenate([pose[:, :2, 3] / depth[:, None], np.log(depth)[:, None]], 1)
-    seen = smooth(seen, sigma, weights)
+    seen = smooth(pose[:, :2, 3] / depth[:, None], sigma, weights)
     result = pose.copy()
     result[:, :3, :3] = quat_to_matrix(turned)
-    result[:, 2, 3] = np.exp(seen[:, 2])
-    result[:, :2, 3] = seen[:, :2] * result[:, 2:3, 3]
+    result[:, 2, 3] = np.exp(smooth(np.log(depth), depth_sigma, weights))
+    result[:, :2, 3] = seen * result[:, 2:3, 3]
     return result
 
 

@@ -196,11 +196,20 @@ def test_smoothing_of_the_root_does_not_lag() -> None:
     t = np.arange(frames)
     pose[:, :3, :3] = rotvec_to_matrix(np.stack([0 * t, 0.5 * np.sin(t / 6), 0 * t], 1))
     pose[:, :3, 3] = np.stack([np.sin(t / 6), np.cos(t / 9), 3 + np.sin(t / 8)], 1)
-    out = smooth_root(pose, 2.0)
+    out = smooth_root(pose, 2.0, 2.0)
     angle = np.arctan2(out[:, 0, 2], out[:, 0, 0])
     lag = [np.corrcoef(angle[5:-5], 0.5 * np.sin((t[5:-5] - d) / 6))[0, 1] for d in (-1, 0, 1)]
     assert np.argmax(lag) == 1
     assert np.abs(out[:, :3, 3] - pose[:, :3, 3]).max() < 0.05
+
+
+def test_distances_are_steadied_more_than_places_in_the_picture() -> None:
+    shake = 0.1 * (-1.0) ** np.arange(60)
+    pose = np.tile(np.eye(4), (60, 1, 1))
+    pose[:, :3, 3] = np.stack([shake, shake, np.ones(60)], 1) * np.exp(shake)[:, None]
+    out = smooth_root(pose, 0.5, 4.0)
+    place, depth = out[:, :2, 3] / out[:, 2:3, 3], np.log(out[:, 2, 3])
+    assert np.abs(depth[4:-4]).max() < 0.005 < 0.02 < np.abs(place[4:-4]).min()
 
 
 def opinions(turns: list[list[float]], share: list[float]) -> Prediction:
