@@ -26,6 +26,18 @@ def box_between(a: Place, b: Place) -> tuple[float, float, float, float] | None:
     return (min(a[0], b[0]), min(a[1], b[1]), width, height) if min(width, height) >= 2.0 else None
 
 
+def strokes(kind: str, a: Place, b: Place, arm: float) -> list[Place]:
+    """Ends of the lines, two a line, that show a correction: a box with the corners a and b, a plus or a minus at a.
+
+    arm: half the length of the plus and the minus, in the unit of the places.
+    """
+    if kind == "BOX":
+        corners = [a, (b[0], a[1]), b, (a[0], b[1])]
+        return [end for i in range(4) for end in (corners[i], corners[(i + 1) % 4])]
+    level = [(a[0] - arm, a[1]), (a[0] + arm, a[1])]
+    return level if kind == "OFF" else [*level, (a[0], a[1] - arm), (a[0], a[1] + arm)]
+
+
 def spoken(kind: str, frame: int, numbers: Sequence[float], path: str = "") -> str:
     """A correction as `--correct` takes it. kind: ON, OFF, BOX (numbers x, y, width, height) or MASK (path)."""
     if kind == "MASK":

@@ -14,7 +14,7 @@ from dasr_blender import masking
 from dasr_blender.arguments import parser
 from dasr_blender.clip import Correction, Looks, MaskError, Masks, Subject, automatic_masks, load_clip
 from dasr_blender.job import JobOptions
-from dasr_blender.pointing import box_between, pixel_at, shown_frame, spoken
+from dasr_blender.pointing import box_between, pixel_at, shown_frame, spoken, strokes
 from dasr_blender.workspace import Workspace, fingerprint
 
 WIDTH, HEIGHT, COUNT = 200, 120, 14
@@ -159,6 +159,10 @@ def test_places_in_the_clip_editor() -> None:
     assert pixel_at((1.0, 0.5), (480, 270)) is None and pixel_at((0.5, -0.01), (480, 270)) is None
     assert box_between((30.0, 50.0), (10.0, 20.0)) == (10.0, 20.0, 20.0, 30.0)
     assert box_between((30.0, 50.0), (31.0, 90.0)) is None
+    box = strokes("BOX", (1.0, 2.0), (5.0, 9.0), 3.0)
+    assert len(box) == 8 and set(box) == {(1.0, 2.0), (5.0, 2.0), (5.0, 9.0), (1.0, 9.0)}
+    assert strokes("OFF", (4.0, 4.0), (0.0, 0.0), 3.0) == [(1.0, 4.0), (7.0, 4.0)]
+    assert strokes("ON", (4.0, 4.0), (0.0, 0.0), 3.0)[2:] == [(4.0, 1.0), (4.0, 7.0)]
     assert shown_frame(6, 1) == 5 and shown_frame(6, 4, 10) == 12 and shown_frame(1, 9) == 0
     numbers = (240.5, 20.0, 30.0, 40.0)
     assert spoken("ON", 3, numbers) == "3:240.5,20" and spoken("OFF", 3, numbers) == "3:!240.5,20"

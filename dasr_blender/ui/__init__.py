@@ -23,6 +23,7 @@ def register() -> None:
     for cls in _CLASSES:
         bpy.utils.register_class(cls)
     properties.attach()
+    corrections.attach()
     _cli_command = bpy.utils.register_cli_command("dasr", _run_cli)
 
 
@@ -32,6 +33,7 @@ def unregister() -> None:
     if _cli_command is not None:
         bpy.utils.unregister_cli_command(_cli_command)
         _cli_command = None
+    corrections.detach()
     properties.detach()
     for cls in reversed(_CLASSES):
         bpy.utils.unregister_class(cls)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import bpy
 from bpy.props import EnumProperty, FloatProperty, IntProperty, StringProperty
 
-from ..pointing import box_between, pixel_at, shown_frame, spoken
+from ..pointing import Place, box_between, pixel_at, shown_frame, spoken, strokes
 from ..scene.compat import path_options
 from ..scene.request import clip_start
 
@@ -17,6 +17,9 @@ KINDS = [
     ("MASK", "Mask Image", "An image of the clip's size, the subject white", "IMAGE_DATA", 3),
 ]
 _ICONS = {kind: icon for kind, _, _, icon, _ in KINDS}
+_COLOURS = {"ON": (0.3, 1.0, 0.4, 1.0), "OFF": (1.0, 0.3, 0.2, 1.0), "BOX": (0.3, 1.0, 0.4, 1.0)}
+_handlers: list[object] = []
+_drag: list[Place] = []  # corners of the box that is being drawn, in pixels of the picture
 
 
 class DasrCorrection(bpy.types.PropertyGroup):
@@ -24,10 +27,14 @@ class DasrCorrection(bpy.types.PropertyGroup):
 
     kind: EnumProperty(name="Kind", description="What is said of the frame", items=KINDS, default="ON")
     frame: IntProperty(name="Frame", description="Frame of the clip, counted from 0", min=0)
-    x: FloatProperty(name="X", description="Pixels from the left of the picture", min=0.0, precision=0)
-    y: FloatProperty(name="Y", description="Pixels from the top of the picture", min=0.0, precision=0)
-    width: FloatProperty(name="Width", description="Of the box, in pixels", min=1.0, default=100.0, precision=0)
-    height: FloatProperty(name="Height", description="Of the box, in pixels", min=1.0, default=100.0, precision=0)
+    x: FloatProperty(name="X", description="Pixels from the left of the picture", subtype="PIXEL", min=0.0, precision=0)
+    y: FloatProperty(name="Y", description="Pixels from the top of the picture", subtype="PIXEL", min=0.0, precision=0)
+    width: FloatProperty(
+        name="Width", description="Of the box, in pixels", subtype="PIXEL", min=1.0, default=100.0, precision=0
+    )
+    height: FloatProperty(
+        name="Height", description="Of the box, in pixels", subtype="PIXEL", min=1.0, default=100.0, precision=0
+    )
     filepath: StringProperty(
         name="Mask",
         description="Image of the clip's size, white where the subject is",
@@ -87,13 +94,16 @@ class DASR_OT_correct_point(bpy.types.Operator):
     def modal(self, context, event):
         if event.type in {"ESC", "RIGHTMOUSE"}:
             return self._stop(context, {"CANCELLED"})
+        if event.type == "MOUSEMOVE" and self._start is not None:
+            if place := self._place(context, event):
+                _drag[:] = [self._start, place]
+                context.area.tag_redraw()
+            return {"RUNNING_MODAL"}
         if event.type != "LEFTMOUSE":
             return {"PASS_THROUGH"} if "MOUSE" in event.type and self._start is None else {"RUNNING_MODAL"}
         if event.value != ("RELEASE" if self._start else "PRESS"):
             return {"RUNNING_MODAL"}
-        region = next(r for r in context.area.regions if r.type == "WINDOW")
-        view = region.view2d.region_to_view(event.mouse_x - region.x, event.mouse_y - region.y)
-        place = pixel_at(view, context.space_data.clip.size)
+        place = self._place(context, event)
         if place is None:
             self.report({"WARNING"}, "That place is outside the picture: click inside it")
             return self._stop(context, {"CANCELLED"})
@@ -110,7 +120,18 @@ class DASR_OT_correct_point(bpy.types.Operator):
         _add(context, "BOX", x=box[0], y=box[1], width=box[2], height=box[3])
         return self._stop(context, {"FINISHED"})
 
+    def _place(self, context, event) -> Place | None:
+        """Where the mouse is in the picture, in its pixels."""
+        region = next(r for r in context.area.regions if r.type == "WINDOW")
+        view = region.view2d.region_to_view(event.mouse_x - region.x, event.mouse_y - region.y)
+        return pixel_at(view, context.space_data.clip.size)
+
+    def cancel(self, _context) -> None:
+        """Blender closes the window or loads another file."""
+        _drag.clear()
+
     def _stop(self, context, outcome):
+        _drag.clear()
         context.workspace.status_text_set(None)
         context.window.cursor_modal_restore()
         context.area.tag_redraw()
@@ -207,6 +228,51 @@ def draw(panel: bpy.types.Panel, context) -> None:
         column.prop(said, "kind")
         for name in {"MASK": ("filepath",), "BOX": ("x", "y", "width", "height")}.get(said.kind, ("x", "y")):
             column.prop(said, name)
+
+
+def _draw_marks() -> None:
+    """What was said of the frame that is shown, and the box that is being drawn, over the picture."""
+    import gpu
+    from gpu_extras.batch import batch_for_shader
+
+    context = bpy.context
+    clip, settings = context.space_data.clip, context.scene.dasr
+    if clip is None or settings.masks or (settings.source == "MOVIECLIP" and settings.movie_clip != clip):
+        return
+    frame = _frame(context)
+    marks = [(kind, place, (place[0] + size[0], place[1] + size[1])) for kind, place, size in _said(settings, frame)]
+    if len(_drag) == 2:
+        marks.append(("BOX", *_drag))
+    width, height = clip.size
+    shader = gpu.shader.from_builtin("POLYLINE_UNIFORM_COLOR")
+    shader.uniform_float("viewportSize", gpu.state.viewport_get()[2:])
+    shader.uniform_float("lineWidth", 2.0 * context.preferences.system.ui_scale)
+    for kind, *corners in marks:
+        a, b = (
+            context.region.view2d.view_to_region(x / width, 1 - y / height, clip=False) for x, y in corners
+        )
+        shader.uniform_float("color", _COLOURS[kind])
+        ends = strokes(kind, a, b, 8.0 * context.preferences.system.ui_scale)
+        batch_for_shader(shader, "LINES", {"pos": [(x, y, 0.0) for x, y in ends]}).draw(shader)
+
+
+def _said(settings, frame: int) -> list[tuple[str, Place, Place]]:
+    """Kind, place and size of what was said of places in a frame."""
+    return [
+        (said.kind, (said.x, said.y), (said.width, said.height))
+        for said in settings.corrections
+        if said.frame == frame and said.kind in _COLOURS
+    ]
+
+
+def attach() -> None:
+    _handlers.append(bpy.types.SpaceClipEditor.draw_handler_add(_draw_marks, (), "WINDOW", "POST_PIXEL"))
+
+
+def detach() -> None:
+    _drag.clear()
+    while _handlers:
+        bpy.types.SpaceClipEditor.draw_handler_remove(_handlers.pop(), "WINDOW")
 
 
 CLASSES = (
