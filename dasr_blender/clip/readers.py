@@ -150,7 +150,8 @@ class VideoReader:
         if np.abs(steps - np.median(steps)).max() > max(2.0, 0.25 * float(np.median(steps))):
             self.warnings.append(
                 f"{self._path.name} has a varying frame rate: "
-                f"its frames are placed on the average of {average:.3g} a second"
+                f"its frames are placed on the average of {average:.3g} a second, and Blender may show others behind "
+                "the rig; convert it to a constant frame rate"
             )
             return average
         return stated if stated and abs(average - stated) < 0.02 * stated else average
