@@ -112,6 +112,8 @@ def write_view(clip: str | os.PathLike[str], category: Category, view: View) -> 
 def remove_view(path: str | os.PathLike[str], frame: int) -> None:
     """Forget the view of a frame, and the file with the last of them. Raises ViewError."""
     path = _file(path)
+    if not path.exists():
+        return
     data = _read(path)
     try:
         rows = [row for row in data["views"] if row["frame"] != frame]
@@ -133,7 +135,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ViewError(f"{path}: not a readable file of views ({error}); set the views again.") from None
+        raise ViewError(f"{path}: not a readable file of views ({error}); mend it, or delete it.") from None
     if not isinstance(data, dict):
         raise ViewError(f"{path}: must hold an object with a category and views; set the views again.")
     return data

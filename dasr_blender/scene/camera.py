@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,6 +72,28 @@ def intrinsics(
     shift = ((width / 2 - px) / longer, (py - height / 2) / longer)
     fit = "HORIZONTAL" if width >= height else "VERTICAL"
     return lens, (SENSOR_MM * width / longer, SENSOR_MM * height / longer), fit, shift
+
+
+def sequence_pattern(frame: str) -> str:
+    """The pattern of an image sequence from the path of one of its frames: shot.0001.png → shot.####.png."""
+    folder, name = os.path.split(frame)
+    digits = list(re.finditer(r"\d+", os.path.splitext(name)[0]))
+    if not digits:
+        return frame
+    start, end = digits[-1].span()
+    return os.path.join(folder, name[:start] + "#" * (end - start) + name[end:])
+
+
+def image_number(path: str) -> int:
+    """The number of an image of a sequence; 0 for one without."""
+    digits = re.findall(r"\d+", Path(path).stem)
+    return int(digits[-1]) if digits else 0
+
+
+def clip_path(clip: bpy.types.MovieClip) -> str:
+    """The file, or the pattern of the images, that a movie clip shows."""
+    path = bpy.path.abspath(clip.filepath, library=clip.library)
+    return sequence_pattern(path) if clip.source == "SEQUENCE" else path
 
 
 def find_background(

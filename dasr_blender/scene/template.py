@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core import Category, Motion, default_focal, read_views, views_path
 from ..core.files import clip_name
+from ..core.listing import is_pattern
 from ..core.rotation import quat_to_matrix
 from .action import pose_basis
 from .armature import write_armature
@@ -90,10 +91,15 @@ def add_template(
     """
     name, views = clip_name(clip), read_views(views_path(clip), category)
     with all_or_nothing():
-        background, warning = find_background(name, clip, start_frame, np.zeros(1, np.int64))
+        background, _ = find_background(name, clip, start_frame, np.zeros(1, np.int64))
         shown = movie_clip(background) if background else None
         if shown is None:
-            raise ScenePlanError(warning or f"Blender cannot read {clip}; choose another clip.")
+            missing = not is_pattern(clip) and not Path(clip).exists()
+            raise ScenePlanError(
+                f"There is no file or folder {clip}: check the path"
+                if missing
+                else f"Blender cannot show {clip}: choose a video, or images that are numbered one by one"
+            )
         focal = focal or (views[0].focal_px if views else 0.0)
         motion = template_motion(category, shown, shown.fps or 24.0, focal)
         plan = plan_scene(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from ..core import Category, View, ViewError, remove_view, views_path, write_view
 from ..core.rotation import matrix_to_quat
 from ..core.views import set_frames
-from .camera import CV_FROM_BLENDER
+from .camera import CV_FROM_BLENDER, clip_path
 
 # what a template's armature object knows of itself: its category, its clip, and the scene frame of the clip's first
 CATEGORY, CLIP, FIRST = "dasr_category", "dasr_clip", "dasr_clip_start"
@@ -35,7 +36,21 @@ def _ours(item: bpy.types.Object | None) -> bool:
 
 def known_frames(armature: bpy.types.Object) -> list[int]:
     """Frames of the clip, from 0, whose view is kept."""
-    return set_frames(views_path(str(armature[CLIP])))
+    return set_frames(views_path(clip_of(armature)))
+
+
+def clip_of(armature: bpy.types.Object) -> str:
+    """The clip that a template stands before, as it was given, in the folder where its movie clip is now."""
+    given, shown = str(armature[CLIP]), None
+    with suppress(ViewError):
+        shown = _background(_camera(armature))
+    if shown is None:
+        return given
+    path = clip_path(shown)
+    if shown.source != "SEQUENCE":
+        return path
+    folder, name = os.path.split(path)
+    return path if os.path.splitext(given)[1].lower() == os.path.splitext(name)[1].lower() else folder
 
 
 def clip_frame(armature: bpy.types.Object, scene_frame: int) -> int:
@@ -134,14 +149,14 @@ def _picture(data: bpy.types.Camera, clip: bpy.types.MovieClip) -> tuple[np.ndar
 def save_view(armature: bpy.types.Object, category: Category, scene: bpy.types.Scene) -> tuple[View, Path]:
     """Write what the scene shows now beside the clip, and key the rig's pose there. Raises ViewError."""
     view = view_of(armature, category, scene)
-    path = write_view(str(armature[CLIP]), category, view)
+    path = write_view(clip_of(armature), category, view)
     key_pose(armature, scene.frame_current)
     return view, path
 
 
 def forget_view(armature: bpy.types.Object, frame: int) -> None:
     """Remove a frame's view from the file, and the rig's keys there. Raises ViewError."""
-    remove_view(views_path(str(armature[CLIP])), frame)
+    remove_view(views_path(clip_of(armature)), frame)
     if armature.animation_data is None or armature.animation_data.action is None:
         return
     for owner, name in _parts(armature):

@@ -36,7 +36,7 @@ class DASR_OT_add_template(bpy.types.Operator):
             cls.poll_message_set("Choose a clip first")
             return False
         if context.mode != "OBJECT":
-            cls.poll_message_set("Leave edit or pose mode first")
+            cls.poll_message_set("Go to Object Mode first")
             return False
         return True
 

@@ -164,6 +164,28 @@ def test_views_beside_the_clip_come_with_a_new_template(
         same(views.view_of(rig, toy_category, scene), view_at(truth, i))
 
 
+@pytest.mark.parametrize("images", [False, True])
+def test_views_are_kept_where_the_clip_is_now(toy_category: Category, clip: Path, tmp_path: Path, images: bool) -> None:
+    shown = tmp_path / "old" / ("take" if images else clip.name)
+    shown.parent.mkdir()
+    if images:
+        shown.mkdir()
+        for i in range(3):
+            cv2.imwrite(str(shown / f"a.{i:04d}.png"), np.zeros((SIZE[1], SIZE[0], 3), np.uint8))
+    else:
+        clip.rename(shown)
+    rig, _ = add_template(toy_category, shown, bpy.context.scene)
+    shown.parent.rename(tmp_path / "new")
+    for movie in bpy.data.movieclips:  # as Blender does where the .blend moves with its clip
+        movie.filepath = movie.filepath.replace("/old/", "/new/")
+    view, path = views.save_view(rig, toy_category, bpy.context.scene)
+    assert path.parent == tmp_path / ("new/take" if images else "new") and not (tmp_path / "old").exists()
+    assert views.known_frames(rig) == [view.frame]
+    views.forget_view(rig, view.frame)
+    assert not path.exists()
+    views.forget_view(rig, view.frame)  # somebody took the file away
+
+
 def test_moving_and_scaling_the_rig_as_an_object_counts_too(
     toy_category: Category, truth: Motion, clip: Path
 ) -> None:
@@ -205,7 +227,7 @@ def test_what_cannot_be_set_is_said_and_leaves_nothing(
     toy_category: Category, truth: Motion, clip: Path, tmp_path: Path
 ) -> None:
     scene = bpy.context.scene
-    with pytest.raises(DasrError, match=r"gone\.mp4"):
+    with pytest.raises(DasrError, match=r"no file or folder .*gone\.mp4"):
         add_template(toy_category, tmp_path / "gone.mp4", scene)
     clip.with_name("toy.views.json").write_text("{")
     with pytest.raises(ViewError, match="not a readable file"):
