@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,12 +14,13 @@ import numpy as np
 
 from ..core import Category, DasrError, Motion, load_category
 from ..core.errors import counted
-from ..core.files import clip_name
+from ..core.files import clip_name, sha256_of
+from ..core.listing import IMAGE_SUFFIXES, pattern_images
 from . import compat
 from .build import BuiltScene, build_scene, mode_kept
-from .camera import find_background
+from .camera import clip_path, find_background, image_number, sequence_pattern
 from .export import export_scene, losses
-from .plan import ScenePlanError, plan_scene
+from .plan import ScenePlan, ScenePlanError, plan_scene
 from .solve import (
     Background,
     CameraSolveError,
@@ -32,20 +32,16 @@ from .solve import (
 )
 
 
-def sequence_pattern(first_frame: str) -> str:
-    """The pattern of an image sequence from the path of its first frame: shot.0001.png → shot.####.png."""
-    folder, name = os.path.split(first_frame)
-    digits = list(re.finditer(r"\d+", os.path.splitext(name)[0]))
-    if not digits:
-        return first_frame
-    start, end = digits[-1].span()
-    return os.path.join(folder, name[:start] + "#" * (end - start) + name[end:])
-
-
-def clip_path(clip: bpy.types.MovieClip) -> str:
-    """The file, or the pattern of the images, that a movie clip shows."""
-    path = bpy.path.abspath(clip.filepath, library=clip.library)
-    return sequence_pattern(path) if clip.source == "SEQUENCE" else path
+def chosen_path(path: str) -> str:
+    """What is meant by the file that was chosen: an image stands for the sequence whose numbers go on beside it, as
+    it does where Blender opens a clip."""
+    if os.path.splitext(path)[1].lower() not in IMAGE_SUFFIXES or not os.path.isfile(path):
+        return path
+    pattern, number = sequence_pattern(path), image_number(path)
+    if pattern == path:
+        return path
+    beside = {image_number(image.name) for image in pattern_images(pattern)[0]}
+    return pattern if beside & {number - 1, number + 1} else path
 
 
 def clip_start(clip: bpy.types.MovieClip) -> int:
@@ -58,14 +54,8 @@ def clip_start(clip: bpy.types.MovieClip) -> int:
     if clip.source == "SEQUENCE":
         shown, _ = find_background("", clip_path(clip), 1, np.zeros(1, int))
         if shown is not None:
-            start -= _number(clip.filepath) - _number(shown.path.name)
+            start -= image_number(clip.filepath) - image_number(shown.path.name)
     return start
-
-
-def _number(path: str) -> int:
-    """The number of an image of a sequence."""
-    digits = re.findall(r"\d+", Path(path).stem)
-    return int(digits[-1]) if digits else 0
 
 
 def settings_problem(settings: Any) -> str:
@@ -137,7 +127,7 @@ class JobRequest:
             fallback_directory: where results go when neither the panel nor a saved .blend names a folder.
             provider, threads: what the network runs on; 0 threads for one a core.
         """
-        path = clip_path(clip) if clip else bpy.path.abspath(settings.filepath)
+        path = clip_path(clip) if clip else chosen_path(bpy.path.abspath(settings.filepath))
         if settings.directory:
             directory = Path(bpy.path.abspath(settings.directory))
         elif bpy.data.filepath:
@@ -225,8 +215,8 @@ class Summary:
 
     @property
     def whole(self) -> str:
-        """All of it, as sentences one after another."""
-        return " ".join(line if line.endswith((".", "!", "?")) else f"{line}." for line in (self.text, *self.warnings))
+        """All of it, a sentence a line."""
+        return "\n".join(line if line.endswith((".", "!", "?")) else f"{line}." for line in (self.text, *self.warnings))
 
 
 def _filmed(
@@ -248,6 +238,28 @@ def _filmed(
         return motion, ""
     motion, words = with_solved(category, motion, solved)
     return motion, f"the camera is {words}"
+
+
+def _is_of(motion: Motion, clip: str) -> bool:
+    """Whether a motion was found in this video, of which others may have the name or the folder for what they give."""
+    if not motion.source_hash or not os.path.isfile(clip) or Path(clip).suffix.lower() in IMAGE_SUFFIXES:
+        return True  # images can be given in several ways, by some of them
+    try:
+        return motion.source_hash == sha256_of(clip)
+    except OSError:  # whoever shows the clip says so
+        return True
+
+
+def _pace(plan: ScenePlan, scene: bpy.types.Scene) -> list[str]:
+    """A sentence where the scene plays a movie faster or slower than it was filmed. Images have no pace."""
+    own, rate = plan.settings.fps, scene.render.fps / scene.render.fps_base
+    background = plan.camera.background
+    if background is None or background.sequence or abs(rate / own - 1) < 0.01:
+        return []
+    return [
+        f"The clip has {own:.4g} frames a second and the scene {rate:.4g}, so it plays "
+        f"{'faster' if rate > own else 'slower'} than filmed: Set Scene Range gives the scene the clip's rate"
+    ]
 
 
 def _exported(built: BuiltScene, request: JobRequest) -> tuple[list[str], list[str]]:
@@ -286,6 +298,11 @@ def finish_job(
     if not motion_path.is_file():
         raise ScenePlanError(f"the worker left no motion file at {motion_path}: run Reconstruct again")
     motion = Motion.load(motion_path)
+    if solve_only and not _is_of(motion, request.clip):
+        raise ScenePlanError(
+            f"What is kept in {request.directory} was found in another clip, {motion.source}: reconstruct "
+            f"{Path(request.clip).name} first."
+        )
     category = load_category(request.category, request.category_folders)
     camera, unsolved = "", []
     try:
@@ -308,6 +325,8 @@ def finish_job(
     with mode_kept(scene):
         built = build_scene(plan, scene)
         files, notes = _exported(built, request)
+    if "overlay" in result.get("files", ()):
+        files.append("overlay video")
     text = f"{counted(len(motion), 'frame')} reconstructed"
     if motion.mean_mask_iou is not None:
         text += f", silhouettes agree to {100 * motion.mean_mask_iou:.0f} %"
@@ -319,4 +338,4 @@ def finish_job(
         text += f"; {', '.join(files)} written to {request.directory}"
     settled = result.get("camera_warnings", ()) if camera else ()
     warnings = [str(warning) for warning in result.get("warnings", ()) if warning not in settled] + unsolved
-    return Summary(text, (*warnings, *built.warnings, *notes))
+    return Summary(text, (*warnings, *built.warnings, *notes, *_pace(plan, scene)))

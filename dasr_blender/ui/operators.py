@@ -55,6 +55,14 @@ def job_request(context) -> JobRequest:
     )
 
 
+def _last_request(context) -> JobRequest:
+    """What the panel asks for, in the folder of the clip's last reconstruction, wherever the .blend was saved since."""
+    settings, request = context.scene.dasr, job_request(context)
+    if settings.result_clip != request.clip:
+        return request
+    return replace(request, directory=Path(settings.result_directory))
+
+
 def _background(result: Mapping[str, Any]):
     """Where the subject is not, by frame, from the masks a job left; None without them."""
     from ..clip import MaskError, Masks, background  # OpenCV, which only a solve needs in this process
@@ -89,7 +97,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
             cls.poll_message_set("Choose a video or a folder of frames first")
             return False
         if context.mode != "OBJECT":
-            cls.poll_message_set("Leave edit or pose mode first")
+            cls.poll_message_set("Go to Object Mode first")
             return False
         if problem := settings_problem(settings):
             cls.poll_message_set(problem)
@@ -167,6 +175,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
             started_in = (scene for scene in bpy.data.scenes if scene.session_uid == self._scene)
             scene = next(started_in, context.scene)
             summary = finish_job(self._request, worker.result, scene, background)
+            scene.dasr.result_clip, scene.dasr.result_directory = self._request.clip, str(self._request.directory)
         except DasrError as error:
             status.message = str(error)
             self.report({"ERROR"}, str(error))
@@ -189,13 +198,13 @@ class DASR_OT_solve_camera(bpy.types.Operator):
             cls.poll_message_set("A reconstruction is running")
             return False
         chosen = settings.movie_clip if settings.source == "MOVIECLIP" else settings.filepath
-        if not chosen or not (job_request(context).directory / "motion.npz").is_file():
+        if not chosen or not (_last_request(context).directory / "motion.npz").is_file():
             cls.poll_message_set("Reconstruct the clip first: the tracker has to know where the subject is")
             return False
         return True
 
     def execute(self, context):
-        request = replace(job_request(context), camera="solve", solved_clip="")
+        request = replace(_last_request(context), camera="solve", solved_clip="")
         hidden = request.directory / ".dasr"
         kept = sorted(hidden.glob("masks-*.npz"), key=lambda path: path.stat().st_mtime)
         result = {"motion": request.directory / "motion.npz", "masks": kept[-1] if kept else None}

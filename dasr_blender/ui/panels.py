@@ -42,8 +42,9 @@ def _draw(panel: bpy.types.Panel, context) -> None:
     if status.message:
         box = layout.box().column(align=True)
         width = max(int(context.region.width / (8.5 * context.preferences.system.ui_scale)), 20)
-        for line in textwrap.wrap(status.message, width):
-            box.label(text=line)
+        for number, sentence in enumerate(status.message.splitlines()):  # what came of it, then warnings
+            for i, line in enumerate(textwrap.wrap(sentence, width)):
+                box.label(text=line, **({} if number == 0 else {"icon": "BLANK1" if i else "ERROR"}))
 
 
 def _draw_clip(panel: bpy.types.Panel, context) -> None:

@@ -65,7 +65,7 @@ class DasrSettings(bpy.types.PropertyGroup):
     )
     filepath: StringProperty(
         name="Video",
-        description="Video file, folder of frames, or a pattern such as shot.####.png",
+        description="Video file, an image of a numbered sequence, a folder of frames, or a pattern: shot.####.png",
         subtype="FILE_PATH",
         options=path_options(),
     )
@@ -102,12 +102,15 @@ class DasrSettings(bpy.types.PropertyGroup):
         name="Pick Subject", description="Say which subject to follow when several are seen", default=False
     )
     subject_x: IntProperty(
-        name="X", description="A pixel on the subject, from the left of the picture", min=0
+        name="X", description="A pixel on the subject, from the left of the picture", subtype="PIXEL", min=0
     )
-    subject_y: IntProperty(name="Y", description="A pixel on the subject, from the top of the picture", min=0)
+    subject_y: IntProperty(
+        name="Y", description="A pixel on the subject, from the top of the picture", subtype="PIXEL", min=0
+    )
     focal_px: FloatProperty(
         name="Focal Length",
         description="In pixels of the clip; 0 takes it from the file, a solve or a wide pan, or else assumes one",
+        subtype="PIXEL",
         min=0.0,
         default=0.0,
         precision=0,
@@ -173,6 +176,9 @@ class DasrSettings(bpy.types.PropertyGroup):
         subtype="DIR_PATH",
         options=path_options(),
     )
+    # the clip and the folder of the last reconstruction, whatever is chosen and wherever the .blend is saved later
+    result_clip: StringProperty(options={"HIDDEN"})
+    result_directory: StringProperty(options={"HIDDEN"})
 
 
 class DasrStatus(bpy.types.PropertyGroup):

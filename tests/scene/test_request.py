@@ -19,6 +19,7 @@ from dasr_blender.scene.plan import ScenePlanError
 from dasr_blender.scene.request import (
     JobRequest,
     Summary,
+    chosen_path,
     clip_path,
     clip_start,
     finish_job,
@@ -210,4 +211,34 @@ def test_settings_that_ask_for_nothing_that_can_be_done(monkeypatch):
 
 def test_a_summary_is_sentences():
     summary = Summary("1 frame reconstructed", ("The clip has one frame: the rig is static", "It is late."))
-    assert summary.whole == "1 frame reconstructed. The clip has one frame: the rig is static. It is late."
+    assert summary.whole == "1 frame reconstructed.\nThe clip has one frame: the rig is static.\nIt is late."
+
+
+def test_a_chosen_image_stands_for_its_sequence(pan, tmp_path):
+    names = ["shot.0008.png", "shot.0009.png", "shot.0010.png", "still.0001.png", "still.0007.png", "plain.png"]
+    for name in names:
+        cv2.imwrite(str(tmp_path / name), pan.frames[0])
+    meant = [Path(chosen_path(str(tmp_path / name))).name for name in names]
+    assert meant == ["shot.####.png"] * 3 + names[3:]
+    assert asked(tmp_path / "shot.0009.png").clip == str(tmp_path / "shot.####.png")
+    for path in (str(tmp_path), str(tmp_path / "gone.0001.png"), "", str(tmp_path / "a.mp4")):
+        assert chosen_path(path) == path
+
+
+def test_the_overlay_and_another_pace_are_told(pan, movie, toy_category):
+    scene = bpy.context.scene
+    scene.render.fps, scene.render.fps_base = 30, 1.0
+    overlay = {"files": {"motion": "motion.npz", "overlay": "pan-overlay.mp4"}}
+    summary, _ = finished(asked(movie), pan, toy_category, **overlay)
+    assert f"; overlay video written to {movie.parent / 'out'}" in summary.text
+    (pace,) = summary.warnings
+    assert "24 frames a second and the scene 30, so it plays faster" in pace
+    summary, _ = finished(asked(movie, set_scene_range=True), pan, toy_category)
+    assert not summary.warnings and "overlay" not in summary.text
+
+
+def test_another_clips_motion_is_not_solved(pan, movie, toy_category):
+    other = Motion(**{**vars(pan.motion), "source": "cat.mp4", "source_hash": "0" * 64})
+    with pytest.raises(ScenePlanError, match=r"another clip, cat\.mp4: reconstruct pan\.avi first"):
+        finished(asked(movie, camera="solve"), pan, toy_category, motion=other, solve_only=True)
+    assert not bpy.data.objects and not bpy.data.movieclips

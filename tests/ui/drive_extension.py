@@ -74,6 +74,11 @@ def main(zip_file: str, clip: str, masks: str, out: str) -> None:
     settings.use_range = False
     seen["outcome"] = sorted(bpy.ops.dasr.reconstruct())
     seen["message"] = bpy.context.window_manager.dasr.message
+    settings.directory = ""  # or the .blend was saved somewhere else
+    seen["poll_of_a_solve"] = [bpy.ops.dasr.solve_camera.poll()]
+    settings.filepath = str(Path(clip).with_name("missing.mp4"))
+    seen["poll_of_a_solve"] += [bpy.ops.dasr.solve_camera.poll()]
+    settings.filepath, settings.directory = clip, out
     seen["scene_untouched"] = rate == (scene.render.fps, scene.frame_start, scene.frame_end)
     seen["objects"] = sorted(o.type for o in scene.objects)
     rig = next((o for o in scene.objects if o.type == "ARMATURE"), None)

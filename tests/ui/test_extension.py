@@ -99,6 +99,7 @@ def test_installs_reconstructs_and_leaves_nothing_behind(extension_zip, clip, tm
     assert seen["objects"] == ["ARMATURE", "CAMERA", "MESH"]
     assert seen["bones"] == len(load_category("quadruped").skeleton)
     assert seen["slots"] == 3
+    assert seen["poll_of_a_solve"] == [True, False]
     assert seen["scene_untouched"]
     assert {"motion.npz", "report.json"} <= set(seen["files"])
     assert any(name.endswith(".bvh") for name in seen["files"])
