@@ -117,6 +117,8 @@ class FitConfig:
     """relative fall of the cost under which `standard` stops; a tenth of it for `best`"""
     damping: float = 1e-3
     """first damping, as a share of the diagonal"""
+    momentum: float = 0.3
+    """share of a step that the next one adds to itself"""
     longest_turn: float = 0.35
     """longest step of a rotation"""
     window: int = 192

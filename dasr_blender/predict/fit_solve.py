@@ -228,6 +228,8 @@ class Window:
         """
         damping = self.config.damping
         frames, shared, chain, loss, parts = begun.frames, begun.shared, begun.chain, begun.loss, begun.parts
+        # What belongs to what follows the body only bit by bit, so steps go on as they went (Polyak 1964).
+        moved, push = (np.zeros_like(frames), np.zeros_like(shared)), self.config.momentum
         taken = 0
         for step in range(first + 1, first + most + 1):
             if check is not None:
@@ -238,17 +240,20 @@ class Window:
             turns = np.abs(change[:, [0, 1, 2, *range(6, change.shape[1])]]).max(1, keepdims=True)
             held = np.minimum(1.0, self.config.longest_turn / np.maximum(turns, 1e-9))
             low, high = self.shared_range.T
+            change, common = change + push * moved[0], common + push * moved[1]
             tried = frames + held * change, np.clip(shared + common, low, high)
             new_chain, new_loss, new_parts = self.linear(*tried, step)
             taken += 1
             fell = (loss.sum() - new_loss.sum()) / max(loss.sum(), 1e-9)
             annealing = step <= ANNEALED  # while the reach shrinks, costs of two steps are not comparable
             if fell > 0 or annealing or taken <= blind:
+                moved = tried[0] - frames, tried[1] - shared
                 (frames, shared), chain, loss, parts = tried, new_chain, new_loss, new_parts
                 damping = max(damping / 3, 1e-5)
                 if not annealing and taken > blind and fell < settle:
                     break
             else:
+                moved = np.zeros_like(frames), np.zeros_like(shared)
                 damping *= 8
                 if damping > 1e4:
                     break

@@ -611,9 +611,11 @@ def test_a_second_look_is_begun_from_and_its_turns_are_not_believed(
 def test_masks_that_were_given_are_followed_more_closely(toy_category: Category, clip: Case) -> None:
     args = (toy_category, turned(clip.motion, 8), clip.prediction, crops_of(clip), clip.center, clip.side)
     config = FitConfig(given_noise=0.006)
-    found, given = (fit(*args, masks_given=known, config=config).motion for known in (False, True))
+    found, given = (
+        fit(*args, masks_given=known, quality="best", config=config).motion for known in (False, True)
+    )
     assert np.nanmean(found.mask_iou) > 0.9 and np.nanmean(given.mask_iou) > 0.9
-    assert angles(given, clip.motion).mean() < 0.95 * angles(found, clip.motion).mean()
+    assert angles(given, clip.motion).mean() < 0.9 * angles(found, clip.motion).mean()
 
 
 def test_a_second_look_is_begun_from_in_windows_too(toy_category: Category) -> None:
