@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -85,8 +86,10 @@ def losses(plan: ScenePlan, formats: Iterable[str]) -> list[str]:
         found.append(
             "The .glb has the optical axis in the middle of the picture, because glTF has no lens shift."
         )
-    if "usd" in formats and any(":" in bone.name for bone in plan.armature.bones):
-        found.append("The .usd has '_' for ':' in the bones' names, because USD allows no ':' there.")
+    replaced = sorted(set(re.findall(r"\W", "".join(bone.name for bone in plan.armature.bones))))
+    if "usd" in formats and replaced:
+        marks = " and ".join(f"'{mark}'" for mark in replaced)
+        found.append(f"The .usd has '_' for {marks} in the bones' names, because USD allows letters and digits only.")
     if "bvh" in formats:
         found.append("The .bvh holds the skeleton alone, because BVH has neither mesh nor camera.")
     return found
@@ -108,6 +111,7 @@ def _write_glb(built: BuiltScene, path: Path) -> None:
         export_cameras=True,
         export_animations=True,
         export_animation_mode="ACTIONS",
+        export_anim_single_armature=False,  # else every armature's action in the open file, played by this one
         export_optimize_animation_size=False,
         export_optimize_animation_keep_anim_object=True,  # a camera that stands still is animated too
         export_frame_range=False,
@@ -203,7 +207,7 @@ def _prepared(built: BuiltScene, *, at_zero: bool = False, shaped: bool = False)
     """The scene as the other programs want it, and afterwards as it was.
 
     Our three objects are selected and the rig is active; the scene has the clip's rate, range and picture
-    size, on which glTF's field of view depends.
+    size, on which glTF's field of view depends, and metres for its unit, in which FBX scales everything.
 
     Args:
         at_zero: move the keys so that the first is at frame 0.
@@ -216,6 +220,8 @@ def _prepared(built: BuiltScene, *, at_zero: bool = False, shaped: bool = False)
     with contextlib.ExitStack() as undo:
         was = (render.fps, render.fps_base, scene.frame_start, scene.frame_end, scene.frame_current)
         undo.callback(_set_time, scene, *was)
+        undo.callback(setattr, scene.unit_settings, "scale_length", scene.unit_settings.scale_length)
+        scene.unit_settings.scale_length = 1.0
         undo.callback(_set_picture, scene, *_picture(scene))
         _set_picture(scene, *built.plan.settings.resolution, 1.0, 1.0)
         objects = [built.armature, built.mesh, built.camera]

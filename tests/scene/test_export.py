@@ -124,6 +124,11 @@ def check(original, first_frame, tolerance):
     return cameras
 
 
+def gltf_of(path):
+    blob = path.read_bytes()
+    return json.loads(blob[20 : 20 + struct.unpack("<I", blob[12:16])[0]])
+
+
 def test_glb(original):
     bpy.ops.import_scene.gltf(filepath=str(original.files["glb"]), disable_bone_shape=True)
     cameras = check(original, 0, 0.001)
@@ -131,8 +136,7 @@ def test_glb(original):
     assert len(bpy.data.actions) == 1
     _, rig, camera = imported()
     assert rig.animation_data.action == camera.animation_data.action
-    blob = original.files["glb"].read_bytes()
-    gltf = json.loads(blob[20 : 20 + struct.unpack("<I", blob[12:16])[0]])
+    gltf = gltf_of(original.files["glb"])
     assert len(gltf["animations"]) == 1 and len(gltf["skins"]) == 1
     assert "JOINTS_1" not in str(gltf["meshes"]) and "COLOR_0" in str(gltf["meshes"])
     times = [gltf["accessors"][s["input"]] for s in gltf["animations"][0]["samplers"]]
@@ -195,6 +199,35 @@ def test_blend(original):
     np.testing.assert_allclose(cameras, original.cameras, atol=1e-6)
 
 
+def test_a_glb_holds_its_own_motion_alone(toy_category, tmp_path):
+    plan = plan_scene(toy_category, toy_motion(toy_category, 3), clip_path=None, start_frame=7)
+    first, second = build_scene(plan), build_scene(plan)
+    for built in (first, second):
+        gltf = gltf_of(export_scene(built, tmp_path, ["glb"], built.collection_name)["glb"])
+        assert [animation["name"] for animation in gltf["animations"]] == [built.action_name]
+
+
+def test_files_are_in_metres_whatever_the_scenes_unit(toy_category, tmp_path):
+    plan = plan_scene(toy_category, toy_motion(toy_category, 3), clip_path=None)
+    unit = bpy.context.scene.unit_settings
+    unit.scale_length = 0.01
+    built = build_scene(plan)
+    _, heads, _, names = sample(None, built.armature, None, [1])
+    files = export_scene(built, tmp_path, ["glb", "fbx", "usd"], "toy")
+    assert unit.scale_length == pytest.approx(0.01)
+    for kind, load, first in (
+        ("glb", bpy.ops.import_scene.gltf, 0),
+        ("fbx", bpy.ops.import_scene.fbx, 1),
+        ("usd", bpy.ops.wm.usd_import, 1),
+    ):
+        bpy.ops.wm.read_factory_settings(use_empty=True)
+        load(filepath=str(files[kind]))
+        rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
+        np.testing.assert_allclose(rig.matrix_world.to_scale(), 1, atol=1e-5)
+        known = [name.replace(".", "_") for name in names] if kind == "usd" else names
+        np.testing.assert_allclose(sample(None, rig, None, [first], known)[1], heads, atol=1e-4)
+
+
 def test_bad_requests(toy_category, tmp_path):
     built = build_scene(plan_scene(toy_category, toy_motion(toy_category, 2), clip_path=None))
     with pytest.raises(ScenePlanError, match="'dae'"):
@@ -254,6 +287,7 @@ def test_one_frame(toy_category, tmp_path):
 
 def test_what_a_format_cannot_hold(toy_category, wild):
     zooming = plan_scene(toy_category, wild, clip_path=None)
-    assert len(losses(zooming, ["glb"])) == 2 and not losses(zooming, ["fbx", "usd", "blend"])
+    assert len(losses(zooming, ["glb"])) == 2 and not losses(zooming, ["fbx", "blend"])
     plain = plan_scene(toy_category, toy_motion(toy_category, 3), clip_path=None)
     assert not losses(plain, ["glb"]) and "BVH" in losses(plain, ["bvh"])[0]
+    assert "'_' for '.'" in losses(plain, ["usd"])[0]
