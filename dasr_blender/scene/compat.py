@@ -58,6 +58,15 @@ def node_material(name: str) -> bpy.types.Material:
     return material
 
 
+def light_all_round(scene: bpy.types.Scene) -> None:
+    """Give the scene a grey world, so that what is rendered has light and shows the colours as they are."""
+    scene.world = world = bpy.data.worlds.new("World")
+    if VERSION < (5, 0, 0):
+        world.use_nodes = True
+    background = next(node for node in world.node_tree.nodes if node.type == "BACKGROUND")
+    background.inputs["Color"].default_value = (0.8, 0.8, 0.8, 1.0)
+
+
 def workbench(scene: bpy.types.Scene) -> None:
     """Render with Workbench, whose name is the same everywhere, showing the meshes' own colours."""
     scene.render.engine = "BLENDER_WORKBENCH"

@@ -80,7 +80,8 @@ def _write_colours(data: bpy.types.Mesh, plan: MeshPlan) -> None:
     attribute.layer_name = COLOUR_ATTRIBUTE
     attribute.location = (shader.location.x - 250, shader.location.y)
     links.new(attribute.outputs["Color"], shader.inputs["Base Color"])
-    material.diffuse_color = (*rgba[:, :3].mean(0) ** 2.2, 1.0)  # the viewport's solid shading is linear
+    # The viewport's solid shading is linear. FBX and USD cannot say that a material takes the vertices' colours.
+    material.diffuse_color = shader.inputs["Base Color"].default_value = (*rgba[:, :3].mean(0) ** 2.2, 1.0)
     data.materials.append(material)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import bpy
 
 from ..core import Category, Motion
+from . import compat
 from .build import build_scene
 from .export import export_scene, losses
 from .plan import plan_scene
@@ -44,6 +45,7 @@ def write_files(
     )
     # Not read_factory_settings: inside Blender that would unregister the add-on this runs in.
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
+    compat.light_all_round(bpy.context.scene)
     built = build_scene(plan)
     files: dict[str, Path] = {}
     for number, kind in enumerate(formats):
