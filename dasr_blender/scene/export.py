@@ -150,7 +150,7 @@ def _write_fbx(built: BuiltScene, path: Path) -> None:
         path_mode="COPY",
         use_custom_props=True,
     )
-    with _prepared(built, at_zero=True, shaped=True):
+    with _prepared(built, at_zero=True, shaped=True), _called(built.scene, built.action_name):
         bpy.ops.export_scene.fbx(**options)
 
 
@@ -239,6 +239,16 @@ def _prepared(built: BuiltScene, *, at_zero: bool = False, shaped: bool = False)
         _set_time(scene, *frame_rate(built.plan.settings.fps), first, last, first)
         undo.enter_context(bpy.context.temp_override(scene=scene, view_layer=layer, active_object=objects[0]))
         yield
+
+
+@contextlib.contextmanager
+def _called(scene: bpy.types.Scene, name: str) -> Iterator[None]:
+    """The scene under another name: FBX's take has the scene's, and every clip would be called "Scene"."""
+    before, scene.name = scene.name, name
+    try:
+        yield
+    finally:
+        scene.name = before
 
 
 @contextlib.contextmanager

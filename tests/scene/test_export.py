@@ -63,7 +63,7 @@ def snapshot(built):
         tuple(built.action.frame_range),
         [(b.value, tuple(b.data[7].co)) for b in blocks],
         (scene.render.fps, scene.render.fps_base, scene.frame_start, scene.frame_end, scene.frame_current),
-        (scene.render.resolution_x, scene.render.resolution_y),
+        (scene.name, scene.render.resolution_x, scene.render.resolution_y),
         (layer.objects.active.name, sorted(o.name for o in layer.objects.selected)),
     )
 
@@ -153,7 +153,7 @@ def test_fbx(original):
     mesh, rig, camera = imported()
     for thing in (rig, camera):
         np.testing.assert_allclose(thing.matrix_world.to_scale(), 1, atol=1e-5)
-        assert thing.animation_data.action
+        assert thing.animation_data.action.name == f"{thing.name}|toy motion"  # the take, among many clips
     assert len(bpy.data.scenes[0].objects) == 3
     keys = [c for c in compat.action_curves(rig.animation_data.action) if "head" in c.data_path]
     assert keys[0].range()[0] == 1
