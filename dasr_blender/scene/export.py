@@ -86,6 +86,10 @@ def losses(plan: ScenePlan, formats: Iterable[str]) -> list[str]:
         found.append(
             "The .glb has the optical axis in the middle of the picture, because glTF has no lens shift."
         )
+    if "fbx" in formats and camera.sensor_fit == "VERTICAL":
+        found.append(
+            "Blender imports the .fbx's upright camera too narrow: set its Sensor Fit to Vertical there."
+        )
     replaced = sorted(set(re.findall(r"\W", "".join(bone.name for bone in plan.armature.bones))))
     if "usd" in formats and replaced:
         marks = " and ".join(f"'{mark}'" for mark in replaced)

@@ -291,3 +291,18 @@ def test_what_a_format_cannot_hold(toy_category, wild):
     plain = plan_scene(toy_category, toy_motion(toy_category, 3), clip_path=None)
     assert not losses(plain, ["glb"]) and "BVH" in losses(plain, ["bvh"])[0]
     assert "'_' for '.'" in losses(plain, ["usd"])[0]
+    upright = plan_scene(toy_category, toy_motion(toy_category, 3, image_size=(240, 320)), clip_path=None)
+    assert "Sensor Fit" in losses(upright, ["fbx"])[0] and not losses(plain, ["fbx"])
+
+
+def test_an_upright_camera_in_fbx(toy_category, tmp_path):
+    plan = plan_scene(toy_category, toy_motion(toy_category, 2, image_size=(240, 320)), clip_path=None)
+    file = export_scene(build_scene(plan), tmp_path, ["fbx"], "toy")["fbx"]
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.ops.import_scene.fbx(filepath=str(file))
+    scene, lens = bpy.context.scene, imported()[2].data
+    scene.render.resolution_x, scene.render.resolution_y = 240, 320
+    lens.sensor_fit = "VERTICAL"  # what `losses` advises
+    frame = np.array(lens.view_frame(scene=scene))
+    half_view = (120 / (1.2 * 320), 160 / (1.2 * 320))
+    np.testing.assert_allclose(np.abs(frame[:, :2] / frame[:, 2:]), [half_view] * 4, rtol=1e-4)
