@@ -8,17 +8,12 @@ interrupted. What nobody foresaw keeps its traceback.
 from __future__ import annotations
 
 import importlib
-import re
 import sys
-import traceback
-from pathlib import Path
 
 from .. import threads  # noqa: F401  before a command imports numpy
 from ..core.errors import DasrError
 
 INTERRUPTED = 130
-_PACKAGE = Path(__file__).resolve().parents[1]
-_FRAME = re.compile(r'File "(.+)", line \d+, in .+\n\s*(.*)')
 
 # command: (module, function, what it does); in the order in which a category is made
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -56,22 +51,7 @@ def usage() -> str:
     return f"usage: python -m dasr_blender.training COMMAND …\n\ncommands (each has --help):\n{lines}"
 
 
-def is_for_the_user(error: Exception) -> bool:
-    """Whether an error is a sentence for whoever gave the command, and not a bug.
-
-    A ValueError or a RuntimeError is one where a statement of this package raised it, here or in a worker process.
-    """
-    if isinstance(error, (DasrError, OSError)):
-        return True
-    if not isinstance(error, (ValueError, RuntimeError)):
-        return False
-    worker = getattr(error.__cause__, "tb", None)  # what a process of a pool sends along, as text
-    frames = _FRAME.findall(worker or "".join(traceback.format_tb(error.__traceback__)))
-    file, line = frames[-1] if frames else ("", "")
-    return line.startswith("raise ") and _PACKAGE in Path(file).resolve().parents
-
-
-def sentence(error: Exception) -> str:
+def sentence(error: DasrError | OSError) -> str:
     """What an error says; of the system's, the file and what is the matter with it."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
         return f"{error.filename}: {error.strerror}"
@@ -103,9 +83,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{name}: interrupted; what was finished until then is kept", file=sys.stderr)
         return INTERRUPTED
-    except Exception as error:
-        if not is_for_the_user(error):
-            raise
+    except (DasrError, OSError) as error:
         print(f"{name}: {sentence(error)}", file=sys.stderr)
     return 1
 

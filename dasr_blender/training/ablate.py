@@ -20,6 +20,7 @@ from ..core.category import Category, load_category
 from ..core.errors import DasrError
 from ..core.files import written_atomically
 from . import export
+from .errors import TrainingError
 from .sources import open_sources
 from .student import log
 from .student.checkpoint import load_student, read
@@ -75,10 +76,10 @@ class AblateConfig:
 
 
 def plan(config: AblateConfig) -> list[tuple[str, int]]:
-    """Rows and seeds in order. Raises ValueError for a row that there is not."""
+    """Rows and seeds in order. Raises TrainingError for a row that there is not."""
     for name in config.rows:
         if name not in ROWS:
-            raise ValueError(f"there is no row '{name}'; there are {', '.join(ROWS)}")
+            raise TrainingError(f"there is no row '{name}'; there are {', '.join(ROWS)}")
     found = [(name, seed) for name in config.rows for seed in range(min(ROWS[name][1], config.seeds))]
     needed = any(name.startswith("temporal-") for name in config.rows)
     if needed and ("main", 0) not in found:
@@ -120,7 +121,7 @@ def make_row(config: AblateConfig, category: Category, name: str, seed: int) -> 
         export.write_onnx(student, new)
         difference = export.parity(student, new, (1, 20))
         if difference > export.TOLERANCE:
-            raise ValueError(f"onnxruntime and torch differ by {difference:.2g}")
+            raise TrainingError(f"onnxruntime and torch differ by {difference:.2g}")
         speed = export.milliseconds_a_frame(new, student.config.crop)
         new.replace(path)
     finally:
@@ -140,11 +141,11 @@ def make_row(config: AblateConfig, category: Category, name: str, seed: int) -> 
 
 
 def known(path: Path) -> dict[str, dict[str, Any]]:
-    """Facts of the rows that are done. Raises ValueError naming a damaged file."""
+    """Facts of the rows that are done. Raises TrainingError naming a damaged file."""
     try:
         return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable list of rows ({error}); take it away") from error
+        raise TrainingError(f"{path}: not a readable list of rows ({error}); take it away") from error
 
 
 def table(facts: dict[str, dict[str, Any]]) -> str:
@@ -166,7 +167,7 @@ def table(facts: dict[str, dict[str, Any]]) -> str:
 def ablate(config: AblateConfig) -> list[str]:
     """Make every row that is not there yet; returns one line for each that failed.
 
-    Raises ValueError or OSError for settings and shards that no row can be trained with.
+    Raises TrainingError or OSError for settings and shards that no row can be trained with.
     """
     torch.set_num_threads(1)
     category = load_category(config.category)

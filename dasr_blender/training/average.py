@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..core.files import written_atomically
+from .errors import TrainingError
 from .student.checkpoint import read_any, sizes_of_checkpoint
 
 
@@ -40,14 +41,14 @@ def average(networks: Sequence[Path], weights: Sequence[float] = ()) -> dict[str
     Arrays are those of the last checkpoint; one that an exported network lacks is the mean of those that have it, and
     the frame stage's expected errors and colours, which it lacks too, count as its clip stage's. The result cannot be
     resumed, only exported and started from.
-    Raises OSError, and ValueError for a damaged file, fewer than two networks, none of them a checkpoint, networks of
-    different sizes, one whose training of clips has not begun, or weights that do not fit.
+    Raises OSError, and TrainingError for a damaged file, fewer than two networks, none of them a checkpoint, networks
+    of different sizes, one whose training of clips has not begun, or weights that do not fit.
     """
     if len(networks) < 2:
-        raise ValueError("A mean takes two networks or more; name another one")
+        raise TrainingError("A mean takes two networks or more; name another one")
     shares = np.asarray(weights if len(weights) else np.ones(len(networks)), np.float64)
     if len(shares) != len(networks) or not np.isfinite(shares).all() or (shares < 0).any() or not shares.sum():
-        raise ValueError(
+        raise TrainingError(
             f"There are {len(networks)} networks but the weights are {[float(s) for s in shares]}; give each "
             "one a share, none below 0 and not all 0"
         )
@@ -55,12 +56,12 @@ def average(networks: Sequence[Path], weights: Sequence[float] = ()) -> dict[str
     sizes = [sizes_of_checkpoint(source, content) for source, content in zip(networks, found, strict=True)]
     for source, content, size in zip(networks, found, sizes, strict=True):
         if content.get("stage") == "frames":
-            raise ValueError(f"{source}: its training on clips has not begun; train it to the end")
+            raise TrainingError(f"{source}: its training on clips has not begun; train it to the end")
         if size != sizes[0]:
-            raise ValueError(f"{source} is a network of another make than {networks[0]}; their mean is none")
+            raise TrainingError(f"{source} is a network of another make than {networks[0]}; their mean is none")
     checkpoints = [content for content in found if "stage" in content]
     if not checkpoints:
-        raise ValueError("All of these are exported networks; one of them has to be a checkpoint (student.pt)")
+        raise TrainingError("All of these are exported networks; one of them has to be a checkpoint (student.pt)")
     last = checkpoints[-1]
     mean = _mean(last["student"], [content["student"] for content in found], shares)
     # without the optimiser's state: that is of one network's last step, not of this one's

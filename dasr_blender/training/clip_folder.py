@@ -15,6 +15,7 @@ import numpy as np
 
 from ..clip.mask_store import mask_box
 from ..core.motion import Motion
+from .errors import TrainingError
 from .npz import read_npz
 
 SURFACE = "surface.npz"
@@ -23,18 +24,18 @@ SURFACE = "surface.npz"
 def clip_folders(dataset: Path) -> list[Path]:
     """The clip folders of a dataset, sorted; those still being written (a dot before the name) left out.
 
-    Raises ValueError when there is none.
+    Raises TrainingError when there is none.
     """
     found = sorted(p.parent for p in Path(dataset).glob("*/motion.npz") if not p.parent.name.startswith("."))
     if not found:
-        raise ValueError(f"{dataset}: holds no clip folder with a motion.npz; make or choose another dataset")
+        raise TrainingError(f"{dataset}: holds no clip folder with a motion.npz; make or choose another dataset")
     return found
 
 
 def read_clip_folder(folder: Path, motion: Motion) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Frames (H, W, 3) RGB and masks (H, W) uint8 of a pseudo-ground-truth folder, in the motion's order.
 
-    Raises ValueError naming the file that is missing or unreadable.
+    Raises TrainingError naming the file that is missing or unreadable.
     """
     frames, masks = [], []
     for i in motion.frame_index:
@@ -45,7 +46,7 @@ def read_clip_folder(folder: Path, motion: Motion) -> tuple[list[np.ndarray], li
             path = folder / kind / f"{int(i):05d}.{suffix}"
             image = cv2.imread(str(path), flag)
             if image is None:
-                raise ValueError(f"{path}: not a readable image; make the clip again")
+                raise TrainingError(f"{path}: not a readable image; make the clip again")
             out.append(image[..., ::-1] if kind == "frames" else image)
     return frames, masks
 
@@ -53,20 +54,20 @@ def read_clip_folder(folder: Path, motion: Motion) -> tuple[list[np.ndarray], li
 def read_origin(folder: Path) -> str:
     """Who made a clip's labels, as its meta.json says: 'teacher', or what the synthetic generator showed ('rig' …).
 
-    'unknown' without a word of it; ValueError names a damaged file.
+    'unknown' without a word of it; TrainingError names a damaged file.
     """
     return str(read_meta(folder).get("source", "unknown"))
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """What a clip's maker wrote beside it, its meta.json; {} without, ValueError names a damaged file."""
+    """What a clip's maker wrote beside it, its meta.json; {} without, TrainingError names a damaged file."""
     path = folder / "meta.json"
     if not path.exists():
         return {}
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a readable description ({error}); make the clip again") from error
+        raise TrainingError(f"{path}: not a readable description ({error}); make the clip again") from error
 
 
 def write_clip_folder(
@@ -119,7 +120,7 @@ def save_surface(folder: Path, vertices: np.ndarray, faces: np.ndarray) -> None:
 
 
 def load_surface(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """What `save_surface` wrote, None where there is none; ValueError names a damaged file."""
+    """What `save_surface` wrote, None where there is none; TrainingError names a damaged file."""
     path = folder / SURFACE
     if not path.exists():
         return None

@@ -18,6 +18,7 @@ from ..core.category import Category, load_category
 from ..core.files import written_atomically
 from ..core.motion import Motion
 from .clip_folder import clip_folders
+from .errors import TrainingError
 from .evaluate.options import EvaluateConfig
 from .evaluate.rendered import joined, line, score
 from .evaluate.rows import Answer, Row, make_rows
@@ -109,23 +110,23 @@ def network(path: Path, category: Category, out: Path, name: str) -> Path:
 
 
 def left_out(shard: Path, every: int) -> set[str]:
-    """Names of the clips of a shard that training keeps for validation. Raises OSError, and ValueError (damaged)."""
+    """Names of the clips of a shard that training keeps for validation. Raises OSError, and TrainingError (damaged)."""
     path = Path(shard) / "index.json"
     try:
         names = [str(clip["name"]) for clip in json.loads(path.read_text(encoding="utf-8"))["clips"]]
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: the shard's index is damaged ({error}); pack the clips again") from error
+        raise TrainingError(f"{path}: the shard's index is damaged ({error}); pack the clips again") from error
     return set(names[every - 1 :: every]) if every else set()
 
 
 def teacher_folders(config: ReportConfig) -> list[Path]:
-    """The clip folders that the teacher labelled and the student is asked about. Raises ValueError for none."""
+    """The clip folders that the teacher labelled and the student is asked about. Raises TrainingError for none."""
     folders = [folder for dataset in config.teacher for folder in clip_folders(dataset)]
     if config.left_out_of is not None:
         names = left_out(config.left_out_of, config.held_out)
         folders = [folder for folder in folders if folder.name in names]
         if config.teacher and not folders:
-            raise ValueError(
+            raise TrainingError(
                 f"{config.left_out_of}: keeps none of the teacher's clips for validation; lower --held-out"
             )
     return folders
@@ -164,10 +165,10 @@ def against(
 def report(config: ReportConfig, category: Category) -> dict[str, Any]:
     """Everything that `config` asks for, by what it is measured against.
 
-    Raises ValueError when nothing is asked for, and what reading and exporting raise.
+    Raises TrainingError when nothing is asked for, and what reading and exporting raise.
     """
     if not (config.teacher or config.truth or config.real):
-        raise ValueError("Nothing to compare on: give --teacher, --truth or --real")
+        raise TrainingError("Nothing to compare on: give --teacher, --truth or --real")
     config.out.mkdir(parents=True, exist_ok=True)
     paths = {
         name: network(path, category, config.out, name)

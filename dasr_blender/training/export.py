@@ -31,6 +31,7 @@ from ..core.files import sha256_of, written_atomically
 from ..core.pose_errors import PoseErrors
 from ..core.schema import NetworkSpec
 from .distill import load_student
+from .errors import TrainingError
 from .pose_errors import measure_pose_errors
 from .student import log
 from .student.checkpoint import AnyStudent, read
@@ -196,8 +197,8 @@ def export(
 
     shard: packed clips from whose validation share `errors.npz` is measured; without one there is none.
     What the description said of another network (`OF_THE_NETWORK`) is left out.
-    Raises OSError where there is no such file, and ValueError for a checkpoint or a shard that is damaged or of another
-    category, and when onnxruntime does not compute what torch does; the bundle is then as it was.
+    Raises OSError where there is no such file, and TrainingError for a checkpoint or a shard that is damaged or of
+    another category, and when onnxruntime does not compute what torch does; the bundle is then as it was.
     """
     student = load_student(checkpoint, category)
     size = student.config.crop
@@ -212,7 +213,7 @@ def export(
         write_onnx(student, new)
         difference = parity(student, new)
         if difference > TOLERANCE:
-            raise ValueError(f"onnxruntime and torch differ by {difference:.2g}; nothing was exported")
+            raise TrainingError(f"onnxruntime and torch differ by {difference:.2g}; nothing was exported")
         speed = milliseconds_a_frame(new, size)
         same = sha256_of(new) == category.hashes.get(PREDICTOR)
         new.replace(folder / PREDICTOR)
@@ -239,7 +240,7 @@ def export(
 def _pose_errors(student: AnyStudent, category: Category, shard: Shard) -> PoseErrors | None:
     shard.check(category)
     if shard.crop != student.config.crop:
-        raise ValueError(
+        raise TrainingError(
             f"{shard.folder}: holds crops of {shard.crop} pixels, but the network takes {student.config.crop}; give "
             "the shard that it was trained on"
         )

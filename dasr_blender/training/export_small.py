@@ -20,6 +20,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..core.files import written_atomically
+from .errors import TrainingError
 from .student.shipped import HALF
 
 SMALLEST = 256  # numbers; smaller tensors, and vectors, hold shapes, scales and constants, not weights
@@ -129,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     if config.kind == "fp16":
         half_weights(config.predictor, config.out)
     elif config.shard is None:
-        raise ValueError("int8 needs --shard: ranges are measured on crops")
+        raise TrainingError("int8 needs --shard: ranges are measured on crops")
     else:
         eight_bit(config.predictor, config.out, *calibration(config.shard, config.frames))
     before, after = (p.stat().st_size / 1e6 for p in (config.predictor, config.out))

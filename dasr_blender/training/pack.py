@@ -21,6 +21,7 @@ from ..core.files import sha256_of, written_atomically
 from ..core.motion import Motion
 from ..core.skeleton import mirror_rotations
 from .clip_folder import clip_folders, mask_boxes, read_clip_folder, read_origin
+from .errors import TrainingError
 from .student.data import read_index, record_type, stored_side
 from .student.surface import CELL, NOTHING, surface_grid
 
@@ -108,8 +109,8 @@ def pack(
 
     crop: side of the network's input, pixels; 0 takes that of the category's network.
     Stops cleanly anywhere: rows beyond those in index.json are overwritten by the next run.
-    Raises ValueError when `out` is damaged or holds crops of another shape or category, or a clip of the same name with
-    other labels.
+    Raises TrainingError when `out` is damaged or holds crops of another shape or category, or a clip of the same name
+    with other labels.
     """
     out.mkdir(parents=True, exist_ok=True)
     crop = crop or category.network.input_size
@@ -132,15 +133,15 @@ def pack(
             len(category.skeleton),
             len(category.morphology),
         ):
-            raise ValueError(f"{out}: holds crops or targets of another shape; pack into another folder")
+            raise TrainingError(f"{out}: holds crops or targets of another shape; pack into another folder")
         if index.get("category", category.name) != category.name:
-            raise ValueError(f"{out}: holds clips of '{index['category']}'; pack into another folder")
+            raise TrainingError(f"{out}: holds clips of '{index['category']}'; pack into another folder")
     known = {clip["name"]: clip.get("labels") for clip in index["clips"]}
     found = sorted(p.parent for p in dataset.glob("*/motion.npz") if not p.parent.name.startswith("."))
     for folder in found:
         labels = known.get(folder.name)
         if labels is not None and labels != sha256_of(folder / "motion.npz"):
-            raise ValueError(
+            raise TrainingError(
                 f"{out}: holds another clip called {folder.name} than {dataset}; number the new clips on from the old "
                 "ones (`synth --first`), or pack them into another folder"
             )
@@ -181,11 +182,11 @@ def pack(
 
 
 def _as_stored(clip: PackedClip, dtype: np.dtype[Any], out: Path) -> np.ndarray:
-    """The clip's records in the shard's own type; ValueError where that cannot say what they say."""
+    """The clip's records in the shard's own type; TrainingError where that cannot say what they say."""
     if dtype == clip.records.dtype:
         return clip.records
     if np.any(clip.records["quality"] != 1):
-        raise ValueError(
+        raise TrainingError(
             f"{out}: was packed before frames had a quality, which {clip.name} has; pack it into another folder"
         )
     return clip.records[list(dtype.names or ())].astype(dtype)
@@ -197,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
 
     config = tyro.cli(PackConfig, args=argv, prog="pack")
     if config.workers < 1:
-        raise ValueError(f"--workers must be at least 1, not {config.workers}")
+        raise TrainingError(f"--workers must be at least 1, not {config.workers}")
     until = time.monotonic() + config.watch * 60
     category = load_category(config.category)
     while True:

@@ -18,6 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from .errors import TrainingError
+
 Value = TypeVar("Value")
 
 
@@ -80,19 +82,19 @@ class Team:
 def join(device: str = "auto") -> Team:
     """The team that torchrun made, or this process alone. device: auto, cpu, cuda or cuda:N.
 
-    Raises ValueError for a device that is not there.
+    Raises TrainingError for a device that is not there.
     """
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError(f"there is no device '{device}' that torch can use; choose cpu")
+        raise TrainingError(f"there is no device '{device}' that torch can use; choose cpu")
     if device == "cuda":
         device = f"cuda:{int(os.environ.get('LOCAL_RANK', 0)) % torch.cuda.device_count()}"
     if not re.fullmatch(r"cpu|cuda:\d+", device) or (
         device != "cpu" and int(device.removeprefix("cuda:")) >= torch.cuda.device_count()
     ):
-        raise ValueError(f"there is no device '{device}' that torch can use; choose auto, cpu, cuda or cuda:N")
+        raise TrainingError(f"there is no device '{device}' that torch can use; choose auto, cpu, cuda or cuda:N")
     place = torch.device(device)
     if place.type == "cuda":
         torch.cuda.set_device(place)

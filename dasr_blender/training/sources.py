@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from ..core.category import Category
+from .errors import TrainingError
 from .student.data import Batch, Shard
 from .student.scores import TEACHER
 
@@ -38,20 +39,20 @@ class Source:
 def open_sources(config: TrainConfig, category: Category) -> tuple[Source, ...]:
     """The shards of a run: the synthetic one first, then the teachers'.
 
-    Raises ValueError for shares that are not one to a teacher or leave nothing to the rest, and for shards that do
+    Raises TrainingError for shares that are not one to a teacher or leave nothing to the rest, and for shards that do
     not go together, are damaged or of another category, OSError for missing ones.
     """
     own = _opened(config.shard, category, 25)
     if not config.teacher:
         return (Source(own),)
     if len(config.teacher) != len(config.teacher_share):
-        raise ValueError(
+        raise TrainingError(
             f"--teacher names {len(config.teacher)} and --teacher-share {len(config.teacher_share)}; give each teacher "
             "its share, in the same order"
         )
     for share in (*config.teacher_share, sum(config.teacher_share)):
         if not 0.0 < share < 1.0:
-            raise ValueError(
+            raise TrainingError(
                 f"a teacher's share, and that of all together, must lie between 0 and 1, not at {share:g}; to train on "
                 "one shard alone, give it with --shard"
             )
@@ -59,7 +60,7 @@ def open_sources(config: TrainConfig, category: Category) -> tuple[Source, ...]:
     for folder, share in zip(config.teacher, config.teacher_share, strict=True):
         teacher = _opened(folder, category, config.teacher_held_out)
         if own.sizes != teacher.sizes:
-            raise ValueError(
+            raise TrainingError(
                 f"{folder}: holds crops or targets of another shape than {config.shard}; pack both for the same "
                 "category with the same crop"
             )
@@ -71,7 +72,7 @@ def _opened(folder: Path, category: Category, validation_every: int) -> Shard:
     shard = Shard(folder, validation_every)
     shard.check(category)
     if not len(shard.training_rows):
-        raise ValueError(f"{folder}: holds no frame to train on; pack more clips into it")
+        raise TrainingError(f"{folder}: holds no frame to train on; pack more clips into it")
     return shard
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .errors import TrainingError
 from .parallel import Precision, Team
 from .sources import Source, divide, draw, joined, windows
 from .student.body import TorchBody
@@ -166,7 +167,7 @@ class ClipStage:
         """Features of stretches of clips, each with one draw of the augmentation, until half the stage's time is gone.
 
         Validation clips first, then training clips in a random order, all once before any a second time.
-        Raises ValueError when no clip is long enough.
+        Raises TrainingError when no clip is long enough.
         """
         run, length = self.run, self.run.config.clip_frames
         run.student.eval()
@@ -192,7 +193,7 @@ class ClipStage:
             made[k] = self._cache(k, starts[k][0], run.config.augment, clock, until(spent))
             if not made[k]:
                 folder = run.sources[k].shard.folder
-                raise ValueError(f"{folder}: no clip has {length} frames; pack longer clips")
+                raise TrainingError(f"{folder}: no clip has {length} frames; pack longer clips")
         self.cached = [made[k] for k in range(len(starts))]
         if run.team.leads:
             print(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..core.category import Category
+from .errors import TrainingError
 from .student.config import StudentConfig
 from .student.data import AugmentConfig
 from .student.losses import LossConfig
@@ -89,17 +90,17 @@ class TrainConfig:
 
 
 def at_least_one(name: str, value: int) -> None:
-    """Raise ValueError for a setting below 1."""
+    """Raise TrainingError for a setting below 1."""
     if value < 1:
-        raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+        raise TrainingError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
 
 
 def settled(config: TrainConfig) -> TrainConfig:
-    """The configuration with what its recipe decides filled in. Raises ValueError for what cannot be meant."""
+    """The configuration with what its recipe decides filled in. Raises TrainingError for what cannot be meant."""
     for name in ("batch", "clip_batch", "clip_frames", "threads", "vertices", "width", "hypotheses"):
         at_least_one(name, getattr(config, name))
     if config.minutes <= 0 and not (config.frame_steps and config.clip_steps):
-        raise ValueError(f"--minutes must be above 0, not {config.minutes:g}")
+        raise TrainingError(f"--minutes must be above 0, not {config.minutes:g}")
     if config.recipe == "student":
         return replace(config, rate=config.rate or 1.2e-3)
     return replace(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..core.category import Category
 from ..core.files import written_atomically
+from .errors import TrainingError
 from .parallel import Precision, Team, join
 from .sources import open_sources
 from .stages import ClipStage, FrameStage, Run
@@ -50,7 +51,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, category: Category, team: Team | None = None) -> None:
         """team: the processes that train; None to join those that torchrun started, if any.
 
-        Raises ValueError for settings, shards and checkpoints that cannot be used, OSError for missing ones.
+        Raises TrainingError for settings, shards and checkpoints that cannot be used, OSError for missing ones.
         """
         config = settled(config)
         self.config, self.category = config, category
@@ -133,7 +134,7 @@ class Trainer:
         check_category(self.checkpoint, state, self.category)
         check_sizes(self.checkpoint, state, self.student.config)
         if "optimiser" not in state:
-            raise ValueError(
+            raise TrainingError(
                 f"{self.checkpoint} is a mean of networks, which no run can go on with; begin one from it with --start"
             )
         load_weights(self.student, state["student"], self.checkpoint)

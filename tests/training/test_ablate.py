@@ -20,6 +20,7 @@ from dasr_blender.core import Category, crop_info
 from dasr_blender.predict import Student, track
 from dasr_blender.training import ablate
 from dasr_blender.training.clip_folder import mask_boxes
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.pack import pack
 from dasr_blender.training.train_config import sizes_of
 
@@ -69,7 +70,7 @@ def test_the_plan_makes_first_what_others_need(setting: ablate.AblateConfig) -> 
     assert len(whole) == len(set(whole)) == 17 and whole[:4] == [("main", i) for i in range(3)] + [
         ("dasr", 0)
     ]
-    with pytest.raises(ValueError, match="no row 'nothing'"):
+    with pytest.raises(TrainingError, match="no row 'nothing'"):
         ablate.plan(replace(setting, rows=("nothing",)))
 
 

@@ -17,6 +17,7 @@ from tiny_training import bundle_and_shard, three_steps, weights
 from dasr_blender.core import load_category
 from dasr_blender.training import average, distill, export
 from dasr_blender.training.__main__ import main as training
+from dasr_blender.training.errors import TrainingError
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_the_mean_is_exported_and_started_from_but_not_resumed(
     distill.train(replace(config, out=folder / "further", start=out))
     again = average.average([folder / "second" / "student.pt", out])["student"]  # a mean may enter another
     assert again.keys() == weights(out).keys()
-    with pytest.raises(ValueError, match="begin one from it with --start"):
+    with pytest.raises(TrainingError, match="begin one from it with --start"):
         distill.train(replace(config, out=out.parent, resume=True))
     capsys.readouterr()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.synth import bake as baking
 from dasr_blender.training.synth.rig import load_rig
 from dasr_blender.training.synth.rigs import RIGS, RigSpec, find_bone, rig_file
@@ -139,7 +140,7 @@ def test_a_scaled_rig_moves_alike(baked):
 def test_bones_are_found_by_unique_prefix_only():
     assert find_bone(["tail_01", "tail", "ear_07"], "tail") == 1
     assert find_bone(["tail_01", "ear_07"], "ear") == 1
-    with pytest.raises(ValueError, match="2 bones"):
+    with pytest.raises(TrainingError, match="2 bones"):
         find_bone(["tail_01", "tail_02"], "tail")
 
 
@@ -153,10 +154,11 @@ def test_finished_rigs_are_not_baked_again_and_failures_are_named(tmp_path, monk
 
     def fake(command, **_):
         calls.append(command)
-        return subprocess.CompletedProcess(command, 1, "", "broken header")
+        return subprocess.CompletedProcess(command, 1, "", "Traceback …\nbroken header\n")
 
+    monkeypatch.setattr(baking.importlib.util, "find_spec", lambda name: True)
     monkeypatch.setattr(baking.subprocess, "run", fake)
-    with pytest.raises(RuntimeError, match="Cow: broken header"):
+    with pytest.raises(TrainingError, match=r"Cow\.glb: broken header$"):
         baking.bake_all(source, target)
     assert len(calls) == 1
     assert (target / "Horse.npz").read_bytes() == b"done before"

@@ -23,6 +23,7 @@ from dasr_blender.core.rotation import rotvec_to_matrix
 from dasr_blender.training import __main__ as training
 from dasr_blender.training import distill_report
 from dasr_blender.training.distill_report import AFTER, BEFORE, TEACHER, ReportConfig
+from dasr_blender.training.errors import TrainingError
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +107,7 @@ def test_only_clips_that_training_left_out_can_be_asked_for(tmp_path: Path, home
         before=home, after=home, out=tmp_path, teacher=(home / "taught",), left_out_of=tmp_path, held_out=2
     )
     assert [f.name for f in distill_report.teacher_folders(config)] == ["000001"]
-    with pytest.raises(ValueError, match="keeps none"):
+    with pytest.raises(TrainingError, match="keeps none"):
         distill_report.teacher_folders(replace(config, held_out=3))
     assert len(distill_report.teacher_folders(replace(config, left_out_of=None))) == 2
 

@@ -22,6 +22,7 @@ from toy_clips import random_motion, write_clips
 from dasr_blender.core import Category, Motion
 from dasr_blender.training import distill
 from dasr_blender.training.clip_folder import read_origin
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.pack import pack
 from dasr_blender.training.sources import Source, divide, windows
 from dasr_blender.training.student import log
@@ -108,7 +109,7 @@ def test_a_shard_of_an_earlier_version_still_serves(
     write_clips(toy_category, tmp_path / "more", 1, frames=3, seed=1)
     assert pack(tmp_path / "more", old, toy_category, crop=64) == 1 and theirs.refresh() and theirs.rows == 51
     assert theirs.records["frame"][-3:].tolist() == [0, 1, 2] and bool((theirs.quality == 1).all())
-    with pytest.raises(ValueError, match="before frames had a quality"):
+    with pytest.raises(TrainingError, match="before frames had a quality"):
         pack(home / "taught", old, toy_category, crop=64)
     assert Shard(old, 0).rows == 51
 
@@ -244,17 +245,17 @@ def test_what_cannot_be_mixed_is_refused_in_a_sentence(
 ) -> None:
     category = distill.load_category(config.category)
     for share in (0.0, 1.0, 1.5):
-        with pytest.raises(ValueError, match="between 0 and 1"):
+        with pytest.raises(TrainingError, match="between 0 and 1"):
             distill.Trainer(replace(config, out=tmp_path, teacher_share=(share,)), category)
-    with pytest.raises(ValueError, match="names 2 and --teacher-share 1"):
+    with pytest.raises(TrainingError, match="names 2 and --teacher-share 1"):
         distill.Trainer(replace(config, out=tmp_path, teacher=config.teacher * 2), category)
-    with pytest.raises(ValueError, match=r"all together, must lie between 0 and 1, not at 1\.1"):
+    with pytest.raises(TrainingError, match=r"all together, must lie between 0 and 1, not at 1\.1"):
         many = replace(config, out=tmp_path, teacher=config.teacher * 2, teacher_share=(0.5, 0.6))
         distill.Trainer(many, category)
     pack(home / "taught", tmp_path / "small", toy_category, crop=32)
-    with pytest.raises(ValueError, match="another shape"):
+    with pytest.raises(TrainingError, match="another shape"):
         distill.Trainer(replace(config, out=tmp_path, teacher=(tmp_path / "small",)), category)
-    with pytest.raises(ValueError, match="no frame to train on"):
+    with pytest.raises(TrainingError, match="no frame to train on"):
         distill.Trainer(replace(config, out=tmp_path, teacher_held_out=1), category)
 
 

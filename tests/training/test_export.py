@@ -20,6 +20,7 @@ from dasr_blender.core import Category, CategoryError, Motion, load_category, mi
 from dasr_blender.core.pose_errors import PoseErrors
 from dasr_blender.predict import PredictError, Student
 from dasr_blender.training import distill, evaluate, export, export_small, pose_errors
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.pack import pack
 from dasr_blender.training.student.checkpoint import make_student, start_from
 from dasr_blender.training.student.data import NO_AUGMENT, Shard, augment
@@ -99,10 +100,10 @@ def test_what_cannot_be_gone_on_from_says_so(trained: Category, tmp_path: Path) 
     del model.metadata_props[:]
     onnx.save(model, str(tmp_path / "old.onnx"))
     new = make_student(distill.load_student(checkpoint_of(trained), trained).config, trained)
-    with pytest.raises(ValueError, match="give the checkpoint"):
+    with pytest.raises(TrainingError, match="give the checkpoint"):
         start_from(new, tmp_path / "old.onnx")
     (tmp_path / "text.onnx").write_text("no network")
-    with pytest.raises(ValueError, match="not an ONNX file"):
+    with pytest.raises(TrainingError, match="not an ONNX file"):
         start_from(new, tmp_path / "text.onnx")
     with pytest.raises(FileNotFoundError, match="no network at"):
         start_from(new, tmp_path)
@@ -275,5 +276,5 @@ def test_what_was_true_of_the_network_before_is_dropped_and_said(
 def test_a_shard_for_other_crops_measures_nothing(trained: Category, tmp_path: Path) -> None:
     assert trained.path is not None
     pack(trained.path.parent / "clips", tmp_path / "shard", trained, crop=32)
-    with pytest.raises(ValueError, match="holds crops of 32 pixels, but the network takes 64"):
+    with pytest.raises(TrainingError, match="holds crops of 32 pixels, but the network takes 64"):
         export.export(trained.path.parent / "run" / "student.pt", trained, tmp_path, shard=tmp_path / "shard")

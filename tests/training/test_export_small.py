@@ -14,6 +14,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper
 
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.export_small import eight_bit, half_weights, main
 
 
@@ -86,5 +87,5 @@ def test_the_command_on_a_predictor(tmp_path: Path, capsys: pytest.CaptureFixtur
     out = tmp_path / "small.onnx"
     assert main(["--predictor", str(predictor), "--out", str(out), "--kind", "fp16"]) == 0
     assert "MB instead of" in capsys.readouterr().out and out.is_file()
-    with pytest.raises(ValueError, match="needs --shard"):
+    with pytest.raises(TrainingError, match="needs --shard"):
         main(["--predictor", str(predictor), "--out", str(out), "--kind", "int8"])

@@ -25,6 +25,7 @@ from tiny_training import bundle_and_shard, three_steps
 from dasr_blender.core import Category, load_category, save_category
 from dasr_blender.training import __main__ as training
 from dasr_blender.training import ablate, distill
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.interrupt import deaf_children
 from dasr_blender.training.npz import read_npz
 from dasr_blender.training.student.checkpoint import load_student, read
@@ -62,19 +63,16 @@ def breaks(number: int) -> None:
     np.zeros(number).reshape(3, 3)
 
 
-def test_a_sentence_is_told_from_a_bug() -> None:
-    def raised(work) -> Exception:
-        with pytest.raises(Exception) as caught:
-            work()
-        return caught.value
-
-    for work in (lambda: stored_side(33), lambda: read_npz("none.npz", (), "x"), lambda: load_category("none")):
-        assert training.is_for_the_user(raised(work))
-    for work in (lambda: breaks(4), lambda: {}["key"], lambda: int("x"), lambda: torch.zeros(2) @ torch.zeros(3)):
-        assert not training.is_for_the_user(raised(work))
+def test_what_a_worker_refuses_is_one_sentence_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        assert training.is_for_the_user(raised(lambda: pool.apply(stored_side, (33,))))
-        assert not training.is_for_the_user(raised(lambda: pool.apply(breaks, (4,))))
+        module = types.SimpleNamespace(main=lambda rest: pool.apply(*rest))
+        monkeypatch.setattr(training.importlib, "import_module", lambda *_, **__: module)
+        assert training.main(["pack", stored_side, (33,)]) == 1
+        with pytest.raises(ValueError, match="reshape"):
+            training.main(["pack", breaks, (4,)])
+    assert capsys.readouterr().err.startswith("pack: a crop of 33 pixels")
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,12 +131,12 @@ def test_arrays_that_are_damaged_are_named(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     np.savez_compressed(path, a=np.arange(5000))
     assert list(read_npz(path, ("a",), "make it again")) == ["a"]
-    with pytest.raises(ValueError, match=r"x\.npz: lacks the array 'b'; make it again"):
+    with pytest.raises(TrainingError, match=r"x\.npz: lacks the array 'b'; make it again"):
         read_npz(path, ("a", "b"), "make it again")
     whole = path.read_bytes()
     for damaged in (b"", b"PK", whole[: len(whole) // 2], whole[:60] + b"????????" + whole[68:]):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"x\.npz: not a readable file of arrays .*; make it again"):
+        with pytest.raises(TrainingError, match=r"x\.npz: not a readable file of arrays .*; make it again"):
             read_npz(path, (), "make it again")
     with pytest.raises(OSError, match="none"):
         read_npz(tmp_path / "none.npz", (), "make it again")
@@ -173,7 +171,7 @@ def test_settings_that_cannot_be_meant_are_refused(
 def test_a_shard_of_another_body_is_refused(home: Path, tmp_path: Path, toy_category: Category) -> None:
     shutil.copytree(home / "shard", tmp_path / "shard")
     less = replace(toy_category, morphology=toy_category.morphology[:-1])
-    with pytest.raises(ValueError, match="another body of 'toy'"):
+    with pytest.raises(TrainingError, match="another body of 'toy'"):
         Shard(tmp_path / "shard").check(less)
 
 
@@ -198,7 +196,7 @@ def test_a_damaged_shard_is_named(home: Path, tmp_path: Path) -> None:
         (lambda f: (f / "index.json").write_text("{}"), "index.json: the shard's index is damaged"),
         (emptied, "holds no clip"),
     ):
-        with pytest.raises(ValueError, match=reason):
+        with pytest.raises(TrainingError, match=reason):
             Shard(shard(change))
 
 
@@ -224,16 +222,16 @@ def test_a_checkpoint_that_cannot_be_used_is_named(
     content = read(checkpoint)
     content["student"].popitem()
     torch.save(content, bad)
-    with pytest.raises(ValueError, match="holds other weights"):
+    with pytest.raises(TrainingError, match="holds other weights"):
         load_student(bad, load_category(home / "toy"))
     torch.save({**content, "sizes": {**content["sizes"], "joints": 3}}, bad)
-    with pytest.raises(ValueError, match="it has 3 for joints, not 30"):
+    with pytest.raises(TrainingError, match="it has 3 for joints, not 30"):
         load_student(bad, load_category(home / "toy"))
 
 
 def test_ablating_says_once_what_no_row_can_be_trained_with(home: Path, tmp_path: Path) -> None:
     settings = ablate.AblateConfig(shard=home / "shard", out=tmp_path, category=str(home / "toy"), batch=0)
-    with pytest.raises(ValueError, match="--batch must be at least 1"):
+    with pytest.raises(TrainingError, match="--batch must be at least 1"):
         ablate.ablate(settings)
 
 
@@ -267,7 +265,7 @@ def test_rigs_of_another_category_are_not_mapped_to_nothing(
 def test_crops_are_multiples_of_32() -> None:
     assert stored_side(64) == 72 and stored_side(192) == 216
     for crop in (0, -32, 36, 100):
-        with pytest.raises(ValueError, match="multiple of 32"):
+        with pytest.raises(TrainingError, match="multiple of 32"):
             stored_side(crop)
 
 

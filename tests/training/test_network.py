@@ -10,6 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from dasr_blender.core import Category
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.student import rotation as R
 from dasr_blender.training.student.body import TorchBody, crop_pixels
 from dasr_blender.training.student.depthwise import depthwise
@@ -253,7 +254,7 @@ def test_hypotheses_share_the_blame_as_asked(
 
 
 def test_an_unknown_multiplex_is_refused() -> None:
-    with pytest.raises(ValueError, match="'mean'"):
+    with pytest.raises(TrainingError, match="'mean'"):
         LossConfig(multiplex="mean")  # pyright: ignore[reportArgumentType]
 
 

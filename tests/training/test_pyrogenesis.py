@@ -15,6 +15,7 @@ import pytest
 from dasr_blender.core.mesh import volume
 from dasr_blender.core.rotation import matrix_to_quat, rotvec_to_matrix
 from dasr_blender.training.__main__ import main as training
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.synth import bake as baking
 from dasr_blender.training.synth import pyrogenesis, rigs_game
 from dasr_blender.training.synth.rig import known_animals, load_rig, rig_map
@@ -222,7 +223,7 @@ def test_a_head_made_apart_sits_where_the_mesh_has_its_place(tmp_path, toy, monk
     )
     for name, socket in {"none": b"", "nowhere": socket_of(bone=255)}.items():
         content["art/meshes/skeletal/toy.dae.cached.pmd"] = pmd(socket=socket)
-        with pytest.raises(ValueError, match="no bone that carries the head"):
+        with pytest.raises(TrainingError, match="no bone that carries the head"):
             pyrogenesis.read_game_rig(
                 pyrogenesis.GameFiles(packed(tmp_path / f"{name}.zip", content)), rig, 30
             )
@@ -281,27 +282,27 @@ def test_the_command_says_what_is_missing(tmp_path, toy, capsys):
 
 
 def test_what_is_wrong_with_a_file_is_said(tmp_path, toy):
-    with pytest.raises(ValueError, match=r"no \.pmd mesh"):
+    with pytest.raises(TrainingError, match=r"no \.pmd mesh"):
         pyrogenesis.read_pmd(b"PSSA" + pmd()[4:])
-    with pytest.raises(ValueError, match="version 7"):
+    with pytest.raises(TrainingError, match="version 7"):
         pyrogenesis.read_pmd(b"PSMD" + struct.pack("<I", 7) + pmd()[8:])
-    with pytest.raises(ValueError, match="mesh is cut short"):
+    with pytest.raises(TrainingError, match="mesh is cut short"):
         pyrogenesis.read_pmd(pmd()[:-40])
-    with pytest.raises(ValueError, match=r"no \.psa animation"):
+    with pytest.raises(TrainingError, match=r"no \.psa animation"):
         pyrogenesis.read_psa(pmd())
-    with pytest.raises(ValueError, match="animation is cut short"):
+    with pytest.raises(TrainingError, match="animation is cut short"):
         pyrogenesis.read_psa(psa(motion())[:-4])
-    with pytest.raises(ValueError, match="lists no bones"):
+    with pytest.raises(TrainingError, match="lists no bones"):
         pyrogenesis.read_bones(b"<skeletons/>")
     other = packed(tmp_path / "other.zip", files(bones=xml().replace(b'<bone name="head"></bone>', b"")))
-    with pytest.raises(ValueError, match="toy has 20 bones and toy 19"):
+    with pytest.raises(TrainingError, match="toy has 20 bones and toy 19"):
         baking.bake_game(other, tmp_path / "rigs")
     content = files()
     del content["art/meshes/skeletal/toy.dae.cached.pmd"]
     with pytest.raises(FileNotFoundError, match=r"holds no art/meshes/skeletal/toy"):
         baking.bake_game(packed(tmp_path / "less.zip", content), tmp_path / "rigs")
     (tmp_path / "broken.zip").write_bytes(b"PK, but no archive")
-    with pytest.raises(ValueError, match=r"broken\.zip is no zip archive"):
+    with pytest.raises(TrainingError, match=r"broken\.zip is no zip archive"):
         baking.bake_game(tmp_path / "broken.zip", tmp_path / "rigs")
     with pytest.raises(FileNotFoundError, match=r"none\.zip does not exist"):
         baking.bake_game(tmp_path / "none.zip", tmp_path / "rigs")

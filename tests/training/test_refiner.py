@@ -22,6 +22,7 @@ from dasr_blender.core.camera import decode_root, project, transform
 from dasr_blender.core.rotation import matrix_to_quat, quat_multiply, rotvec_to_quat
 from dasr_blender.predict import PredictError, Refiner, refine_inputs
 from dasr_blender.training.__main__ import main as training
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.refiner import export, learn, train
 from dasr_blender.training.refiner.data import POSE, Answers, collect
 from dasr_blender.training.refiner.network import solve3
@@ -237,7 +238,7 @@ def test_answers_are_kept_and_split(settings: train.RefinerTraining, trained: Pa
     drawn = [answers.drawn(step, 3, seed=0) for step in range(2)]
     assert {c for c, _ in drawn[0]} == {c for c, _ in drawn[1]} == set(answers.training.tolist())
     assert answers.drawn(1, 3, seed=0) == drawn[1]
-    with pytest.raises(ValueError, match="no clip has 99 frames"):
+    with pytest.raises(TrainingError, match="no clip has 99 frames"):
         Answers(settings.out / "answers", 99)
 
 

@@ -19,6 +19,7 @@ from dasr_blender.core import Category, crop_info, decode_root, encode_root, pro
 from dasr_blender.core import ray_rotation as core_ray
 from dasr_blender.core import rotation as core_rotation
 from dasr_blender.training import distill
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.pack import pack
 from dasr_blender.training.student import log
 from dasr_blender.training.student import rotation as R
@@ -213,7 +214,7 @@ def test_packing_appends_only_new_clips(toy_category: Category, tmp_path: Path) 
     assert shard.refresh() and shard.rows == 9 and not shard.refresh()
     assert np.array_equal(shard.crops[:6], before)
     assert list(shard.records["clip"]) == [0] * 3 + [1] * 3 + [2] * 3
-    with pytest.raises(ValueError, match="another shape"):
+    with pytest.raises(TrainingError, match="another shape"):
         pack(tmp_path / "clips", tmp_path / "shard", toy_category, crop=32)
 
 
@@ -225,7 +226,7 @@ def test_packing_does_not_take_another_clip_of_the_same_name_for_a_known_one(
     first, second = (next((tmp_path / name).glob("*")) for name in ("clips", "others"))
     assert pack(tmp_path / "clips", tmp_path / "shard", toy_category, crop=64) == 1
     second.rename(second.with_name(first.name))
-    with pytest.raises(ValueError, match=f"another clip called {first.name}"):
+    with pytest.raises(TrainingError, match=f"another clip called {first.name}"):
         pack(tmp_path / "others", tmp_path / "shard", toy_category, crop=64)
     assert Shard(tmp_path / "shard", validation_every=0).rows == 3
 

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 from toy_clips import random_motion, write_clips
 
 from dasr_blender.core import Category, project, rasterize, transform
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.pack import pack
 from dasr_blender.training.student import rotation as R
 from dasr_blender.training.student.body import TorchBody, crop_pixels
@@ -65,7 +66,7 @@ def test_a_body_too_large_to_number_is_refused(toy_category: Category) -> None:
     from dataclasses import replace
 
     body = replace(toy_category.body, vertices=np.zeros((NOTHING, 3)))
-    with pytest.raises(ValueError, match="65535 vertices"):
+    with pytest.raises(TrainingError, match="65535 vertices"):
         surface_grid(
             replace(toy_category, body=body), random_motion(toy_category, 1, 0), *np.zeros((2, 1)), 8
         )

@@ -18,6 +18,7 @@ from dasr_blender.core.raster import silhouette
 
 pytest.importorskip("scipy")
 
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.synth import bodies, clips, corrupt, subjects
 from dasr_blender.training.synth import camera as cameras
 from dasr_blender.training.synth.coat import random_coat
@@ -332,7 +333,7 @@ def test_a_mapped_rig_comes_in_the_categorys_units(category, tmp_path, monkeypat
 
 def test_an_opengl_that_is_not_there_is_named(renderer):
     assert renderer.name
-    with pytest.raises(ValueError, match="platform"):
+    with pytest.raises(TrainingError, match="platform"):
         Renderer("opengl")
     with pytest.raises(RenderUnavailable, match="egl"):
         Renderer("egl:99")

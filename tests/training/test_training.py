@@ -20,6 +20,7 @@ from toy_clips import write_clips
 
 from dasr_blender.core import Category
 from dasr_blender.training import distill, export
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.pack import pack
 from dasr_blender.training.parallel import Precision, Team, join
 from dasr_blender.training.student import log
@@ -144,7 +145,7 @@ def test_a_team_of_one_adds_nothing() -> None:
     found = [torch.ones(2, 2), None]
     assert team.leads and team.agree(0.25, 3.0) == [0.25, 3.0]
     assert team.add_up(found, list(layer.parameters())) is found and team.union({3: "x"}) == {3: "x"}
-    with pytest.raises(ValueError, match="'cuda:7'"):
+    with pytest.raises(TrainingError, match="'cuda:7'"):
         if torch.cuda.is_available():
             pytest.skip("there is a GPU here")
         join("cuda:7")

@@ -21,6 +21,7 @@ import numpy as np
 
 from ...clip import Clip, Masks, load_clip, masks_from_folder
 from ...core.category import Category
+from ..errors import TrainingError
 from .options import EvaluateConfig
 from .real import RealClip, find_masks, real_scene
 from .rendered import score, sum_up
@@ -60,11 +61,11 @@ def decompose(projection: Array) -> Calibration:
 
 
 def read_calibration(path: Path) -> Calibration:
-    """A `CameraN.Pmat.cal` file; ValueError names the file."""
+    """A `CameraN.Pmat.cal` file; TrainingError names the file."""
     try:
         return decompose(np.loadtxt(path))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: {error}; get the calibration again") from error
+        raise TrainingError(f"{path}: {error}; get the calibration again") from error
 
 
 def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
@@ -78,10 +79,10 @@ def _numbered(folder: Path, pattern: str) -> dict[int, Path]:
 
 
 def cameras(sequence: Path) -> dict[int, Path]:
-    """Number → calibration file of a sequence; ValueError when there is none."""
+    """Number → calibration file of a sequence; TrainingError when there is none."""
     found = _numbered(sequence / "calibration", r"Camera(\d+)\.Pmat\.cal")
     if not found:
-        raise ValueError(f"{sequence}: holds no calibration/CameraN.Pmat.cal; is it an AMA sequence?")
+        raise TrainingError(f"{sequence}: holds no calibration/CameraN.Pmat.cal; is it an AMA sequence?")
     return found
 
 
@@ -95,7 +96,7 @@ def read_sequence(sequence: Path, camera: int, cache: Path, frames: int = 0) -> 
     """One camera's view of a sequence with its true surface; the first `frames` of it, or all (0).
 
     Pictures larger than the pipeline's working size are shrunk, and the camera with them. A single focal length
-    stands for both axes, as everywhere here. Raises ValueError naming what is missing.
+    stands for both axes, as everywhere here. Raises TrainingError naming what is missing.
     """
     import trimesh
 
@@ -104,7 +105,7 @@ def read_sequence(sequence: Path, camera: int, cache: Path, frames: int = 0) -> 
     images = _numbered(sequence / "images", rf"Image{camera}_(\d+)\.(?:png|jpg)")
     both = sorted(meshes.keys() & images.keys())[: frames or None]
     if not both:
-        raise ValueError(f"{sequence}: no frame has both meshes/mesh_N.obj and images/Image{camera}_N.png")
+        raise TrainingError(f"{sequence}: no frame has both meshes/mesh_N.obj and images/Image{camera}_N.png")
     suffix = images[both[0]].suffix
     order = sorted(images)
     first, last = order.index(both[0]), order.index(both[-1])
@@ -126,7 +127,7 @@ def read_sequence(sequence: Path, camera: int, cache: Path, frames: int = 0) -> 
     scene.length = factor * float(np.ptp(surfaces[0], axis=0).max())
     scene.meta = {"split": sequence.name, "masks": source}
     if len(placed) != len(scene):
-        raise ValueError(
+        raise TrainingError(
             f"{sequence}: {len(scene)} pictures of camera {camera} but {len(placed)} meshes between them"
         )
     return scene
@@ -160,7 +161,7 @@ def evaluate_ama(
         if not config.cameras or camera in config.cameras
     ]
     if not views:
-        raise ValueError(f"None of the sequences has a camera {', '.join(map(str, config.cameras))}")
+        raise TrainingError(f"None of the sequences has a camera {', '.join(map(str, config.cameras))}")
     done = iter(range(1, len(views) + 1))
 
     def scenes() -> Iterator[Scene]:

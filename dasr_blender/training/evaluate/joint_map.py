@@ -20,6 +20,7 @@ import numpy as np
 
 from ...core.category import load_category
 from ...core.files import written_atomically
+from ..errors import TrainingError
 from ..synth.rig import Rig
 from .bake_any import bake_any
 
@@ -212,24 +213,24 @@ def _fill(found: dict[str, str | None], joints: tuple[str, ...], chain: list[int
 def read_joint_map(path: Path, rig: Rig, joint_names: Sequence[str]) -> dict[str, int]:
     """Joint → number of its bone, for the joints that the file maps.
 
-    Raises ValueError that names the file and the joint or bone that does not exist.
+    Raises TrainingError that names the file and the joint or bone that does not exist.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError) as error:
-        raise ValueError(
+        raise TrainingError(
             f"{path}: not a readable joint map ({error}); write it again with joint-map"
         ) from error
     if not isinstance(data, dict):
-        raise ValueError(f"{path}: must be an object of joint → bone; write it again with joint-map")
+        raise TrainingError(f"{path}: must be an object of joint → bone; write it again with joint-map")
     out: dict[str, int] = {}
     for joint, bone in data.items():
         if joint not in joint_names:
-            raise ValueError(f"{path}: the category has no joint '{joint}'; take it out or mend its name")
+            raise TrainingError(f"{path}: the category has no joint '{joint}'; take it out or mend its name")
         if bone is None:
             continue
         if bone not in rig.bone_names:
-            raise ValueError(
+            raise TrainingError(
                 f"{path}: the rig has no bone '{bone}' (for '{joint}'); mend its name or put null"
             )
         out[joint] = rig.bone_names.index(bone)

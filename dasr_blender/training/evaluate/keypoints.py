@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import TrainingError
+
 Array = np.ndarray
 
 FILES = {"keypoints_badja.json": True, "keypoints_viser.json": False}  # name: whether points are (y, x)
@@ -26,7 +28,7 @@ def read_keypoints(
 ) -> dict[int, tuple[Array, Array]]:
     """Frame → points (N, 2) in pixels of a picture of `size` (width, height), and which are visible (N,) bool.
 
-    names: stem of a frame's file → frame. Annotated frames that are not among them are left out. Raises ValueError
+    names: stem of a frame's file → frame. Annotated frames that are not among them are left out. Raises TrainingError
     when the file is not of this form.
     """
     out: dict[int, tuple[Array, Array]] = {}
@@ -40,7 +42,7 @@ def read_keypoints(
             points = joints[:, ::-1] if FILES.get(path.name, False) else joints
             out[names[stem]] = points * np.array(size) / ORIGINAL, visible
     except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: not a keypoint file ({error}); remove it or mend it") from error
+        raise TrainingError(f"{path}: not a keypoint file ({error}); remove it or mend it") from error
     return out
 
 

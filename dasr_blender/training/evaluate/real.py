@@ -28,6 +28,7 @@ from ...core.files import written_atomically
 from ...core.listing import folder_images
 from ...core.motion import Motion
 from ...overlay import OverlayPainter, contact_sheet
+from ..errors import TrainingError
 from .chroma import chroma_masks, screen_hue
 from .keypoints import FILES, read_keypoints, transfer
 from .options import EvaluateConfig
@@ -51,7 +52,7 @@ class RealClip:
 
 
 def find_clips(paths: Sequence[Path], only: Sequence[str] = ()) -> list[RealClip]:
-    """Real clips in files and folders, any depth; ValueError when there is none, or a path does not exist."""
+    """Real clips in files and folders, any depth; TrainingError when there is none, or a path does not exist."""
     found: list[RealClip] = []
 
     def look(path: Path, prefix: str) -> None:
@@ -67,11 +68,11 @@ def find_clips(paths: Sequence[Path], only: Sequence[str] = ()) -> list[RealClip
     roots = {Path(p) for p in paths}
     for path in paths:
         if not Path(path).exists():
-            raise ValueError(f"{path}: there is no such clip or folder")
+            raise TrainingError(f"{path}: there is no such clip or folder")
         look(Path(path), "")
     wanted = [c for c in found if not only or any(fnmatch(c.name, pattern) for pattern in only)]
     if not wanted:
-        raise ValueError(f"No real clip in {', '.join(map(str, paths))} that is asked for")
+        raise TrainingError(f"No real clip in {', '.join(map(str, paths))} that is asked for")
     return wanted
 
 
@@ -193,5 +194,5 @@ def _picture(path: Path, clip: Clip, category: Category, motion: Motion) -> None
     with written_atomically(path) as temporary:
         coded, data = cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
         if not coded:
-            raise ValueError(f"{path}: the picture cannot be encoded")
+            raise TrainingError(f"{path}: the picture cannot be encoded")
         temporary.write_bytes(data.tobytes())

@@ -18,6 +18,7 @@ import numpy as np
 from ...core.category import Category
 from ...core.errors import DasrError
 from ..clip_folder import mask_boxes
+from ..errors import TrainingError
 from ..synth.camera import CameraConfig, random_camera
 from ..synth.coat import random_coat
 from ..synth.corrupt import background
@@ -38,12 +39,12 @@ HABITS = CameraConfig(cut_share=0.0)
 
 
 def find_rigged(folder: Path) -> list[tuple[str, Path]]:
-    """Name and file of every glTF model under a folder; ValueError when there is none."""
+    """Name and file of every glTF model under a folder; TrainingError when there is none."""
     if not folder.is_dir():
-        raise ValueError(f"{folder}: there is no such folder")
+        raise TrainingError(f"{folder}: there is no such folder")
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".glb", ".gltf"))
     if not files:
-        raise ValueError(f"{folder}: holds no .glb or .gltf file")
+        raise TrainingError(f"{folder}: holds no .glb or .gltf file")
     return [(p.parent.name if p.stem == "scene" else p.stem, p) for p in files]
 
 
@@ -94,7 +95,7 @@ def film(
     masks = [np.where(a > 127, 255, 0).astype(np.uint8) for a in rgba[..., 3]]
     boxes = mask_boxes(masks)
     if boxes is None:
-        raise ValueError(f"{name}: the camera does not see it; is its mesh where its bones are?")
+        raise TrainingError(f"{name}: the camera does not see it; is its mesh where its bones are?")
     placed = np.einsum("tij,tbj->tbi", matrix[:, :3, :3], heads) + matrix[:, None, :3, 3]
     return Scene(
         name=name,
@@ -149,7 +150,7 @@ def evaluate_rigged(
                 scenes.append(film(rig, f"{name}-{view}", rng, renderer, joints))
             if joints:
                 mapped.append(name)
-        except ValueError as error:
+        except TrainingError as error:
             left_out[name] = str(error)
         report("filming rigged models", n + 1, len(found))
     renderer.close()

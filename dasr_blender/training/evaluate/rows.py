@@ -14,6 +14,7 @@ from ...core.camera import decode_root
 from ...core.category import Category, load_category
 from ...core.motion import Motion
 from ...predict import Prediction, Refiner, Student, fit, track
+from ..errors import TrainingError
 from .scene import Scene
 
 Array = np.ndarray
@@ -201,8 +202,8 @@ def make_rows(
 
     Each of the others is NAME[@SEED]=PATH of a bundle or an .onnx file. An .onnx file speaks for the category's body,
     without a second look, and must answer as its own network does; a category that has no network yet is scored by the
-    others alone, the first of which then is the one shown single frames. Raises ValueError for what cannot be read as
-    NAME=PATH or has another skeleton, and what loading raises.
+    others alone, the first of which then is the one shown single frames. Raises TrainingError for what cannot be read
+    as NAME=PATH or has another skeleton, and what loading raises.
     """
     rows: list[Row] = []
     if category.predictor_path is not None or not others:
@@ -210,11 +211,11 @@ def make_rows(
     for text in others:
         name, sign, path = text.partition("=")
         if not sign or not name or not path:
-            raise ValueError(f"--rows takes NAME=PATH, such as window13@0=runs/0.onnx, not '{text}'")
+            raise TrainingError(f"--rows takes NAME=PATH, such as window13@0=runs/0.onnx, not '{text}'")
         name, _, seed = name.partition("@")
         other = _category(category, Path(path))
         if other.skeleton.names != category.skeleton.names:
-            raise ValueError(
+            raise TrainingError(
                 f"{path}: has other joints than category '{category.name}'; it cannot be compared"
             )
         rows.append(feed_forward(name, other, seed))
@@ -233,7 +234,7 @@ def make_rows(
     labels = [row.label for row in rows]
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:
-        raise ValueError(
+        raise TrainingError(
             f"Two rows are called {', '.join(sorted(twice))}; give each a name or a seed of its own"
         )
     return rows
@@ -244,13 +245,13 @@ def _category(category: Category, path: Path) -> Category:
     if path.is_dir():
         return load_category(path)
     if not path.is_file():
-        raise ValueError(f"{path}: there is no such bundle or .onnx file")
+        raise TrainingError(f"{path}: there is no such bundle or .onnx file")
     import onnxruntime
 
     try:
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises its own unrelated types
-        raise ValueError(f"{path}: not a network that onnxruntime can load ({error})") from error
+        raise TrainingError(f"{path}: not a network that onnxruntime can load ({error})") from error
     shape = next((i.shape for i in session.get_inputs() if i.name == "crops"), [])
     side = shape[-1] if shape and isinstance(shape[-1], int) else category.network.input_size
     network = replace(category.network, input_size=side)

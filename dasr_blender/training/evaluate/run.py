@@ -15,6 +15,7 @@ import numpy as np
 from ...core.category import Category, load_category, save_category
 from ...core.files import written_atomically
 from ..clip_folder import clip_folders
+from ..errors import TrainingError
 from .options import EvaluateConfig
 from .rendered import score, sum_up
 from .rows import FIT, OURS, Row, make_rows
@@ -27,13 +28,13 @@ Progress = Callable[[str, int, int], None]  # what is looked at, how many are do
 def evaluate(config: EvaluateConfig, category: Category, progress: Progress | None = None) -> dict[str, Any]:
     """Everything that `config` asks for. Writes the pictures of real clips; the caller writes the rest.
 
-    Raises ValueError when nothing, or what cannot be meant, is asked for, and what reading the clips raises.
+    Raises TrainingError when nothing, or what cannot be meant, is asked for, and what reading the clips raises.
     """
     asked = config.dataset is not None or config.real or config.rigged is not None or config.ama
     if not asked:
-        raise ValueError("Nothing to score: give --dataset, --real, --rigged or --ama")
+        raise TrainingError("Nothing to score: give --dataset, --real, --rigged or --ama")
     if config.views < 1 or min(config.clips, config.frames) < 0:
-        raise ValueError("--views must be positive, --clips and --frames not negative")
+        raise TrainingError("--views must be positive, --clips and --frames not negative")
     rows = make_rows(category, config.rows, config.baselines, config.quality)
     result: dict[str, Any] = {
         "category": category.name,
@@ -75,7 +76,7 @@ def rendered(
         lambda: report("rendered clips", next(done), len(folders)),
     )
     if not results.splits:
-        raise ValueError(f"{dataset}: no clip shows its subject; make or choose another dataset")
+        raise TrainingError(f"{dataset}: no clip shows its subject; make or choose another dataset")
     return {"dataset": dataset.name, **sum_up(results, rows)}
 
 
@@ -94,9 +95,9 @@ def _main_row(part: dict[str, Any]) -> dict[str, Any]:
 def publish(category: Category, result: dict[str, Any]) -> None:
     """Write the scores of the category's own predictor into the bundle that `category` was read from."""
     if category.path is None:
-        raise ValueError(f"category '{category.name}' has no folder to write its scores to")
+        raise TrainingError(f"category '{category.name}' has no folder to write its scores to")
     if OURS not in result.get("rendered", {}).get("rows", {}):
-        raise ValueError("Only scores on rendered clips can be published: give --dataset")
+        raise TrainingError("Only scores on rendered clips can be published: give --dataset")
     scores = {k: result[k] for k in ("dataset", "clips", "frames", "mean", "splits")}
     if "real" in result:
         scores["real"] = {

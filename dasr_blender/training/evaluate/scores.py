@@ -14,6 +14,7 @@ from ...core.raster import rasterize, silhouette
 from ...core.rotation import geodesic, quat_to_matrix
 from ...core.skeleton import forward_kinematics
 from ...predict import Prediction
+from ..errors import TrainingError
 from .protocol import Surface, ama_protocol, surface_scores, umeyama
 from .scene import Scene, body_length, posed_in_camera
 
@@ -103,7 +104,7 @@ def surface_errors(category: Category, found: Motion, scene: Scene) -> dict[str,
     Ours looks at every EVERY-th frame and is NaN in the others.
     """
     if scene.surface is None:
-        raise ValueError(f"{scene.name}: has no true surface")
+        raise TrainingError(f"{scene.name}: has no true surface")
     vertices = posed_in_camera(category, found)
     ama = ama_protocol(vertices, scene.surface.vertices, found.focal_px, scene.focal)
     looked = np.arange(0, len(vertices), EVERY)
@@ -132,7 +133,7 @@ def hypothesis_errors(prediction: Prediction, scene: Scene, count: int) -> dict[
     count: hypotheses that are the network's own, the first of those in the prediction.
     """
     if scene.true is None:
-        raise ValueError(f"{scene.name}: has no true root")
+        raise TrainingError(f"{scene.name}: has no true root")
     rotation, _ = encode_root(
         scene.true.camera_from_root, scene.center, scene.side, scene.focal, scene.principal_point
     )

@@ -12,6 +12,7 @@ import numpy as np
 from ...core.category import Category
 from ...core.motion import Motion
 from ...core.rotation import geodesic
+from ..errors import TrainingError
 from .scores import joint_places
 
 Array = np.ndarray
@@ -26,12 +27,12 @@ ENDS = (
 def torso_joints(names: tuple[str, ...]) -> tuple[str, ...]:
     """The four joints that span the torso in a skeleton: left and right shoulder, left and right hip.
 
-    Raises ValueError for a skeleton that has none of the known names.
+    Raises TrainingError for a skeleton that has none of the known names.
     """
     for ends in ENDS:
         if set(ends) <= set(names):
             return ends
-    raise ValueError("The category's skeleton has neither legs nor arms by known names; its torso is unknown")
+    raise TrainingError("The category's skeleton has neither legs nor arms by known names; its torso is unknown")
 
 
 def frame(left_front: Array, right_front: Array, left_hind: Array, right_hind: Array) -> Array:

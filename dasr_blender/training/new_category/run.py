@@ -41,7 +41,7 @@ IMAGENET = ", starting from EfficientNet-Lite0's ImageNet weights (Apache-2.0)."
 def new_category(config: NewCategoryConfig, say: Callable[[str], None] = print) -> Category:
     """Make the category; goes on where an earlier run with the same settings stopped.
 
-    Raises DasrError, ValueError or OSError with one sentence.
+    Raises DasrError or OSError with one sentence.
     """
     config.check()
     return _Run(config, say).run(find_clips((config.videos,), config.only))  # found before any long work

@@ -19,6 +19,7 @@ from ...core.category import Category, load_category
 from ...core.files import written_atomically
 from ...predict import Student
 from ...predict.refine_inputs import read_evidence, read_pose
+from ..errors import TrainingError
 from ..evaluate.rows import OURS, Tracked
 from ..evaluate.scene import Scene, read_scene
 from ..interrupt import deaf_children
@@ -73,11 +74,11 @@ def collect(clips: Path, category: Category, points: Array, out: Path, workers: 
     """Answers to every labelled clip folder of `clips`, one file each in `out`; those that are there are kept.
 
     points (V, 3): see `answers_to`. Returns how many there are; clips whose masks show nothing are left out.
-    Raises ValueError when there are no labelled clips, and what reading them raises.
+    Raises TrainingError when there are no labelled clips, and what reading them raises.
     """
     folders = sorted(f.parent for f in clips.glob("*/motion.npz"))
     if not folders:
-        raise ValueError(f"{clips}: no clip folder with labels (motion.npz); make some with synth")
+        raise TrainingError(f"{clips}: no clip folder with labels (motion.npz); make some with synth")
     out.mkdir(parents=True, exist_ok=True)
     left = [f for f in folders if not (out / f"{f.name}.npz").exists()]
     assert category.path is not None
@@ -101,7 +102,7 @@ class Answers:
     def __init__(self, folder: Path, length: int, validation_every: int = 25) -> None:
         """length: frames of a stretch.  validation_every: each n-th clip is for validation, 0 for none.
 
-        Raises ValueError when no clip is long enough.
+        Raises TrainingError when no clip is long enough.
         """
         self.length = length
         self.clips: list[dict[str, Array]] = []
@@ -113,7 +114,7 @@ class Answers:
         held = numbers % every == every - 1 if every else np.zeros(len(numbers), bool)
         self.training, self.validation = numbers[~held], numbers[held]
         if not len(self.training):
-            raise ValueError(f"{folder}: no clip has {length} frames")
+            raise TrainingError(f"{folder}: no clip has {length} frames")
 
     def batch(self, chosen: list[tuple[int, int]]) -> dict[str, Tensor]:
         """Stretches (clip, first frame), one after the other: float32 (len(chosen) · length, …), with trust of 1."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ...core.category import REFINER, Category, load_category, save_category
 from ...core.files import written_atomically
 from ...predict.refine_inputs import DISTANCE, OUTLINE
+from ..errors import TrainingError
 from ..export import OPSET, TOLERANCE, without_folding
 from .network import Refiner, State
 from .train import load_refiner
@@ -144,7 +145,7 @@ def parity(refiner: Refiner, path: Path, frames: tuple[int, ...] = (1, 7, 40)) -
 def export(checkpoint: Path, category: Category, folder: Path, notes: str = "") -> Category:
     """Write `refiner.onnx` into the bundle `folder` and its facts into the description.
 
-    Raises OSError, and ValueError for a checkpoint that is damaged or of another body, and when onnxruntime does not
+    Raises OSError, and TrainingError for a checkpoint that is damaged or of another body, and when onnxruntime does not
     compute what torch does; the bundle is then as it was.
     """
     refiner, state = load_refiner(checkpoint, category)
@@ -153,7 +154,7 @@ def export(checkpoint: Path, category: Category, folder: Path, notes: str = "") 
         write_onnx(refiner, state["rounds"], new)
         difference = parity(refiner, new)
         if difference > TOLERANCE:
-            raise ValueError(f"onnxruntime and torch differ by {difference:.2g}; nothing was exported")
+            raise TrainingError(f"onnxruntime and torch differ by {difference:.2g}; nothing was exported")
         new.replace(folder / REFINER)
     finally:
         new.unlink(missing_ok=True)

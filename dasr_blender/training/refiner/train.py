@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...core.category import Category, load_category
 from ...core.files import written_atomically
+from ..errors import TrainingError
 from ..student import log
 from ..student.checkpoint import check_category, check_sizes, load_weights, read, refuse_to_overwrite
 from ..student.schedule import Clock, learning_rate
@@ -66,11 +67,11 @@ class RefinerTraining:
 
 
 def check(config: RefinerTraining) -> None:
-    """Raise ValueError for what cannot be meant."""
+    """Raise TrainingError for what cannot be meant."""
     for name in ("batch", "length", "rounds", "threads", "workers", "width", "blocks"):
         at_least_one(name, getattr(config, name))
     if config.minutes <= 0 and not config.steps:
-        raise ValueError(f"--minutes must be above 0, not {config.minutes:g}")
+        raise TrainingError(f"--minutes must be above 0, not {config.minutes:g}")
 
 
 def make_refiner(category: Category, width: int = 128, blocks: int = 2) -> Refiner:
@@ -84,7 +85,7 @@ def make_refiner(category: Category, width: int = 128, blocks: int = 2) -> Refin
 def load_refiner(checkpoint: Path, category: Category) -> tuple[Refiner, dict[str, Any]]:
     """The network of a checkpoint and what else that holds.
 
-    Raises OSError, and ValueError for one that is damaged or of another category.
+    Raises OSError, and TrainingError for one that is damaged or of another category.
     """
     state = read(checkpoint, "refiner")
     check_category(checkpoint, state, category)
@@ -105,7 +106,7 @@ class RefinerTrainer:
     """The run: network, optimiser, data and clock."""
 
     def __init__(self, config: RefinerTraining) -> None:
-        """Collects what is missing of the student's answers. Raises ValueError and what reading clips raises."""
+        """Collects what is missing of the student's answers. Raises TrainingError and what reading clips raises."""
         self.config, self.category = config, load_category(config.category)
         check(config)
         torch.manual_seed(config.seed)

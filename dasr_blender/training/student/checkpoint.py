@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.category import Category
+from ..errors import TrainingError
 from .backbone import POOLED
 from .config import StudentConfig
 from .dasr import DasrStudent
@@ -40,36 +41,36 @@ def read(checkpoint: Path, of: str = "student") -> dict[str, Any]:
     """A checkpoint's content, on the CPU.
 
     of: whose weights it is to hold: 'student', 'refiner', or 'model' for a teacher's field.
-    Raises OSError, and ValueError naming a file that is damaged or holds something else.
+    Raises OSError, and TrainingError naming a file that is damaged or holds something else.
     """
     try:
         content = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # torch, pickle and zip have each their own
-        raise ValueError(
+        raise TrainingError(
             f"{checkpoint} is no checkpoint of training, or it is damaged; give another one, or train again"
         ) from error
     if not isinstance(content, dict) or of not in content:
         name = {"student": "student.pt of train", "refiner": "refiner.pt of refine", "model": "teacher.pt of teach"}[of]
-        raise ValueError(f"{checkpoint} holds no weights of a {of}; give a {name}")
+        raise TrainingError(f"{checkpoint} holds no weights of a {of}; give a {name}")
     return content
 
 
 def sizes_of_checkpoint(source: Path, content: dict[str, Any]) -> StudentConfig:
-    """How the network in a checkpoint's content is made. Raises ValueError for one that this version does not know."""
+    """How the network in a checkpoint's content is made. Raises TrainingError for one of another version."""
     try:
         return StudentConfig(**content["sizes"])
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{source} does not say how its network is made; it is of another version") from error
+        raise TrainingError(f"{source} does not say how its network is made; it is of another version") from error
 
 
 def check_category(source: Path, content: dict[str, Any], category: Category) -> None:
-    """Raise ValueError unless the network in a checkpoint's content was trained for a category."""
+    """Raise TrainingError unless the network in a checkpoint's content was trained for a category."""
     known, sizes = content.get("category", category.name), content.get("sizes", {})
     name = known if isinstance(known, str) else known[0]
     if name != category.name:
-        raise ValueError(f"{source} is a network of '{name}'; give that as --category, not '{category.name}'")
+        raise TrainingError(f"{source} is a network of '{name}'; give that as --category, not '{category.name}'")
     wanted = {
         "joints": len(category.skeleton),
         "morphology": len(category.morphology),
@@ -77,42 +78,42 @@ def check_category(source: Path, content: dict[str, Any], category: Category) ->
     }
     unlike = [f"{sizes[k]} for {k}, not {v}" for k, v in wanted.items() if sizes.get(k, v) != v]
     if unlike:
-        raise ValueError(
+        raise TrainingError(
             f"{source} is a network of another body of '{name}': it has {', '.join(unlike)}; choose that category"
         )
 
 
 def check_sizes(source: Path, content: dict[str, Any], wanted: Any) -> None:
-    """Raise ValueError unless the network in a checkpoint's content is made as the settings `wanted` say."""
+    """Raise TrainingError unless the network in a checkpoint's content is made as the settings `wanted` say."""
     known = content.get("sizes", {})
     unlike = [f"{k} {known.get(k)} instead of {v}" for k, v in asdict(wanted).items() if known.get(k, v) != v]
     if unlike:
-        raise ValueError(
+        raise TrainingError(
             f"{source} is a network with {', '.join(unlike)}; go on with the settings and clips that it was begun "
             "with, or choose another --out"
         )
 
 
 def refuse_to_overwrite(checkpoint: Path, resume: bool) -> None:
-    """Raise ValueError where a training that is not to go on would take the place of an earlier one."""
+    """Raise TrainingError where a training that is not to go on would take the place of an earlier one."""
     if checkpoint.exists() and not resume:
-        raise ValueError(
+        raise TrainingError(
             f"{checkpoint.parent} holds a training already; go on with it by --resume, or choose another --out"
         )
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
-    """Give a network the weights of a checkpoint. Raises ValueError naming one whose weights are not its own."""
+    """Give a network the weights of a checkpoint. Raises TrainingError naming one whose weights are not its own."""
     own = module.state_dict()
     if own.keys() != weights.keys() or any(own[k].shape != weights[k].shape for k in own):
-        raise ValueError(f"{source} holds other weights than this version's network has; train again")
+        raise TrainingError(f"{source} holds other weights than this version's network has; train again")
     module.load_state_dict(weights)
 
 
 def read_any(source: Path) -> dict[str, Any]:
     """A checkpoint's content; of a bundle's folder or an exported network its `student` and `sizes` alone.
 
-    Raises OSError and ValueError (a damaged file, or an exported network that does not keep its weights).
+    Raises OSError and TrainingError (a damaged file, or an exported network that does not keep its weights).
     """
     if not is_shipped(source):
         return read(source)
@@ -121,7 +122,7 @@ def read_any(source: Path) -> dict[str, Any]:
 
 
 def load_student(checkpoint: Path, category: Category) -> AnyStudent:
-    """The network of a checkpoint, ready to answer. Raises OSError, and ValueError (damaged, or another category's)."""
+    """The network of a checkpoint, ready to answer. Raises OSError and TrainingError (damaged, another category's)."""
     state = read(checkpoint)
     check_category(checkpoint, state, category)
     student = make_student(sizes_of_checkpoint(checkpoint, state), category)
@@ -159,7 +160,7 @@ def start_from(student: AnyStudent, source: Path, without: tuple[str, ...] = ())
     """Take what fits of another network's weights; returns how many arrays were taken and how many were not.
 
     source: a checkpoint, a bundle's folder or its `predictor.onnx`.  without: beginnings of names that are left as
-    they are.  Raises OSError and ValueError (a damaged file, or an exported network that does not keep its weights).
+    they are.  Raises OSError and TrainingError (a damaged file, or an exported network that does not keep its weights).
     """
     found = read_any(source)
     state, sizes = found["student"], sizes_of_checkpoint(source, found)

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...core.category import Category
+from ..errors import TrainingError
 from .rotation import ray_rotation
 from .surface import CELL, NOTHING
 
@@ -40,9 +41,9 @@ Batch = dict[str, Tensor]
 
 
 def stored_side(crop: int) -> int:
-    """Side of the stored crop for a network's crop, pixels; whole cells of the surface map. Raises ValueError."""
+    """Side of the stored crop for a network's crop, pixels; whole cells of the surface map. Raises TrainingError."""
     if crop < WHOLE or crop % WHOLE:
-        raise ValueError(f"a crop of {crop} pixels does not fit the network; use a multiple of {WHOLE}")
+        raise TrainingError(f"a crop of {crop} pixels does not fit the network; use a multiple of {WHOLE}")
     return round(crop * MARGIN)
 
 
@@ -73,7 +74,7 @@ def record_type(joints: int, morphology: int, quality: bool = True) -> np.dtype[
 def read_index(folder: Path) -> dict[str, Any]:
     """What a shard's index.json says.
 
-    Raises FileNotFoundError where there is no shard, ValueError naming a file that is damaged or too short.
+    Raises FileNotFoundError where there is no shard, TrainingError naming a file that is damaged or too short.
     """
     path = folder / "index.json"
     try:
@@ -85,7 +86,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{folder}: there is no shard (no index.json); make one with pack") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: the shard's index is damaged ({error}); pack the clips again") from error
+        raise TrainingError(f"{path}: the shard's index is damaged ({error}); pack the clips again") from error
     sizes = {
         "crops.u8": 4 * stored**2,
         "surface.u16": 2 * (stored // CELL) ** 2,
@@ -94,7 +95,7 @@ def read_index(folder: Path) -> dict[str, Any]:
     for name, size in sizes.items():
         held = (folder / name).stat().st_size if (folder / name).is_file() else 0
         if held < rows * size:
-            raise ValueError(
+            raise TrainingError(
                 f"{folder / name}: is damaged, it holds {held // size} of the {rows} frames that index.json lists; "
                 "pack the clips again"
             )
@@ -106,11 +107,11 @@ class Shard:
 
     def __init__(self, folder: Path, validation_every: int = 25) -> None:
         """validation_every: each n-th clip is for validation, 0 for none. Raises what `read_index` raises, and
-        ValueError for a shard without clips.
+        TrainingError for a shard without clips.
         """
         self.folder, self.validation_every = Path(folder), validation_every
         if not self.refresh():
-            raise ValueError(f"{self.folder}: holds no clip; pack some into it")
+            raise TrainingError(f"{self.folder}: holds no clip; pack some into it")
 
     def refresh(self) -> bool:
         """See clips that were appended since; True when there are any."""
@@ -145,14 +146,14 @@ class Shard:
         return True
 
     def check(self, category: Category) -> None:
-        """Raise ValueError unless the shard was packed for a category."""
+        """Raise TrainingError unless the shard was packed for a category."""
         known, own = self.category or category.name, (len(category.skeleton), len(category.morphology))
         if known != category.name:
-            raise ValueError(
+            raise TrainingError(
                 f"{self.folder}: was packed for '{known}', not for '{category.name}'; name the former with --category"
             )
         if self.sizes[:2] != own:
-            raise ValueError(
+            raise TrainingError(
                 f"{self.folder}: was packed for another body of '{known}', of {self.sizes[0]} joints and "
                 f"{self.sizes[1]} proportions, not {own[0]} and {own[1]}; pack the clips again"
             )

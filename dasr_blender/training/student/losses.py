@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core.category import Category
+from ..errors import TrainingError
 from .body import TorchBody, crop_pixels, take
 from .data import Batch
 from .rotation import geodesic, quat_to_matrix, sixd_to_matrix
@@ -74,7 +75,7 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         if self.multiplex not in ("relaxed", "winner", "softmax"):
-            raise ValueError(f"multiplex is relaxed, winner or softmax, not '{self.multiplex}'")
+            raise TrainingError(f"multiplex is relaxed, winner or softmax, not '{self.multiplex}'")
 
 
 class BodySurface(nn.Module):

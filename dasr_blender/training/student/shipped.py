@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.category import PREDICTOR
+from ..errors import TrainingError
 from .config import StudentConfig
 
 SIZES = "student"
@@ -53,8 +54,8 @@ def read_shipped(source: Path) -> tuple[dict[str, np.ndarray], StudentConfig]:
     """Arrays of an exported network by their names in `Student`, float32, and its sizes.
 
     source: a bundle's folder or its `predictor.onnx`.
-    Raises FileNotFoundError, and ValueError for a file that does not keep its weights so: an older one, one in 8 bits,
-    or one not made by this package.
+    Raises FileNotFoundError, and TrainingError for a file that does not keep its weights so: an older one, one in 8
+    bits, or one not made by this package.
     """
     import onnx
     from onnx import numpy_helper
@@ -65,7 +66,7 @@ def read_shipped(source: Path) -> tuple[dict[str, np.ndarray], StudentConfig]:
     try:
         model = onnx.load(str(path))
     except Exception as error:  # protobuf has its own
-        raise ValueError(f"{path} is not an ONNX file") from error
+        raise TrainingError(f"{path} is not an ONNX file") from error
     said = {prop.key: prop.value for prop in model.metadata_props}
     arrays = {
         tensor.name.removeprefix(WITHIN).removesuffix(HALF): numpy_helper.to_array(tensor).astype(np.float32)
@@ -73,7 +74,7 @@ def read_shipped(source: Path) -> tuple[dict[str, np.ndarray], StudentConfig]:
         if tensor.name.startswith(WITHIN)
     }
     if SIZES not in said or "backbone.stem.gain" not in arrays:
-        raise ValueError(
+        raise TrainingError(
             f"{path} does not keep its network's weights as training has them, so training cannot begin from it; give "
             "the checkpoint (student.pt) it was exported from, or export that again"
         )

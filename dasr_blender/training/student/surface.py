@@ -15,6 +15,7 @@ from ...core.camera import project, transform
 from ...core.category import Category
 from ...core.motion import Motion
 from ...core.raster import rasterize
+from ..errors import TrainingError
 
 CELL = 4
 """crop pixels to a cell of the surface map"""
@@ -27,11 +28,11 @@ def surface_grid(
 ) -> np.ndarray:
     """Vertex numbers (T, cells, cells) uint16 of squares round `center` (T, 2) with `side` (T,), pixels.
 
-    Raises ValueError when the body has too many vertices to number.
+    Raises TrainingError when the body has too many vertices to number.
     """
     body = category.body
     if len(body.vertices) >= NOTHING:
-        raise ValueError(
+        raise TrainingError(
             f"the body has {len(body.vertices)} vertices; a surface grid can number {NOTHING - 1}"
         )
     seen = transform(motion.camera_from_root, category.posed_vertices(motion))

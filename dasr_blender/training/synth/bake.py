@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -33,7 +34,9 @@ from typing import Any
 
 import numpy as np
 
+from ...core.errors import DasrError
 from ...core.mesh import volume
+from ..errors import TrainingError
 from .rigs import RIGS, RigSpec, find_bone, rig_file
 from .rigs_game import GAME_PEOPLE, GAME_RIGS
 from .rigs_human import FILE_PEOPLE
@@ -42,6 +45,7 @@ from .rigs_mujoco import MUJOCO_RIGS
 KNOWN = RIGS | FILE_PEOPLE
 
 TORSO_LENGTH = 0.6
+TIMEOUT = 240.0  # seconds for one rig
 
 
 def bake(path: str | Path, out_npz: str | Path, fps: int = 24, spec: RigSpec | None = None) -> None:
@@ -50,7 +54,7 @@ def bake(path: str | Path, out_npz: str | Path, fps: int = 24, spec: RigSpec | N
     `spec` says where the animal's left, front and torso are; without one it is looked up by the file's name,
     and failing that the file is taken to be oriented already and is scaled by its length.
 
-    Raises ValueError when the file has no armature or no skinned mesh.
+    Raises TrainingError when the file has no armature or no skinned mesh.
     """
     path = Path(path)
     spec = spec or KNOWN.get(rig_name(path))
@@ -64,7 +68,7 @@ def bake(path: str | Path, out_npz: str | Path, fps: int = 24, spec: RigSpec | N
 def bake_game(path: str | Path, out_dir: str | Path, fps: int = 24, people: bool = False) -> list[Path]:
     """Bake the animals, or the people, of 0 A.D.'s `public.zip` into `out_dir/0ad_<name>.npz`; needs no Blender.
 
-    Finished archives are left alone. FileNotFoundError or ValueError when `path` is not the game's data.
+    Finished archives are left alone. FileNotFoundError or TrainingError when `path` is not the game's data.
     """
     from .pyrogenesis import GameFiles, read_game_rig
 
@@ -76,7 +80,7 @@ def bake_game(path: str | Path, out_dir: str | Path, fps: int = 24, people: bool
 def bake_mujoco(path: str | Path, out_dir: str | Path, fps: int = 24) -> list[Path]:
     """Bake the animals of dm_control out of its wheel into `out_dir/dm_<name>.npz`; needs no Blender.
 
-    Finished archives are left alone. FileNotFoundError or ValueError when `path` is not that wheel.
+    Finished archives are left alone. FileNotFoundError or TrainingError when `path` is not that wheel.
     """
     from .mujoco_rigs import read_mujoco_rig
 
@@ -112,13 +116,30 @@ def rig_name(path: Path) -> str:
     return path.parent.name if path.stem == "scene" else path.stem
 
 
-def bake_all(
-    rigged_dir: str | Path, out_dir: str | Path, fps: int = 24, timeout: float = 240.0
-) -> list[Path]:
+def bake_apart(source: Path, target: Path, fps: int = 24) -> str:
+    """`bake` in a process of its own, which Blender may hang or take down; what went wrong in one line, '' for nothing.
+
+    Raises DasrError without bpy.
+    """
+    if importlib.util.find_spec("bpy") is None:
+        raise DasrError(
+            "Reading rigged models needs bpy, which is not installed: pip install 'dasr-blender[blender]'"
+        )
+    command = [sys.executable, "-m", __name__, str(source), str(target), "--fps", str(fps)]
+    try:
+        result = subprocess.run(command, timeout=TIMEOUT, capture_output=True, text=True)
+        message = (result.stderr.strip().splitlines() or ["no message"])[-1]
+    except subprocess.TimeoutExpired:
+        message = f"no answer within {TIMEOUT:.0f} s"
+    return "" if target.exists() else message
+
+
+def bake_all(rigged_dir: str | Path, out_dir: str | Path, fps: int = 24) -> list[Path]:
     """Bake every known rig of `rigged_dir` into `out_dir/<name>.npz`, each in a process of its own.
 
     Finished archives are left alone, so an interrupted run goes on where it stopped.
-    Returns the archives; raises FileNotFoundError without such a folder, RuntimeError naming the rigs that failed.
+    Returns the archives; raises FileNotFoundError without such a folder, DasrError without bpy, TrainingError naming
+    the files that failed.
     """
     if not Path(rigged_dir).is_dir():
         raise FileNotFoundError(f"{rigged_dir}: there is no such folder of rigged models")
@@ -127,20 +148,13 @@ def bake_all(
         source, target = rig_file(Path(rigged_dir), name), Path(out_dir) / f"{name}.npz"
         if source is None:
             continue
-        if not target.exists():
-            command = [sys.executable, "-m", __name__, str(source), str(target), "--fps", str(fps)]
-            try:
-                result = subprocess.run(command, timeout=timeout, capture_output=True, text=True)
-                message = result.stderr[-800:]
-            except subprocess.TimeoutExpired:
-                message = f"no answer within {timeout:.0f} s"
-            if not target.exists():
-                failed.append(f"{name}: {message}")
-                continue
+        if not target.exists() and (message := bake_apart(source, target, fps)):
+            failed.append(f"{source.name}: {message}")
+            continue
         print(f"baked {name}", flush=True)
         done.append(target)
     if failed:
-        raise RuntimeError("Could not bake " + "; ".join(failed))
+        raise TrainingError("Could not bake " + "; ".join(failed))
     return done
 
 
@@ -160,7 +174,7 @@ def _load(path: Path, fps: int, bind_pose: bool) -> Any:
         )
     armatures = [o for o in bpy.data.objects if o.type == "ARMATURE"]
     if not armatures:
-        raise ValueError(f"{path} holds no armature.")
+        raise TrainingError("it holds no armature")
     armature: Any = max(armatures, key=lambda o: len(o.data.bones))
     if armature.animation_data:
         for track in armature.animation_data.nla_tracks:
@@ -202,7 +216,7 @@ def _surface(armature: Any, spec: RigSpec | None) -> dict[str, np.ndarray]:
         vertex = loop_vertex[corner]
         parts.append((position[vertex], weights[vertex], _colours(mesh, corner, np.repeat(material, 3))))
     if not parts:
-        raise ValueError("No mesh in the file is bound to the armature.")
+        raise TrainingError("no mesh in it is bound to the armature")
     position, weight, colour = (np.concatenate(column) for column in zip(*parts, strict=True))
     return _weld(position, weight, colour)
 
@@ -353,8 +367,8 @@ def _to_body_space(a: dict[str, np.ndarray], spec: RigSpec | None) -> dict[str, 
         front, hind = (np.mean([heads[find_bone(names, n)] for n in pair], axis=0) for pair in spec.torso)
         length = float(np.linalg.norm(front - hind))
         if spec.forward and (turn @ (front - hind))[1] > 0:
-            raise ValueError(
-                "The shoulders lie behind the hips once left is +X: the sides of the rig are swapped."
+            raise TrainingError(
+                "the shoulders lie behind the hips once left is +X: the sides of the rig are swapped"
             )
     scale = TORSO_LENGTH / length
     placed = a["vertices"] @ turn.T * scale
@@ -389,7 +403,7 @@ def main_bake(argv: list[str] | None = None) -> int:
     game = partial(bake_game, people=options.people)
     source = {".zip": game, ".whl": bake_mujoco}.get(options.rigged.suffix, bake_all)
     if not source(options.rigged, options.out, options.fps):
-        raise ValueError(f"{options.rigged} holds no rig that is known (training/synth/rigs.py).")
+        raise TrainingError(f"{options.rigged} holds no rig that is known (training/synth/rigs.py).")
     return 0
 
 
@@ -399,7 +413,10 @@ def _main_one() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--fps", type=int, default=24)
     options = parser.parse_args()
-    bake(options.source, options.target, options.fps)
+    try:
+        bake(options.source, options.target, options.fps)
+    except TrainingError as error:
+        sys.exit(str(error))
     # Blender's own shutdown can hang or crash after the work is done and on disk.
     sys.stdout.flush()
     os._exit(0)

@@ -27,6 +27,7 @@ from ...core.files import sha256_of
 from ...core.motion import Motion
 from ...core.rotation import make_continuous
 from ..clip_folder import write_clip_folder
+from ..errors import TrainingError
 from ..interrupt import deaf_children
 from .camera import CameraConfig, random_camera
 from .coat import random_coat
@@ -116,7 +117,7 @@ def make_clip(
         if clip is not None:
             clip.meta.update(split=config.split, seed=config.seed, number=number)
             return clip
-    raise RuntimeError(
+    raise TrainingError(
         f"clip {number}: no visible subject in 20 draws; check the rigs and the camera settings"
     )
 
@@ -267,20 +268,20 @@ def _clear_leftovers(out: Path, numbers: range) -> None:
 def generate(config: SynthConfig) -> int:
     """Write every clip that is not there yet, with a progress bar; returns how many were written.
 
-    Raises DasrError, ValueError or OSError with one sentence, RenderUnavailable without OpenGL.
+    Raises DasrError (RenderUnavailable without OpenGL) or OSError with one sentence.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     for name in ("clips", "frames", "workers"):
         if getattr(config, name) < 1:
-            raise ValueError(f"--{name} must be at least 1, not {getattr(config, name)}")
+            raise TrainingError(f"--{name} must be at least 1, not {getattr(config, name)}")
     category = load_category(config.category)
     config.out.mkdir(parents=True, exist_ok=True)
     numbers = range(config.first, config.first + config.clips)
     _clear_leftovers(config.out, numbers)
     body = config.out / "body.npz"
     if body.exists() and sha256_of(body) != category.hashes["body.npz"]:
-        raise ValueError(f"{config.out} was begun with another body of {category.name}; choose a new folder.")
+        raise TrainingError(f"{config.out} was begun with another body of {category.name}; choose a new folder.")
     if category.path is not None:
         shutil.copyfile(category.path / "body.npz", body)
     settings = json.dumps(asdict(config), default=str, indent=1)

@@ -22,6 +22,7 @@ from ...core.rotation import (
     slerp,
 )
 from ...core.skeleton import clamp_rotations, forward_kinematics
+from ..errors import TrainingError
 from .cloth import Cloth, brim_cloth, skirt_cloth
 from .clothes import (
     Figure,
@@ -64,12 +65,12 @@ class Cast:
 
 
 def split_motions(motions: Sequence[HumanMotion], split: str) -> list[HumanMotion]:
-    """The recordings of a split, ordered by source and name. ValueError for an unknown split.
+    """The recordings of a split, ordered by source and name. TrainingError for an unknown split.
 
     The game's come last, so that with and without them the same of the others are held out.
     """
     if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split}")
+        raise TrainingError(f"split must be one of {', '.join(SPLITS)}, not {split}")
     ordered = sorted(motions, key=lambda m: (m.source == GAME_MOTIONS, m.source, m.name))
     if split == "all":
         return ordered

@@ -17,6 +17,7 @@ import numpy as np
 from ...core.category import Category
 from ...core.rotation import matrix_to_quat, quat_to_matrix
 from ...core.skinning import linear_blend
+from ..errors import TrainingError
 from ..npz import read_npz
 from .motions import INDEX, NAMES, HumanMotion, global_rotations, local_rotations, rig_correction
 from .rig import Rig, RigMap, baked_rigs, load_rig
@@ -120,7 +121,7 @@ def fit_shape(category: Category, rig: Rig) -> tuple[float, np.ndarray, np.ndarr
 def map_humans(folder: Path, category: Category, redo: bool = False) -> list[str]:
     """Fit every baked person of a folder into `<name>.shape.npz`; those of this category's body are kept.
 
-    Raises ValueError when the folder holds nobody that is known, or a damaged file.
+    Raises TrainingError when the folder holds nobody that is known, or a damaged file.
     """
     done = []
     for name in baked_rigs(folder, HUMAN_RIGS):
@@ -160,14 +161,14 @@ def shape_hash(category: Category) -> str:
 
 
 def load_human_rig(folder: Path, name: str, category: Category) -> HumanRig:
-    """One person. FileNotFoundError or ValueError when it was not mapped for this body."""
+    """One person. FileNotFoundError or TrainingError when it was not mapped for this body."""
     path = Path(folder) / f"{name}.shape.npz"
     if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing; run the command map with --category {category.name} first."
         )
     if _stale(path, category):
-        raise ValueError(f"{path} was fitted to another body of {category.name}; run the command map again.")
+        raise TrainingError(f"{path} was fitted to another body of {category.name}; run the command map again.")
     data = _read_shape(path)
     scale, morphology, posture = float(data["scale"]), data["morphology"], data["posture"]
     return human_rig(load_rig(Path(folder) / f"{name}.npz").scaled(1 / scale), morphology, posture)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.category import Category
+from ..errors import TrainingError
 from .mapping import load_mapping
 from .mapping_check import made_for
 from .rig import known_animals, load_rig, rig_map
@@ -28,11 +29,11 @@ def mapped_names(folder: Path) -> list[str]:
 
 
 def load_mapped_rig(folder: Path, name: str, category: Category) -> MappedRig:
-    """One rig with its labels. ValueError when it was mapped for another category or another body of it."""
+    """One rig with its labels. TrainingError when it was mapped for another category or another body of it."""
     motion = load_mapping(Path(folder) / f"{name}.mapping.npz")
     baked = load_rig(Path(folder) / f"{name}.npz")
     if not made_for(category, motion, lambda: baked):
-        raise ValueError(
+        raise TrainingError(
             f"{name} was mapped for {motion.category} {motion.category_version}, which has another body than "
             f"{category.name} {category.version}; run the command map again."
         )
@@ -65,7 +66,7 @@ def load_mapped_rigs(
 ) -> list[MappedRig]:
     """The rigs of a split: 'train' (all but the held-out ones), 'held-out' or 'all'."""
     if split not in SPLITS:
-        raise ValueError(f"split must be one of {', '.join(SPLITS)}, not {split}")
+        raise TrainingError(f"split must be one of {', '.join(SPLITS)}, not {split}")
     wanted = {
         "train": [n for n in mapped_names(folder) if n not in hold_out],
         "held-out": [n for n in mapped_names(folder) if n in hold_out],

@@ -82,7 +82,7 @@ class RigMotion:
 
 
 def load_mapping(path: str | Path) -> RigMotion:
-    """Read what `RigMotion.save` wrote. Raises OSError, and ValueError naming a damaged file."""
+    """Read what `RigMotion.save` wrote. Raises OSError, and TrainingError naming a damaged file."""
     names = [f.name for f in fields(RigMotion)]
     stored = read_npz(path, (name for name in names if name != "body"), "take it away and run the command map again")
     values: dict[str, Any] = {name: stored[name] for name in names if name in stored}
@@ -211,7 +211,7 @@ def beyond_limits(category: Category, motion: RigMotion) -> np.ndarray:
 def map_all(folder: str | Path, category: Category, redo: bool = False) -> list[RigMotion]:
     """Map every baked rig of a folder into `<name>.mapping.npz`; those made for this category's body are kept.
 
-    Rigs without a table are left alone. Raises ValueError when the folder holds no other, or a damaged file.
+    Rigs without a table are left alone. Raises TrainingError when the folder holds no other, or a damaged file.
     """
     motions = []
     for name in baked_rigs(folder, known_animals()):

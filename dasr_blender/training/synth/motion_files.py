@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.rotation import make_continuous, matrix_to_quat, quat_to_matrix, rotvec_to_matrix, slerp
+from ..errors import TrainingError
 from .motions import INDEX, NAMES, HumanMotion, between, global_rotations, local_rotations, rig_motions
 from .rig import Rig
 from .rigs import RigSpec
@@ -39,14 +40,14 @@ _COLUMNS = 44  # duration, place, then `_FIELDS`
 
 
 def read_motion_file(path: Path) -> HumanMotion:
-    """One `humanoid3d_*.txt` of pybullet_data. ValueError for a file of another figure."""
+    """One `humanoid3d_*.txt` of pybullet_data. TrainingError for a file of another figure."""
     try:
         data = json.loads(path.read_text())
         table, loops = np.asarray(data["Frames"], float), data.get("Loop") == "wrap"
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is not a readable motion ({error}); get it again.") from error
+        raise TrainingError(f"{path} is not a readable motion ({error}); get it again.") from error
     if table.ndim != 2 or table.shape[1] != _COLUMNS:
-        raise ValueError(f"{path} does not hold the {_COLUMNS} columns of a humanoid motion.")
+        raise TrainingError(f"{path} does not hold the {_COLUMNS} columns of a humanoid motion.")
     count = len(table)
     place = table[:, 1:4] @ _BODY_FROM_FILE.T
     turned: dict[str, np.ndarray] = {}

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ...core.rotation import quat_to_matrix
+from ..errors import TrainingError
 from .rigs_mujoco import MujocoRig
 
 _CLIPS, _SECONDS = 6, 5.0
@@ -26,7 +27,7 @@ _CYCLES = (0.15, 0.9)
 def read_mujoco_rig(wheel: str | Path, rig: MujocoRig, fps: int) -> dict[str, np.ndarray]:
     """Triangle corners (`position`, `weight`, `colour`), bones and clips of one animal out of a wheel; Z up, metres.
 
-    FileNotFoundError when the wheel does not hold it, ValueError when it is no wheel or MuJoCo cannot read the model.
+    FileNotFoundError when the wheel does not hold it, TrainingError when it is no wheel or not one MuJoCo can read.
     """
     import mujoco
 
@@ -41,10 +42,13 @@ def read_mujoco_rig(wheel: str | Path, rig: MujocoRig, fps: int) -> dict[str, np
                     raise FileNotFoundError(f"{wheel} holds no {rig.model}.")
                 archive.extractall(folder, names)
         except zipfile.BadZipFile as error:
-            raise ValueError(f"{wheel} is no wheel; fetch it again.") from error
-        model = mujoco.MjModel.from_xml_path(str(Path(folder) / rig.model))
+            raise TrainingError(f"{wheel} is no wheel; fetch it again.") from error
+        try:
+            model = mujoco.MjModel.from_xml_path(str(Path(folder) / rig.model))
+        except ValueError as error:
+            raise TrainingError(f"{wheel}: MuJoCo cannot read {rig.model} ({error}).") from error
     if model.nskin != 1:
-        raise ValueError(f"{rig.model} has {model.nskin} skins, not one.")
+        raise TrainingError(f"{rig.model} has {model.nskin} skins, not one.")
     return _surface(model) | _bones(model) | _motion(mujoco, model, fps)
 
 

@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from ...core.rotation import quat_to_matrix, slerp
+from ..errors import TrainingError
 from .rigs_game import GameRig
 
 NO_BONE = 255
@@ -41,13 +42,13 @@ class Mesh:
 
 
 def read_pmd(data: bytes) -> Mesh:
-    """Read a mesh. ValueError when the bytes are none of versions 3 and 4, or are cut short."""
+    """Read a mesh. TrainingError when the bytes are none of versions 3 and 4, or are cut short."""
     if data[:4] != b"PSMD":
-        raise ValueError("This is no .pmd mesh.")
+        raise TrainingError("This is no .pmd mesh.")
     try:
         (version, _, count), at = struct.unpack_from("<3I", data, 4), 16
         if version not in (3, 4):
-            raise ValueError(f"This .pmd is of version {version}; 3 and 4 are known.")
+            raise TrainingError(f"This .pmd is of version {version}; 3 and 4 are known.")
         maps = 1
         if version == 4:
             (maps,), at = struct.unpack_from("<I", data, at), at + 4
@@ -68,9 +69,7 @@ def read_pmd(data: bytes) -> Mesh:
             *place, bone = struct.unpack_from("<7fB", data, at)
             sockets[name], at = (np.array(place), bone), at + 29
     except (struct.error, ValueError) as error:
-        if "version" in str(error):
-            raise
-        raise ValueError("This .pmd mesh is cut short.") from error
+        raise TrainingError("This .pmd mesh is cut short.") from error
     return Mesh(
         points["place"].astype(np.float64),
         points["uv"][:, 0].astype(np.float64),
@@ -83,15 +82,15 @@ def read_pmd(data: bytes) -> Mesh:
 
 
 def read_psa(data: bytes) -> tuple[float, np.ndarray]:
-    """Frames a second and bones (T, B, 7), place and xyzw, of an animation. ValueError when the bytes are none."""
+    """Frames a second and bones (T, B, 7), place and xyzw, of an animation. TrainingError when the bytes are none."""
     if data[:4] != b"PSSA":
-        raise ValueError("This is no .psa animation.")
+        raise TrainingError("This is no .psa animation.")
     try:
         (length,) = struct.unpack_from("<I", data, 12)
         milliseconds, bones, frames = struct.unpack_from("<fII", data, 16 + length)
         poses = np.frombuffer(data, "<f4", bones * frames * 7, 28 + length)
     except (struct.error, ValueError) as error:
-        raise ValueError("This .psa animation is cut short.") from error
+        raise TrainingError("This .psa animation is cut short.") from error
     return 1000 / milliseconds, poses.reshape(frames, bones, 7).astype(np.float64)
 
 
@@ -108,7 +107,7 @@ def read_bones(xml: bytes) -> tuple[list[str], np.ndarray]:
 
     skeleton = ElementTree.fromstring(xml).find("standard_skeleton")
     if skeleton is None:
-        raise ValueError("The skeleton's file lists no bones.")
+        raise TrainingError("The skeleton's file lists no bones.")
     walk(skeleton, -1)
     return names, np.array(parents, np.int32)
 
@@ -138,7 +137,7 @@ def at_rate(bones: np.ndarray, own: float, wanted: float) -> np.ndarray:
 class GameFiles:
     """The game's data: `public.zip`, or a folder with what is in it.
 
-    FileNotFoundError names what is missing; ValueError when the file is no archive.
+    FileNotFoundError names what is missing; TrainingError when the file is no archive.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -150,7 +149,7 @@ class GameFiles:
         try:
             self._zip = zipfile.ZipFile(self.path) if self.path.is_file() else None
         except zipfile.BadZipFile as error:
-            raise ValueError(f"{self.path} is no zip archive; unpack or fetch it again.") from error
+            raise TrainingError(f"{self.path} is no zip archive; unpack or fetch it again.") from error
         self._names = self._zip.namelist() if self._zip else None
 
     def find(self, pattern: str) -> list[str]:
@@ -170,13 +169,13 @@ class GameFiles:
 def read_game_rig(files: GameFiles, rig: GameRig, fps: int) -> dict[str, np.ndarray]:
     """Triangle corners (`position`, `weight`, `colour`), bones and clips of one rig; Z up, the game's units.
 
-    Animations of another number of bones are left out. ValueError when the skeleton is not the mesh's, or the mesh
+    Animations of another number of bones are left out. TrainingError when the skeleton is not the mesh's, or the mesh
     has no place for the head.
     """
     mesh = read_pmd(files.read(f"art/meshes/skeletal/{rig.mesh}.*pmd"))
     names, parents = read_bones(files.read(f"art/skeletons/{rig.skeleton}.xml"))
     if len(names) != len(mesh.rest):
-        raise ValueError(f"{rig.mesh} has {len(mesh.rest)} bones and {rig.skeleton} {len(names)}.")
+        raise TrainingError(f"{rig.mesh} has {len(mesh.rest)} bones and {rig.skeleton} {len(names)}.")
     clips, poses = [], []
     for begin in rig.clips:
         for name in files.find(f"art/animation/{rig.folder}/{begin}*.psa"):
@@ -218,7 +217,7 @@ def read_game_rig(files: GameFiles, rig: GameRig, fps: int) -> dict[str, np.ndar
 def _socket(mesh: Mesh, name: str, rest: np.ndarray) -> tuple[np.ndarray, int]:
     """Transform (4, 4) at rest, Z up, of where a thing is attached, and the bone that carries it."""
     if name not in mesh.sockets or mesh.sockets[name][1] >= len(rest):
-        raise ValueError(f"The mesh has no bone that carries the {name}.")
+        raise TrainingError(f"The mesh has no bone that carries the {name}.")
     place, bone = mesh.sockets[name]
     return rest[bone] @ to_matrices(place), bone
 

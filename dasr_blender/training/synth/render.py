@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
+from ..errors import TrainingError
 from .coat import Coat
 
 _VERTEX = """
@@ -115,7 +116,7 @@ _SKIN = ((0.0, -0.5),)
 _SHELLS = ((0.25, -0.25), (0.55, 0.5), (0.9, 0.85))  # how far out; the first is dense
 
 
-class RenderUnavailable(RuntimeError):
+class RenderUnavailable(TrainingError):
     """No OpenGL 4.3 context can be made on this machine."""
 
 
@@ -181,13 +182,13 @@ class Renderer:
 
     gl: 'auto' (EGL, which needs no display and takes a GPU's driver where there is one, else what the platform
     has), 'egl', 'egl:N' for the N-th device, 'platform' (GLX, WGL or CGL; wants a display). Raises
-    `RenderUnavailable` without OpenGL 4.3, ValueError for any other word. `.name` is the driver's own.
+    `RenderUnavailable` without OpenGL 4.3, TrainingError for any other word. `.name` is the driver's own.
     """
 
     def __init__(self, gl: str = "auto") -> None:
         kind, _, device = gl.partition(":")
         if kind not in ("auto", "egl", "platform") or (device and (kind != "egl" or not device.isdigit())):
-            raise ValueError(f"gl must be 'auto', 'egl', 'egl:N' or 'platform', not '{gl}'")
+            raise TrainingError(f"gl must be 'auto', 'egl', 'egl:N' or 'platform', not '{gl}'")
         egl: dict[str, Any] = {"backend": "egl"} | ({"device_index": int(device)} if device else {})
         ways: dict[str, list[dict[str, Any]]] = {"auto": [egl, {}], "egl": [egl], "platform": [{}]}
         why = []

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...core.rotation import matrix_to_quat
 from ...core.skinning import linear_blend
+from ..errors import TrainingError
 from ..npz import read_npz
 from .rigs import RIGS, RigSpec, find_bone
 from .rigs_game import GAME_RIGS
@@ -76,7 +77,7 @@ class Rig:
 
 
 def load_rig(path: str | Path) -> Rig:
-    """Read a file that `bake` wrote. Raises OSError, and ValueError naming a damaged file."""
+    """Read a file that `bake` wrote. Raises OSError, and TrainingError naming a damaged file."""
     path = Path(path)
     a = read_npz(path, (f.name for f in fields(Rig) if f.name != "name"), "bake the rig again")
     return Rig(
@@ -100,14 +101,14 @@ def load_rig(path: str | Path) -> Rig:
 
 
 def baked_rigs(folder: str | Path, known: Iterable[str]) -> list[str]:
-    """Names of the baked rigs in a folder that a table is known for, sorted. Raises ValueError when there is none."""
+    """Names of the baked rigs in a folder that a table is known for, sorted. Raises TrainingError for none."""
     found = [p.stem for p in sorted(Path(folder).glob("*.npz")) if not p.stem.endswith((".mapping", ".shape"))]
     if not found:
-        raise ValueError(f"{folder}: holds no baked rig; make some with the command bake")
+        raise TrainingError(f"{folder}: holds no baked rig; make some with the command bake")
     tables = set(known)
     names = [name for name in found if name in tables]
     if not names:
-        raise ValueError(
+        raise TrainingError(
             f"{folder}: no table says which bone of '{found[0]}', or of another rig there, is which joint of this "
             "category; choose the category that they are rigs of with --category"
         )

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import TrainingError
+
 
 @dataclass(frozen=True)
 class Link:
@@ -74,12 +76,12 @@ class RigSpec:
 
 
 def find_bone(names: list[str], key: str) -> int:
-    """Index of the bone called `key`, or of the only one beginning with it. ValueError if there is none."""
+    """Index of the bone called `key`, or of the only one beginning with it. TrainingError if there is none."""
     if key in names:
         return names.index(key)
     hits = [i for i, name in enumerate(names) if name.startswith(key)]
     if len(hits) != 1:
-        raise ValueError(f"{len(hits)} bones are called {key!r}.")
+        raise TrainingError(f"{len(hits)} bones are called {key!r}.")
     return hits[0]
 
 

@@ -21,6 +21,7 @@ from ...core.motion import Motion
 from ...core.skinning import dense_weights
 from ...predict import FitConfig, Prediction, fit
 from ...predict.fit_relief import part_radius
+from ..errors import TrainingError
 from .clips import TeacherClip
 
 Array = np.ndarray
@@ -57,11 +58,11 @@ def shared_shape(
     """The morphology ``(K,)`` and the relief ``(V,)``, metres, that the clips agree on.
 
     Clips that are held, or of which no frame is used, have no say.  given: whose shape to start from; None starts
-    from the clips' proportions as they are.  Raises ValueError when no clip has a say.
+    from the clips' proportions as they are.  Raises TrainingError when no clip has a say.
     """
     asked = [clip for clip in clips if not clip.held and len(clip.used)]
     if not asked:
-        raise ValueError(
+        raise TrainingError(
             "No clip to learn a shape from: all are held out, or none has a frame to be trusted."
         )
     relief = np.zeros(len(category.body.vertices))
@@ -75,7 +76,7 @@ def shared_shape(
         asked = fit_clips(category, asked, morphology, relief, config, shape_known=False)
         weight = np.array([_say(clip, config.least) for clip in asked])
         if not weight.any():
-            raise ValueError(
+            raise TrainingError(
                 "No clip agrees with its masks well enough to learn a shape from; look at the masks."
             )
         morphology = robust_mean(_in_std(category, asked), weight) * category.body.morphology_scale

@@ -13,6 +13,7 @@ from scipy.spatial import KDTree
 
 from ...core.category import Category
 from ...core.mesh import area_samples, vertex_normals, volume
+from ..errors import TrainingError
 from .colours import appearance_code, vertex_colours
 from .laplacian import stiffness
 
@@ -57,7 +58,7 @@ def extract_mesh(sdf: Distance, low: Array, high: Array, resolution: int = 128) 
 
     low and high ``(3,)``; resolution: cells along the longest side. Faces look outwards. Marching cubes (Lewiner et
     al., "Efficient Implementation of Marching Cubes' Cases with Topological Guarantees", 2003) on a grid that is only
-    evaluated where a coarse one says the surface may be. Raises ValueError when there is none.
+    evaluated where a coarse one says the surface may be. Raises TrainingError when there is none.
     """
     import trimesh
     from skimage.measure import marching_cubes
@@ -68,7 +69,7 @@ def extract_mesh(sdf: Distance, low: Array, high: Array, resolution: int = 128) 
     values, known = _near_surface(sdf, low, cell, blocks)
     if values.min() > 0 or values.max() < 0 or not known.any():
         where = "outside of it" if values.max() > 0 else "inside"
-        raise ValueError(
+        raise TrainingError(
             f"There is no surface between {low.round(2)} and {high.round(2)}: every point is {where}; "
             "look at the losses, or give a larger box."
         )

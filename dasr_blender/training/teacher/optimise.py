@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ...core.files import written_atomically
+from ..errors import TrainingError
 from ..parallel import Precision, Team
 from ..student.checkpoint import read
 from ..student.schedule import Clock, learning_rate
@@ -136,7 +137,7 @@ class Optimiser:
             writer.writerow(row)
 
     def _load(self) -> None:
-        """Go on from the checkpoint; ValueError when it is damaged or of another run."""
+        """Go on from the checkpoint; TrainingError when it is damaged or of another run."""
         state = read(self.checkpoint, "model")
         ours = asdict(self.config)
         changed = sorted(
@@ -150,7 +151,7 @@ class Optimiser:
         alike = mine.keys() == kept.keys() and all(kept[k].shape == mine[k].shape for k in mine)
         if changed or not alike:  # unlike with the same settings: another version's student or fit
             what = ", ".join(changed) or "the shape that it started from"
-            raise ValueError(
+            raise TrainingError(
                 f"{self.checkpoint}: was begun with other settings ({what}); choose another folder"
             )
         self.model.load_state_dict(kept)

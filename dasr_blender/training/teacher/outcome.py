@@ -82,7 +82,7 @@ def _between(pose: Array, quats: Array, known: Array, i: int) -> tuple[Array, Ar
 def subject_surface(model: Model, subject: int, resolution: int = 128) -> tuple[Array, Array, Array]:
     """Vertices (N, 3) at rest of a subject, metres; faces (M, 3); and the vertices in canonical space.
 
-    Raises ValueError when the field holds no surface.
+    Raises TrainingError when the field holds no surface.
     """
     from .mesh import extract_mesh
 

@@ -21,6 +21,7 @@ from ...core.skeleton import skin_transforms
 from ...core.skinning import linear_blend
 from ...overlay import draw_body
 from ..clip_folder import write_clip_folder
+from ..errors import TrainingError
 from .clips import TeacherClip
 
 Array = np.ndarray
@@ -38,12 +39,12 @@ def write_pseudo_truth(
     ``body.npz`` beside them; the folders written.
 
     A run shorter than `shortest` is left out. Folders that an earlier call made of the same clip are replaced.
-    Pixels are those of the clips' working size.  Raises ValueError when two clips have one name, and OSError.
+    Pixels are those of the clips' working size.  Raises TrainingError when two clips have one name, and OSError.
     """
     names = [_safe(clip.name) for clip in clips]
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise ValueError(f"Two clips are called {sorted(twice)[0]}; give each a name of its own")
+        raise TrainingError(f"Two clips are called {sorted(twice)[0]}; give each a name of its own")
     out.mkdir(parents=True, exist_ok=True)
     if category.path is not None:
         with written_atomically(out / "body.npz") as temporary:

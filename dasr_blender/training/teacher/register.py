@@ -16,6 +16,7 @@ from ...core.category import Category
 from ...core.motion import Motion
 from ...core.views import View, read_views
 from ...predict import fit
+from ..errors import TrainingError
 from ..evaluate.real import RealClip, find_clips, find_masks, real_scene
 from ..evaluate.rows import Tracked, feed_forward
 from ..evaluate.scene import Scene
@@ -57,13 +58,13 @@ def register(
 ) -> list[TeacherClip]:
     """Every video with its first poses. Masks are kept in `cache`; held: names of those left out of learning.
 
-    Views set by hand beside a video (`core.views`) anchor its poses. Raises ValueError, a ClipError or a ViewError when
-    a video cannot be used.
+    Views set by hand beside a video (`core.views`) anchor its poses. Raises TrainingError, a ClipError or a ViewError
+    when a video cannot be used.
     """
     found = find_clips(videos, only)
     unknown = set(held) - {real.name for real in found}
     if unknown:
-        raise ValueError(
+        raise TrainingError(
             f"There is no clip {sorted(unknown)[0]} to leave out; there are {', '.join(c.name for c in found)}"
         )
     row = None if config.start == "rest" else feed_forward("start", category)
@@ -75,7 +76,7 @@ def register(
         if report is not None:
             report(real.name, n + 1, len(found))
     if not any(len(clip.used) for clip in out if not clip.held):
-        raise ValueError("No frame of any clip is good enough to learn from; look at the masks")
+        raise TrainingError("No frame of any clip is good enough to learn from; look at the masks")
     return out
 
 
@@ -100,7 +101,7 @@ def start(
         return TeacherClip(scene, motion, None, mask_quality(scene, config), held=held)
     answer = row.answer(scene)
     if answer is None or answer.prediction is None or answer.tracked is None:
-        raise ValueError(f"{scene.name}: the student has no answer")
+        raise TrainingError(f"{scene.name}: the student has no answer")
     motion, prediction = anchored(answer.motion, views), answer.prediction
     if config.start == "fit":
         crops = scene.crops(category.network.input_size)

@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter1d, median_filter
 
 from ...core.category import Category, load_category
 from ...core.files import written_atomically
+from ..errors import TrainingError
 from ..evaluate.scores import overlap
 from ..parallel import Team, join, leave
 from .clips import TeacherClip
@@ -272,7 +273,7 @@ def save_picture(path: Path, image: Array) -> None:
     """Write an RGB picture (H, W, 3) uint8, whole or not at all."""
     coded, data = cv2.imencode(path.suffix, np.ascontiguousarray(image[..., ::-1]))
     if not coded:
-        raise ValueError(f"{path}: the picture cannot be encoded")
+        raise TrainingError(f"{path}: the picture cannot be encoded")
     with written_atomically(path) as temporary:
         temporary.write_bytes(data.tobytes())
 
@@ -280,12 +281,12 @@ def save_picture(path: Path, image: Array) -> None:
 def teach(config: TeachConfig, report: Report | None = None) -> Taught:
     """Run the teacher; a run that was stopped goes on from its last checkpoint.
 
-    Raises ValueError or a DasrError with one sentence when the videos cannot be used.
+    Raises DasrError with one sentence when the videos cannot be used.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
     if config.subjects not in ("one", "each"):
-        raise ValueError(f"subjects must be 'one' or 'each', not '{config.subjects}'")
+        raise TrainingError(f"subjects must be 'one' or 'each', not '{config.subjects}'")
     team = join(config.field.device)
     try:
         config.out.mkdir(parents=True, exist_ok=True)

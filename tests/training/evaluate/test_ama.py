@@ -19,6 +19,7 @@ from dasr_blender.core import Category, Motion
 from dasr_blender.core.camera import project
 from dasr_blender.core.raster import silhouette
 from dasr_blender.core.rotation import rotvec_to_matrix
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.evaluate import ama
 from dasr_blender.training.evaluate.options import EvaluateConfig
 from dasr_blender.training.evaluate.rows import Answer, Row
@@ -105,16 +106,16 @@ def test_a_perfect_answer_scores_a_perfect_surface(toy_category: Category, tmp_p
 
 
 def test_what_is_missing_is_named(toy_category: Category, tmp_path: Path):
-    with pytest.raises(ValueError, match="Pmat"):
+    with pytest.raises(TrainingError, match="Pmat"):
         ama.cameras(tmp_path)
     write_sequence(tmp_path / "swing", toy_category)
     config = EvaluateConfig(out=tmp_path, ama=(tmp_path / "swing",), cameras=(5,))
-    with pytest.raises(ValueError, match="camera 5"):
+    with pytest.raises(TrainingError, match="camera 5"):
         ama.evaluate_ama(config, toy_category, [], lambda *_: None)
     for path in (tmp_path / "swing" / "meshes").iterdir():
         path.unlink()
-    with pytest.raises(ValueError, match="mesh_N"):
+    with pytest.raises(TrainingError, match="mesh_N"):
         ama.read_sequence(tmp_path / "swing", 1, tmp_path)
     (tmp_path / "swing" / "calibration" / "Camera1.Pmat.cal").write_text("x")
-    with pytest.raises(ValueError, match="Camera1"):
+    with pytest.raises(TrainingError, match="Camera1"):
         ama.read_sequence(tmp_path / "swing", 1, tmp_path)

@@ -16,6 +16,7 @@ from toy_clips import random_motion, render
 
 from dasr_blender.clip import Masks, load_clip
 from dasr_blender.core import Category
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.evaluate.chroma import chroma_masks, screen_hue
 from dasr_blender.training.evaluate.keypoints import read_keypoints, transfer, vertex_under
 from dasr_blender.training.evaluate.real import find_clips, find_masks, real_scores
@@ -30,9 +31,9 @@ def test_clips_are_found_in_folders_of_any_depth_and_by_pattern(tmp_path: Path):
     assert {c.name for c in find_clips([tmp_path])} == {"camel", "dog-1", "man-0", "man-10"}
     assert [c.name for c in find_clips([tmp_path], ["man-*"])] == ["man-0", "man-10"]
     assert find_clips([tmp_path / "camel"])[0].source == tmp_path / "camel" / "frames"
-    with pytest.raises(ValueError, match="no such"):
+    with pytest.raises(TrainingError, match="no such"):
         find_clips([tmp_path / "missing"])
-    with pytest.raises(ValueError, match="No real clip"):
+    with pytest.raises(TrainingError, match="No real clip"):
         find_clips([tmp_path], ["cow"])
 
 
@@ -51,7 +52,7 @@ def test_keypoint_files_are_read_in_their_own_order(tmp_path: Path, kind: str):
     points, visible = found[2]
     assert points[0] == pytest.approx([480, 270]) and visible.tolist() == [True, False, False]
     path.write_text('{"a": 1}')
-    with pytest.raises(ValueError, match="keypoints"):
+    with pytest.raises(TrainingError, match="keypoints"):
         read_keypoints(path, {}, (10, 10))
 
 

@@ -23,6 +23,7 @@ from dasr_blender.core.camera import project, transform
 from dasr_blender.core.raster import silhouette
 from dasr_blender.core.rotation import slerp
 from dasr_blender.core.skeleton import forward_kinematics
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.evaluate import joint_map, rigged
 from dasr_blender.training.evaluate.bake_any import bake_any
 from dasr_blender.training.evaluate.options import EvaluateConfig
@@ -141,7 +142,7 @@ def test_a_map_with_a_wrong_name_says_which(toy_category: Category, tmp_path: Pa
         ("[", "x.joints"),
     ):
         path.write_text(text)
-        with pytest.raises(ValueError, match=reason):
+        with pytest.raises(TrainingError, match=reason):
             joint_map.read_joint_map(path, rig, names)
 
 
@@ -181,7 +182,7 @@ def test_a_folder_of_rigged_models_is_scored(toy_category: Category, tmp_path: P
 
     def bake(path: Path, cache: Path) -> Rig:
         if path.stem == "broken":
-            raise ValueError(f"{path}: holds no armature")
+            raise TrainingError(f"{path}: holds no armature")
         return toy_rig(category)
 
     monkeypatch.setattr(rigged, "bake_any", bake)
@@ -200,7 +201,7 @@ def test_a_folder_of_rigged_models_is_scored(toy_category: Category, tmp_path: P
     )
     scene = rigged.film(toy_rig(category), "x", np.random.default_rng(0), renderer, {}, 3)
     assert MeanPose("mean", category).answer(scene) is None  # no true root to start from
-    with pytest.raises(ValueError, match="no .glb"):
+    with pytest.raises(TrainingError, match="no .glb"):
         rigged.find_rigged(tmp_path / "bundle")
 
 
@@ -280,15 +281,15 @@ def test_a_joint_map_is_guessed_for_a_file_and_written_beside_it(
     assert found["front_upper.L"] == "FrontUpperLeg.L" and found["hind_lower.R"] == "Shin.R"
     assert found["chest"] == "Chest" and found["pelvis"] == "Pelvis" and found["tail_1"] is None
     assert "11 of 30" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="no such file"):
+    with pytest.raises(TrainingError, match="no such file"):
         joint_map.main([str(tmp_path / "none.glb"), "--category", str(toy_category_folder)])
 
 
 def test_without_blender_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch):
     from dasr_blender.core import DasrError
-    from dasr_blender.training.evaluate import bake_any as module
+    from dasr_blender.training.synth import bake
 
     (tmp_path / "x.glb").write_bytes(b"x")
-    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(bake.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DasrError, match="needs bpy"):
         bake_any(tmp_path / "x.glb", tmp_path)

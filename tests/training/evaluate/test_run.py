@@ -27,6 +27,7 @@ from dasr_blender.core import Category, load_category
 from dasr_blender.predict import PredictError
 from dasr_blender.training import evaluate
 from dasr_blender.training.clip_folder import save_surface
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.evaluate.rendered import spread
 from dasr_blender.training.evaluate.rows import FIT, MEAN, ONCE, OURS, SINGLE, Row, make_rows
 from dasr_blender.training.evaluate.scene import read_scene
@@ -172,7 +173,7 @@ def test_rows_that_cannot_be_read_are_refused_in_a_sentence(tiny: Category, tmp_
         (f"x={tmp_path}/bad.onnx", "onnxruntime"),
         (f"{OURS}={tiny.predictor_path}", "Two rows"),
     ):
-        with pytest.raises(ValueError, match=reason):
+        with pytest.raises(TrainingError, match=reason):
             make_rows(tiny, [text])
     usual = ["evaluate", "--out", str(tmp_path), "--category", str(tiny.path)]
     assert cli.main(usual) == 1
@@ -194,7 +195,7 @@ def test_a_surface_beside_the_clip_is_the_truth(tiny: Category, clips: Path):
         assert scene is not None and scene.surface is not None and scene.surface.source == "surface"
         assert scene.surface.vertices[3] == pytest.approx(corner)
         (folder / "surface.npz").write_bytes(b"?")
-        with pytest.raises(ValueError, match="surface.npz"):
+        with pytest.raises(TrainingError, match="surface.npz"):
             read_scene(folder, tiny)
     finally:
         (folder / "surface.npz").unlink()

@@ -14,6 +14,7 @@ from stick_figure import stick_figure
 from dasr_blender.core.rotation import quat_to_matrix, rotvec_to_matrix
 from dasr_blender.core.skeleton import forward_kinematics, skin_transforms
 from dasr_blender.core.skinning import linear_blend
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.synth import human, motion_files, motions, poses
 from dasr_blender.training.synth.human_rigs import HUMAN_RIGS, MOTION_RIGS, anchor_offset, human_rig
 from dasr_blender.training.synth.motions import INDEX, LIMBS, NAMES, PARENTS, T_POSE, HumanMotion
@@ -86,7 +87,7 @@ def test_a_motion_file_stands_with_hanging_arms_and_folds_as_people_do(tmp_path)
 def test_a_motion_file_of_another_figure_is_refused(tmp_path):
     path = tmp_path / "humanoid3d_dog.txt"
     path.write_text(json.dumps({"Loop": "wrap", "Frames": [[0.1] * 20]}))
-    with pytest.raises(ValueError, match="44 columns"):
+    with pytest.raises(TrainingError, match="44 columns"):
         motion_files.read_motion_file(path)
     with pytest.raises(FileNotFoundError, match="--motions"):
         motion_files.find_motion_files(tmp_path / "empty")
@@ -248,7 +249,7 @@ def test_the_held_out_split_never_leaks(monkeypatch, tmp_path):
     assert not seen["train"][1] & seen["held-out"][1]
     assert seen["unseen-motion"][1] == seen["held-out"][1] and len(seen["held-out"][1]) == 6
     assert seen["all"] == (set(names), {m.name for m in recorded})
-    with pytest.raises(ValueError, match="split"):
+    with pytest.raises(TrainingError, match="split"):
         human.split_motions(recorded, "test")
 
 

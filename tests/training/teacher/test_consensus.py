@@ -12,6 +12,7 @@ from toy_clips import random_motion, render
 from dasr_blender.core import Category, default_focal
 from dasr_blender.predict import FitConfig
 from dasr_blender.training.clip_folder import mask_boxes
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.evaluate.scene import Scene
 from dasr_blender.training.teacher.clips import TeacherClip
 from dasr_blender.training.teacher.consensus import (
@@ -78,7 +79,7 @@ def test_held_and_rejected_clips_have_no_say(
     alone = shared_shape(toy_category, [one], config)
     together = shared_shape(toy_category, [one, held, bad], config)
     assert np.array_equal(alone[0], together[0]) and np.array_equal(alone[1], together[1])
-    with pytest.raises(ValueError, match="No clip to learn a shape from"):
+    with pytest.raises(TrainingError, match="No clip to learn a shape from"):
         shared_shape(toy_category, [held, bad], config)
     (given,) = fit_clips(toy_category, [bad], *alone, config)
     assert np.array_equal(given.motion.morphology, alone[0])

@@ -12,6 +12,7 @@ from toy_clips import random_motion, render
 
 from dasr_blender.core import Category
 from dasr_blender.training.clip_folder import mask_boxes
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.evaluate.protocol import Surface, surface_scores
 from dasr_blender.training.evaluate.scene import Scene
 from dasr_blender.training.teacher.clips import TeacherClip
@@ -47,7 +48,7 @@ def test_the_larger_piece_of_a_surface_looking_outwards() -> None:
 
 @pytest.mark.parametrize(("value", "word"), [(1.0, "outside"), (-1.0, "inside")])
 def test_no_surface_is_said(value: float, word: str) -> None:
-    with pytest.raises(ValueError, match=f"no surface .*{word}"):
+    with pytest.raises(TrainingError, match=f"no surface .*{word}"):
         extract_mesh(lambda p: np.full(len(p), value, np.float32), -np.ones(3), np.ones(3), 32)
 
 

@@ -14,6 +14,7 @@ from toy_clips import random_motion, render
 
 from dasr_blender.core import Category, Motion
 from dasr_blender.training.clip_folder import mask_boxes
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.evaluate.scene import Scene, read_scene
 from dasr_blender.training.evaluate.scores import overlap
 from dasr_blender.training.pack import pack, pack_clip
@@ -68,7 +69,7 @@ def test_a_second_run_replaces_the_first(toy_category: Category, clip: TeacherCl
     assert len(Motion.load(folder / "motion.npz")) == 36
     none = replace(clip, quality=np.zeros(len(clip)))
     assert write_pseudo_truth(toy_category, [none], tmp_path) == []
-    with pytest.raises(ValueError, match="Two clips are called cat_one_mp4"):
+    with pytest.raises(TrainingError, match="Two clips are called cat_one_mp4"):
         write_pseudo_truth(toy_category, [clip, clip], tmp_path)
 
 

@@ -16,6 +16,7 @@ from tracked import case
 from dasr_blender.core import Category, project
 from dasr_blender.core.rotation import quat_multiply, rotvec_to_matrix, rotvec_to_quat
 from dasr_blender.core.views import View
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.evaluate.scene import Scene, posed_in_camera
 from dasr_blender.training.evaluate.scores import compare, overlap
 from dasr_blender.training.parallel import Team
@@ -116,14 +117,14 @@ def test_another_runs_checkpoint_is_refused(
     toy_category: Category, clips: list[TeacherClip], tmp_path: Path
 ) -> None:
     optimiser(toy_category, clips, tmp_path).run(until=1)
-    with pytest.raises(ValueError, match="other settings"):
+    with pytest.raises(TrainingError, match="other settings"):
         optimiser(toy_category, clips, tmp_path, replace(TINY, seed=4))
-    with pytest.raises(ValueError, match="its frames"):
+    with pytest.raises(TrainingError, match="its frames"):
         optimiser(toy_category, clips[:1], tmp_path)
     grown = np.asarray(common_morphology(clips)) + 0.6
     frames = load_frames(toy_category, clips, TINY.crop)
     model = make_model(toy_category, clips, frames, grown, None, TINY)
-    with pytest.raises(ValueError, match="shape that it started from"):
+    with pytest.raises(TrainingError, match="shape that it started from"):
         Optimiser(model, frames, tmp_path, Team(torch.device("cpu")))
 
 
