@@ -17,6 +17,7 @@ from ..clip.mask_store import mask_box
 from ..core.motion import Motion
 from .errors import TrainingError
 from .npz import read_npz
+from .picture import write_picture
 
 SURFACE = "surface.npz"
 
@@ -85,14 +86,10 @@ def write_clip_folder(
     """
     part = folder.with_name(f".{folder.name}.part{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
-    (part / "frames").mkdir(parents=True)
-    (part / "masks").mkdir()
     for i, image, mask in zip(motion.frame_index, frames, masks, strict=True):
         name = f"{int(i):05d}"
-        cv2.imwrite(
-            str(part / "frames" / f"{name}.jpg"), image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, jpeg_quality]
-        )
-        cv2.imwrite(str(part / "masks" / f"{name}.png"), mask, [cv2.IMWRITE_PNG_BILEVEL, 1])
+        write_picture(part / "frames" / f"{name}.jpg", image, cv2.IMWRITE_JPEG_QUALITY, jpeg_quality)
+        write_picture(part / "masks" / f"{name}.png", mask, cv2.IMWRITE_PNG_BILEVEL, 1)
     motion.save(part / "motion.npz")
     (part / "meta.json").write_text(json.dumps(meta))
     if surface is not None:

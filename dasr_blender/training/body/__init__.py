@@ -57,11 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         body = category.body
         print(f"{out}: {len(body.vertices)} vertices, {len(body.faces)} faces, {len(body.joints)} joints")
     if args.sheet or args.poses:
-        from .sheet import morphology_sheet, pose_sheet, write_png
+        from ..picture import write_picture
+        from .sheet import morphology_sheet, pose_sheet
 
         category = load_category(out)
         if args.sheet:
-            write_png(args.sheet, morphology_sheet(category))
+            write_picture(args.sheet, morphology_sheet(category))
         if args.poses:
-            write_png(args.poses, pose_sheet(category))
+            write_picture(args.poses, pose_sheet(category))
     return 0

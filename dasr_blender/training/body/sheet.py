@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from ...core import Category
@@ -101,11 +99,3 @@ def pose_sheet(category: Category, size: int = 260) -> np.ndarray:
             vertices = category.posed_vertices(typical(category, body), pose(category, rotations)[None])[0]
             tiles.append(tile(category, vertices, f"{body or 'mean'}: {name}", size, gallery.metres[1]))
     return _grid(tiles, 3)
-
-
-def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write an RGB picture (h, w, 3)."""
-    import cv2
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 9])

@@ -24,11 +24,11 @@ from ...clip import (
 )
 from ...core.camera import default_focal, project
 from ...core.category import Category
-from ...core.files import written_atomically
 from ...core.listing import folder_images
 from ...core.motion import Motion
 from ...overlay import OverlayPainter, contact_sheet
 from ..errors import TrainingError
+from ..picture import write_picture
 from .chroma import chroma_masks, screen_hue
 from .keypoints import FILES, read_keypoints, transfer
 from .options import EvaluateConfig
@@ -191,8 +191,4 @@ def evaluate_real(
 
 def _picture(path: Path, clip: Clip, category: Category, motion: Motion) -> None:
     sheet = contact_sheet(OverlayPainter(clip, category, motion, panel_side=300))
-    with written_atomically(path) as temporary:
-        coded, data = cv2.imencode(".jpg", sheet[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
-        if not coded:
-            raise TrainingError(f"{path}: the picture cannot be encoded")
-        temporary.write_bytes(data.tobytes())
+    write_picture(path, sheet, cv2.IMWRITE_JPEG_QUALITY, 88)

@@ -13,7 +13,6 @@ import numpy as np
 from ...core.category import CARD, Category, load_category, save_category
 from ...core.files import files_in, sha256_of, written_atomically
 from ...core.views import read_views, views_path
-from ..body.sheet import write_png
 from ..body.template import template_category
 from ..body.template_sheet import template_sheet
 from ..distill import train
@@ -22,6 +21,7 @@ from ..evaluate.rows import FittedToClip, feed_forward
 from ..evaluate.scores import overlap
 from ..export import export
 from ..pack import pack
+from ..picture import write_picture
 from ..synth.clips import SynthConfig, generate
 from ..teacher.colours import vertex_colours
 from ..teacher.product import write_pseudo_truth
@@ -92,7 +92,7 @@ class _Run:
     def _template(self, folder: Path) -> Facts:
         category = template_category(self.config.name, self.config.skeleton, self.config.vertices)
         save_category(category, folder)
-        write_png(self.work / "template.png", template_sheet(category))
+        write_picture(self.work / "template.png", template_sheet(category))
         return {"vertices": len(category.body.vertices), "morphology": category.morphology_names}
 
     def _student(self, name: str, body: str, start: str | None, whose: str) -> None:
@@ -199,7 +199,7 @@ class _Run:
         write_shape(lesson, folder)
         clips = [c.with_motion(adopted(c.motion, lesson.morphology, grown)) for c in lesson.clips]
         write_pseudo_truth(grown, clips, folder / "set")
-        write_png(self.work / "learnt.png", template_sheet(grown))
+        write_picture(self.work / "learnt.png", template_sheet(grown))
         return {
             "how": lesson.how,
             "morphology": [round(float(v), 4) for v in lesson.morphology],

@@ -15,6 +15,7 @@ from ...core.motion import Motion
 from ...core.raster import silhouette
 from ...core.skeleton import forward_kinematics
 from ..clip_folder import read_meta
+from ..picture import write_picture
 
 _LEFT, _RIGHT, _MIDDLE = (255, 60, 60), (60, 120, 255), (60, 255, 60)  # RGB
 
@@ -75,7 +76,7 @@ def clip_strips(
     columns: int = 8,
     size: tuple[int, int] = (240, 200),
 ) -> None:
-    """One PNG with a row a clip: frames over time, masked as the student sees them, every other one with labels."""
+    """One picture with a row a clip: frames over time, masked as the student sees them, every other one with labels."""
     rows = []
     for folder in folders:
         motion = Motion.load(folder / "motion.npz")
@@ -92,8 +93,7 @@ def clip_strips(
             text = f"{folder.name} {meta.get('rig', '')} {meta.get('source', '')}" if k == 0 else ""
             row.append(_tile(picture, size, str(meta.get("action", "")) if k == 1 else text))
         rows.append(np.hstack(row))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
+    write_picture(path, np.vstack(rows))
 
 
 def contact_sheet(
@@ -103,7 +103,7 @@ def contact_sheet(
     columns: int = 5,
     tile: tuple[int, int] = (400, 300),
 ) -> None:
-    """One PNG with the first and the middle frame of each clip, plain masked and with labels."""
+    """One picture with the first and the middle frame of each clip, plain masked and with labels."""
     tiles = []
     for folder in folders:
         motion = Motion.load(folder / "motion.npz")
@@ -123,5 +123,4 @@ def contact_sheet(
     while len(tiles) % columns:
         tiles.append(np.zeros_like(tiles[0]))
     rows = [np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
+    write_picture(path, np.vstack(rows))

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d, median_filter
@@ -21,6 +20,7 @@ from ...core.files import written_atomically
 from ..errors import TrainingError
 from ..evaluate.scores import overlap
 from ..parallel import Team, join, leave
+from ..picture import write_picture
 from .clips import TeacherClip
 from .colours import vertex_colours
 from .config import FieldConfig, at
@@ -188,7 +188,7 @@ class _Teaching:
 
         def picture(model: Model, path: Path, text: str) -> None:
             image = field_picture(model, frames, rows, at(config.beta, 1.0) * model.canonical.unit)
-            save_picture(path, image)
+            write_picture(path, image)
 
         optimiser = Optimiser(model, frames, self.config.out / "field", self.team, picture)
         optimiser.run(progress=lambda share, text: self.tell(0.32 + 0.48 * share, text))
@@ -225,7 +225,7 @@ class _Teaching:
             paint = vertex_colours(category, own, morphology, relief)
             colours.append(paint)
             name = "subject" if len(shapes) == 1 else f"subject-{subject}"
-            save_picture(out / f"{name}-turntable.jpg", turntable(category, morphology, relief, paint))
+            write_picture(out / f"{name}-turntable.jpg", turntable(category, morphology, relief, paint))
             best = max(own, key=lambda clip: float(clip.quality.max()))
             write_glb(category, best.motion, int(best.quality.argmax()), paint, out / f"{name}.glb")
         folders = write_pseudo_truth(category, [clip for clip in clips if not clip.held], out / "set")
@@ -267,15 +267,6 @@ def _iou(clip: TeacherClip) -> float:
 def mean_iou(clips: Sequence[TeacherClip]) -> float:
     """Mean over the clips of their frames' agreement with the masks, rejected ones included; 0 without clips."""
     return round(float(np.mean([_iou(clip) for clip in clips])), 4) if clips else 0.0
-
-
-def save_picture(path: Path, image: Array) -> None:
-    """Write an RGB picture (H, W, 3) uint8, whole or not at all."""
-    coded, data = cv2.imencode(path.suffix, np.ascontiguousarray(image[..., ::-1]))
-    if not coded:
-        raise TrainingError(f"{path}: the picture cannot be encoded")
-    with written_atomically(path) as temporary:
-        temporary.write_bytes(data.tobytes())
 
 
 def teach(config: TeachConfig, report: Report | None = None) -> Taught:
