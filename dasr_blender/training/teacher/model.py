@@ -27,10 +27,13 @@ def make_model(
     morphology: Array,
     relief: Array | None,
     config: FieldConfig,
+    subjects: int = 1,
 ) -> Model:
-    """The model at its start: the body at morphology (K,) and relief (V,), posed as the clips say."""
+    """The model at its start: the body at morphology (K,) and relief (V,), posed as the clips say.
+
+    subjects: how many have proportions of their own; those of one that no clip shows stay as they are.
+    """
     torch.manual_seed(config.seed)
-    subjects = 1 + max(clip.subject for clip in clips)
     canonical = Canonical(category, morphology, relief, config, len(clips))
     gaussians = GaussianBones(category, morphology)
     gaussians.fit_residual(category, morphology, seed=config.seed)

@@ -24,7 +24,7 @@ from .render import Model
 REFRESH = 50
 """steps between new copies of the distance on its grid"""
 
-Picture = Callable[[Model, Path, str], None]
+Picture = Callable[[Model, Path], None]
 
 
 class Optimiser:
@@ -81,7 +81,7 @@ class Optimiser:
                 and clock.step % config.picture_every == 0
                 and self.team.leads
             ):
-                self.picture(model, self.out / f"step-{clock.step:06d}.jpg", f"step {clock.step}")
+                self.picture(model, self.out / f"step-{clock.step:06d}.jpg")
         self._keep(min(self.clock.progress, 1.0))
         clock.stop()
         return model

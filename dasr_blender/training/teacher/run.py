@@ -116,7 +116,7 @@ class _Teaching:
             start = [judged(category, clip) for clip in clips]
         learned = [clip for clip in clips if not clip.held and len(clip.used)]
         with self.stage("shape", 0.25, "One shape for all videos"):
-            shapes, learned = self._first_shape(learned)
+            shapes, learned = self._first_shape(learned, 1 + max(clip.subject for clip in clips))
         with self.stage("frames", 0.3, "Flow and surface maps"):
             frames = load_frames(category, learned, config.field.crop)
         with self.stage("field", 0.32, "Optimising the field"):
@@ -136,7 +136,7 @@ class _Teaching:
         for clip in clips:  # what a doubtful mask agrees with is no truth
             clip.quality = clip.quality * mask_quality(clip.scene, config.register)
         with self.stage("product", 0.95, "Writing what was found"):
-            taught = self._write(model, clips, shapes)
+            taught = self._write(clips, shapes)
         facts = {
             "category": [category.name, category.version],
             "frames": int(sum(len(clip.used) for clip in learned)),
@@ -159,12 +159,14 @@ class _Teaching:
         self.tell(1.0, "Done")
         return taught
 
-    def _first_shape(self, clips: list[TeacherClip]) -> tuple[list[tuple[Array, Array]], list[TeacherClip]]:
-        """The shape that each subject starts from, and the clips posed with it."""
+    def _first_shape(
+        self, clips: list[TeacherClip], subjects: int
+    ) -> tuple[list[tuple[Array, Array]], list[TeacherClip]]:
+        """The shape that each subject starts from (what all share, where no clip shows it); the clips posed with it."""
         shapes: list[tuple[Array, Array]] = []
         out: list[TeacherClip] = []
         plain = np.zeros(len(self.category.body.vertices))
-        for subject in range(1 + max(clip.subject for clip in clips)):
+        for subject in range(subjects):
             own = [clip for clip in clips if clip.subject == subject]
             if not own:
                 shapes.append((common_morphology(clips), plain))
@@ -183,10 +185,10 @@ class _Teaching:
         config = self.config.field
         morphology = np.mean([shape[0] for shape in shapes], axis=0)
         relief = np.mean([shape[1] for shape in shapes], axis=0)
-        model = make_model(self.category, clips, frames, morphology, relief, config)
+        model = make_model(self.category, clips, frames, morphology, relief, config, len(shapes))
         rows = np.linspace(0, len(frames) - 1, 6).round().astype(int).tolist()
 
-        def picture(model: Model, path: Path, text: str) -> None:
+        def picture(model: Model, path: Path) -> None:
             image = field_picture(model, frames, rows, at(config.beta, 1.0) * model.canonical.unit)
             write_picture(path, image)
 
@@ -215,7 +217,7 @@ class _Teaching:
             out += fit_clips(self.category, [steady(clip) for clip in own], *shape, self.config.finish)
         return found, out
 
-    def _write(self, model: Model, clips: list[TeacherClip], shapes: list[tuple[Array, Array]]) -> Taught:
+    def _write(self, clips: list[TeacherClip], shapes: list[tuple[Array, Array]]) -> Taught:
         category, out = self.category, self.config.out
         if not self.team.leads:
             return Taught(clips, shapes, [], [], {})
@@ -224,6 +226,8 @@ class _Teaching:
             own = [clip for clip in clips if clip.subject == subject and not clip.held]
             paint = vertex_colours(category, own, morphology, relief)
             colours.append(paint)
+            if not own:
+                continue
             name = "subject" if len(shapes) == 1 else f"subject-{subject}"
             write_picture(out / f"{name}-turntable.jpg", turntable(category, morphology, relief, paint))
             best = max(own, key=lambda clip: float(clip.quality.max()))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -93,3 +94,17 @@ def test_a_wrong_name_is_one_sentence(
     assert error.startswith("teach: There is no clip clip9 to leave out") and "Traceback" not in error
     assert main([*given, "--only", "nothing*"]) == 1
     assert "No real clip" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("held", ["clip0", "clip2"])
+def test_a_subject_that_nothing_is_learned_of_is_fitted_with_what_the_others_share(
+    videos: tuple[Path, Path], tmp_path: Path, held: str
+) -> None:
+    bundle, clips = videos
+    config = TeachConfig(
+        (clips,), tmp_path, str(bundle), only=("clip0", "clip2"), held=(held,), subjects="each",
+        field=replace(SMALL, steps=2), resolution=32, threads=1,
+    )  # fmt: skip
+    taught = teach(config)
+    assert [clip.name for clip in taught.clips] == ["clip0", "clip2"] and len(taught.shapes) == 2
+    assert [path.stem for path in tmp_path.glob("*.glb")] == [f"subject-{int(held == 'clip0')}"]
