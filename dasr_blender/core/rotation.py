@@ -166,17 +166,6 @@ def make_continuous(q: Array, axis: int = 0) -> Array:
     return np.moveaxis(np.concatenate([q[:1], q[1:] * signs]), 0, axis)
 
 
-def quat_mean(q: Array, weights: Array | None = None) -> Array:
-    """Weighted mean rotation of ``(N, 4)`` quaternions, blind to their signs, as ``(4,)`` with w >= 0.
-
-    The main eigenvector of ``sum w q q^T``: Markley et al., "Averaging Quaternions", JGCD 2007.
-    """
-    q = _unit(np.asarray(q, dtype=np.float64))
-    w = np.ones(len(q)) if weights is None else np.asarray(weights, dtype=np.float64)
-    mean = np.linalg.eigh((q * w[:, None]).T @ q)[1][:, -1]
-    return -mean if mean[0] < 0 else mean
-
-
 def mirror_quat(q: Array) -> Array:
     """Rotation ``(..., 4)`` mirrored in the YZ plane: its axis is a pseudovector, so (x, −y, −z)."""
     return _float(q) * np.array([1, 1, -1, -1], dtype=_float(q).dtype)

@@ -190,15 +190,15 @@ def report(config: ReportConfig, category: Category) -> dict[str, Any]:
         judge = [Labelled(TEACHER, category, folders=taught)] if taught else []
         result["truth"] = against(clip_folders(config.truth), category, [*rows, *judge], config.rigs)
     if config.real:
-        result["real"] = _real(config, category, rows)
+        result["real"] = _real(config, rows)
     return result
 
 
-def _real(config: ReportConfig, category: Category, rows: Sequence[Row]) -> dict[str, Any]:
+def _real(config: ReportConfig, rows: Sequence[Row]) -> dict[str, Any]:
     from .evaluate.real import evaluate_real
 
     asked = EvaluateConfig(out=config.out, real=config.real, frames=config.frames)
-    clips = evaluate_real(asked, category, rows, lambda text, done, total: None)
+    clips = evaluate_real(asked, rows, lambda text, done, total: None)
     each = {row.label: {clip["name"]: clip["rows"][row.label] for clip in clips} for row in rows}
     return {
         "clips": len(clips),

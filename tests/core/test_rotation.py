@@ -122,18 +122,6 @@ def test_make_continuous_only_flips_signs(axis: int) -> None:
     np.testing.assert_array_equal(np.take(got, 0, axis), np.take(given, 0, axis))
 
 
-def test_mean_ignores_signs_and_follows_weights() -> None:
-    centre = random_quats(1)[0]
-    spread = r.rotvec_to_quat(RNG.normal(0, 0.1, (400, 3)))
-    q = r.quat_multiply(centre, np.concatenate([spread, r.quat_conjugate(spread)]))
-    q *= RNG.choice([-1.0, 1.0], size=(len(q), 1))
-    mean = r.quat_mean(q)
-    assert abs(np.dot(mean, centre)) > 1 - 1e-9
-    weights = np.zeros(len(q))
-    weights[7] = 2.0
-    assert abs(np.dot(r.quat_mean(q, weights), q[7])) > 1 - 1e-12
-
-
 def test_mirror_is_the_reflection_on_both_sides() -> None:
     q = random_quats(20)
     flip = np.diag([-1.0, 1, 1])

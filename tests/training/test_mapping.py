@@ -19,6 +19,7 @@ from dasr_blender.core.rotation import (
     rotvec_to_quat,
 )
 from dasr_blender.core.skeleton import forward_kinematics
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.synth import mapped, mapping
 from dasr_blender.training.synth.fit_rig import FitConfig, TorchBody, rotation_matrix
 from dasr_blender.training.synth.rig import Rig, rig_map
@@ -259,7 +260,7 @@ def test_a_mapping_outlives_a_new_version_and_not_a_new_body(
     def holds(of) -> bool:
         try:
             return mapped.load_mapped_rig(rigs, "made_up", of).name == "made_up"
-        except ValueError as error:
+        except TrainingError as error:
             assert "run the command map again" in str(error)
             return False
 

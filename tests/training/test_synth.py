@@ -307,8 +307,6 @@ def test_a_mapped_rig_comes_in_the_categorys_units(category, tmp_path, monkeypat
         known.world_from_root,
         np.array(["walk", "broken"]),
         np.array([0, 20, 30]),
-        np.zeros((count, 4)),
-        np.eye(4),
         0.0,
         0.0,
         mapping_check.body_hash(category),

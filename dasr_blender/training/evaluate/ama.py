@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 from ...clip import Clip, Masks, load_clip, masks_from_folder
-from ...core.category import Category
 from ..errors import TrainingError
 from .options import EvaluateConfig
 from .real import RealClip, find_masks, real_scene
@@ -149,7 +148,6 @@ def _masks(sequence: Path, camera: int, name: str, clip: Clip, cache: Path) -> t
 
 def evaluate_ama(
     config: EvaluateConfig,
-    category: Category,
     rows: Sequence[Row],
     report: Callable[[str, int, int], None],
 ) -> dict[str, Any]:

@@ -160,7 +160,6 @@ def _keypoints(real: RealClip, clip: Clip) -> dict[int, tuple[Array, Array]] | N
 
 def evaluate_real(
     config: EvaluateConfig,
-    category: Category,
     rows: Sequence[Row],
     report: Callable[[str, int, int], None],
 ) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...core.category import Category
 from ...core.motion import Motion
 from ...core.pose_errors import expected_error
 from ...core.rotation import geodesic, quat_to_matrix
@@ -13,7 +12,7 @@ from ...predict import Prediction
 
 Array = np.ndarray
 
-def joint_pairs(category: Category, prediction: Prediction, true: Motion) -> Array:
+def joint_pairs(prediction: Prediction, true: Motion) -> Array:
     """Expected and observed error in degrees (N, 2) of every joint whose truth is known, the root left out."""
     angle = geodesic(quat_to_matrix(prediction.joint_rotations), quat_to_matrix(true.joint_rotations))
     known = true.joint_confidence > 0.9

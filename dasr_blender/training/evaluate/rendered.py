@@ -113,7 +113,7 @@ def score(
                     continue
                 results.errors[row.label][scene.name] = scene_errors(row, scene, answer)
                 if answer.prediction is not None and scene.true is not None:
-                    results.pairs[row.label].append(joint_pairs(row.category, answer.prediction, scene.true))
+                    results.pairs[row.label].append(joint_pairs(answer.prediction, scene.true))
         if progress is not None:
             progress()
     return results

@@ -49,7 +49,7 @@ def evaluate(config: EvaluateConfig, category: Category, progress: Progress | No
     if config.real:
         from .real import evaluate_real
 
-        result["real"] = evaluate_real(config, category, rows, report)
+        result["real"] = evaluate_real(config, rows, report)
     if config.rigged is not None:
         from .rigged import evaluate_rigged
 
@@ -57,7 +57,7 @@ def evaluate(config: EvaluateConfig, category: Category, progress: Progress | No
     if config.ama:
         from .ama import evaluate_ama
 
-        result["ama"] = evaluate_ama(config, category, rows, report)
+        result["ama"] = evaluate_ama(config, rows, report)
     return result
 
 

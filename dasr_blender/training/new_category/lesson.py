@@ -91,9 +91,3 @@ def mean_iou(clips: Sequence[TeacherClip]) -> float:
 def write_shape(lesson: Lesson, folder: Path) -> None:
     """Keep the learnt shape."""
     np.savez_compressed(folder / SHAPE, morphology=lesson.morphology, relief=lesson.relief)
-
-
-def read_shape(folder: Path) -> tuple[Array, Array]:
-    """Morphology ``(K,)`` and relief ``(V,)`` that `write_shape` kept."""
-    with np.load(folder / SHAPE, allow_pickle=False) as stored:
-        return stored["morphology"], stored["relief"]

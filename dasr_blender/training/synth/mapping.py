@@ -58,8 +58,6 @@ class RigMotion:
     rig_from_root: np.ndarray  # (T, 4, 4)
     clip_names: np.ndarray  # (C,)
     clip_start: np.ndarray  # (C + 1,)
-    rest_rotations: np.ndarray  # (J, 4) the rig's rest pose
-    rig_from_root_rest: np.ndarray  # (4, 4)
     joint_error: float
     """Mean distance of the joints the rig has, over the torso's length."""
     surface_error: float
@@ -122,8 +120,6 @@ def map_rig(
     rotations[:, 0] = [1, 0, 0, 0]
     for start, stop in zip(rig.clip_start[:-1], rig.clip_start[1:], strict=True):
         rotations[start:stop] = make_continuous(rotations[start:stop])
-    rest_root = np.eye(4)
-    rest_root[:3, :3], rest_root[:3, 3] = rest.rotation, rest.translation / rest.scale
     motion = RigMotion(
         rig=rig.name,
         category=category.name,
@@ -134,8 +130,6 @@ def map_rig(
         rig_from_root=root,
         clip_names=np.array(rig.clip_names, dtype=np.str_),
         clip_start=rig.clip_start,
-        rest_rotations=matrix_to_quat(rest.rotations),
-        rig_from_root_rest=rest_root,
         joint_error=0.0,
         surface_error=0.0,
         body=body_hash(category),

@@ -159,7 +159,6 @@ class Shape(nn.Module):
         self.mirror = torch.tensor(skeleton.mirror.astype(np.int64))
         self.parents = torch.tensor(np.maximum(skeleton.parents, 0).astype(np.int64))
         self.std, self.morphology = std, np.asarray(morphology, np.float64)
-        self.range = (category.morphology_range - self.morphology[:, None]) / std[:, None]
         self.beta = nn.Parameter(torch.zeros(subjects, len(std)))
         self.length = nn.Parameter(torch.zeros(clips, len(joints)))
 

@@ -96,7 +96,7 @@ def test_a_perfect_answer_scores_a_perfect_surface(toy_category: Category, tmp_p
             return Answer(motion)
 
     config = EvaluateConfig(out=tmp_path / "out", ama=(tmp_path / "swing",))
-    part = ama.evaluate_ama(config, toy_category, [Oracle("oracle", toy_category)], lambda *_: None)
+    part = ama.evaluate_ama(config, [Oracle("oracle", toy_category)], lambda *_: None)
     scores = part["rows"]["oracle"]["all"]
     assert part["clips"] == 1 and part["dataset"] == "swing" and part["surfaces"] == {"scan": 1}
     assert (
@@ -111,7 +111,7 @@ def test_what_is_missing_is_named(toy_category: Category, tmp_path: Path):
     write_sequence(tmp_path / "swing", toy_category)
     config = EvaluateConfig(out=tmp_path, ama=(tmp_path / "swing",), cameras=(5,))
     with pytest.raises(TrainingError, match="camera 5"):
-        ama.evaluate_ama(config, toy_category, [], lambda *_: None)
+        ama.evaluate_ama(config, [], lambda *_: None)
     for path in (tmp_path / "swing" / "meshes").iterdir():
         path.unlink()
     with pytest.raises(TrainingError, match="mesh_N"):

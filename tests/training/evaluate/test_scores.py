@@ -174,7 +174,7 @@ def test_confidence_that_means_what_it_says_lies_on_the_diagonal(toy_category: C
     motion = toy_motion(toy_category)
     motion.joint_confidence = np.ones_like(motion.joint_confidence)
     motion.joint_confidence[:, 5] = 0.3  # its truth is not known
-    pairs = joint_pairs(toy_category, prediction_of(toy_category, motion), motion)
+    pairs = joint_pairs(prediction_of(toy_category, motion), motion)
     assert pairs.shape == (8 * 28, 2) and np.abs(pairs).max() < 1e-3
     assert reliability(np.zeros((0, 2)))["count"] == []
 
