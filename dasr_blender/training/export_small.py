@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Smaller files of an exported network: half-precision weights, or 8-bit convolutions.
 
-    python -m dasr_blender.training export-small --predictor PREDICTOR.onnx --out OUT.onnx --kind fp16
+    python -m dasr_blender.training export-small --predictor models/quadruped --out models/quadruped
     python -m dasr_blender.training export-small --predictor PREDICTOR.onnx --out OUT.onnx --kind int8 --shard SHARD
 
 ``fp16`` stores the weights in 16 bits and computes in 32, as before: half the file, the same time, since
@@ -11,7 +11,7 @@ measured on crops of a training shard. Whether the scores hold is for `evaluate`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -19,9 +19,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from ..core.category import DESCRIPTION, PREDICTOR, load_category, save_category
 from ..core.files import written_atomically
 from .errors import TrainingError
-from .student.shipped import HALF
+from .student.shipped import HALF, load_network
 
 SMALLEST = 256  # numbers; smaller tensors, and vectors, hold shapes, scales and constants, not weights
 
@@ -31,9 +32,9 @@ class SmallConfig:
     """Make a smaller file of an exported network."""
 
     predictor: Path
-    """predictor.onnx to read."""
+    """predictor.onnx to read, or the bundle that holds it."""
     out: Path
-    """File to write."""
+    """File to write, or a folder for predictor.onnx; a bundle, the same one too, takes it as its own."""
     kind: Literal["fp16", "int8"] = "fp16"
     shard: Path | None = None
     """Packed crops to measure ranges on; only for int8."""
@@ -43,7 +44,7 @@ class SmallConfig:
 
 def half_weights(path: Path, out: Path) -> None:
     """`path` with its weights in 16 bits, widened by a Cast before use. Vectors and values beyond 65504 stay in 32."""
-    model = onnx.load(str(path))
+    model = load_network(path)
     graph = model.graph
     casts, kept = [], []
     for tensor in graph.initializer:
@@ -109,11 +110,16 @@ def eight_bit(path: Path, out: Path, crops: np.ndarray, crop_info: np.ndarray) -
             ready.unlink(missing_ok=True)
 
 
-def calibration(shard: Path, frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """Crops ``(n, 4, S, S)`` and crop_info ``(n, 3)`` of runs of 12 rows spread over a shard."""
+def calibration(shard: Path, frames: int, crop: int) -> tuple[np.ndarray, np.ndarray]:
+    """Crops ``(n, 4, S, S)`` and crop_info ``(n, 3)`` of runs of 12 rows spread over a shard.
+
+    crop: side S that the network takes. Raises TrainingError for a shard of others.
+    """
     from .student.data import Shard
 
     data = Shard(shard)
+    if data.crop != crop:
+        raise TrainingError(f"{shard}: holds crops of {data.crop} pixels, but the network takes {crop}")
     starts = np.linspace(0, data.rows - 12, max(1, frames // 12)).astype(int)
     rows = (starts[:, None] + np.arange(12)).ravel()
     edge = (data.stored - data.crop) // 2
@@ -127,12 +133,19 @@ def main(argv: list[str] | None = None) -> int:
     import tyro
 
     config = tyro.cli(SmallConfig, args=argv, prog="export-small")
+    source, out = (p / PREDICTOR if p.is_dir() else p for p in (config.predictor, config.out))
+    model = load_network(source)
+    before = source.stat().st_size
+    own = out.name == PREDICTOR and (out.parent / DESCRIPTION).is_file()
+    bundle = load_category(out.parent) if own else None  # read while its hashes hold
     if config.kind == "fp16":
-        half_weights(config.predictor, config.out)
+        half_weights(source, out)
     elif config.shard is None:
         raise TrainingError("int8 needs --shard: ranges are measured on crops")
     else:
-        eight_bit(config.predictor, config.out, *calibration(config.shard, config.frames))
-    before, after = (p.stat().st_size / 1e6 for p in (config.predictor, config.out))
-    print(f"{config.out}: {after:.1f} MB instead of {before:.1f}")
+        crop = model.graph.input[0].type.tensor_type.shape.dim[-1].dim_value
+        eight_bit(source, out, *calibration(config.shard, config.frames, crop))
+    if bundle is not None:
+        save_category(replace(bundle, predictor_path=out), out.parent)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB instead of {before / 1e6:.1f}")
     return 0

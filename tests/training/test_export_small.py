@@ -14,6 +14,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 from onnx import TensorProto, helper, numpy_helper
 
+from dasr_blender.core import load_category, save_category
 from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.export_small import eight_bit, half_weights, main
 
@@ -89,3 +90,23 @@ def test_the_command_on_a_predictor(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "MB instead of" in capsys.readouterr().out and out.is_file()
     with pytest.raises(TrainingError, match="needs --shard"):
         main(["--predictor", str(predictor), "--out", str(out), "--kind", "int8"])
+
+
+def test_a_bundle_takes_the_smaller_file_as_its_own(tmp_path: Path) -> None:
+    bundle = save_tiny_category(tmp_path / "categories")
+    convolutions(tmp_path / "other.onnx").replace(bundle / "predictor.onnx")
+    save_category(load_category(save_tiny_category(tmp_path / "again")), bundle)  # with that file's hash
+    before = load_category(bundle).hashes
+    assert main(["--predictor", str(bundle), "--out", str(bundle)]) == 0
+    after = load_category(bundle).hashes  # read at all: it is what category.json says
+    assert after["predictor.onnx"] != before["predictor.onnx"] and after["body.npz"] == before["body.npz"]
+
+
+def test_what_is_no_network_is_refused(tmp_path: Path) -> None:
+    for content in (b"x\n", b"", b"\xff" * 40):
+        (tmp_path / "bad.onnx").write_bytes(content)
+        with pytest.raises(TrainingError, match=r"bad\.onnx is not an ONNX file"):
+            main(["--predictor", str(tmp_path / "bad.onnx"), "--out", str(tmp_path / "out.onnx")])
+    with pytest.raises(FileNotFoundError, match="no network at"):
+        main(["--predictor", str(tmp_path / "none.onnx"), "--out", str(tmp_path / "out.onnx")])
+    assert not (tmp_path / "out.onnx").exists()

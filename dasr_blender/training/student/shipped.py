@@ -11,12 +11,16 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...core.category import PREDICTOR
 from ..errors import TrainingError
 from .config import StudentConfig
+
+if TYPE_CHECKING:
+    import onnx
 
 SIZES = "student"
 """key of the metadata that says how the network is made"""
@@ -50,15 +54,12 @@ def label(path: Path, sizes: StudentConfig, arrays: dict[str, np.ndarray]) -> No
     onnx.save(model, str(path))
 
 
-def read_shipped(source: Path) -> tuple[dict[str, np.ndarray], StudentConfig]:
-    """Arrays of an exported network by their names in `Student`, float32, and its sizes.
+def load_network(source: Path) -> onnx.ModelProto:
+    """An exported network as ONNX has it. source: a bundle's folder or its `predictor.onnx`.
 
-    source: a bundle's folder or its `predictor.onnx`.
-    Raises FileNotFoundError, and TrainingError for a file that does not keep its weights so: an older one, one in 8
-    bits, or one not made by this package.
+    Raises FileNotFoundError, and TrainingError for a file that is no network.
     """
     import onnx
-    from onnx import numpy_helper
 
     path = source / PREDICTOR if source.is_dir() else source
     if not path.exists():
@@ -67,6 +68,21 @@ def read_shipped(source: Path) -> tuple[dict[str, np.ndarray], StudentConfig]:
         model = onnx.load(str(path))
     except Exception as error:  # protobuf has its own
         raise TrainingError(f"{path} is not an ONNX file") from error
+    if not model.graph.node:  # what protobuf makes of other files that it can read
+        raise TrainingError(f"{path} is not an ONNX file")
+    return model
+
+
+def read_shipped(source: Path) -> tuple[dict[str, np.ndarray], StudentConfig]:
+    """Arrays of an exported network by their names in `Student`, float32, and its sizes.
+
+    source: a bundle's folder or its `predictor.onnx`.
+    Raises FileNotFoundError, and TrainingError for a file that does not keep its weights so: an older one, one in 8
+    bits, or one not made by this package.
+    """
+    from onnx import numpy_helper
+
+    model = load_network(source)
     said = {prop.key: prop.value for prop in model.metadata_props}
     arrays = {
         tensor.name.removeprefix(WITHIN).removesuffix(HALF): numpy_helper.to_array(tensor).astype(np.float32)
@@ -75,7 +91,7 @@ def read_shipped(source: Path) -> tuple[dict[str, np.ndarray], StudentConfig]:
     }
     if SIZES not in said or "backbone.stem.gain" not in arrays:
         raise TrainingError(
-            f"{path} does not keep its network's weights as training has them, so training cannot begin from it; give "
+            f"{source} does not keep its weights as training has them, so training cannot begin from it; give "
             "the checkpoint (student.pt) it was exported from, or export that again"
         )
     for name, array in list(arrays.items()):
