@@ -72,13 +72,6 @@ def pose_basis(
     return location, make_continuous(matrix_to_quat(local))
 
 
-def root_pose(pose_matrix: np.ndarray, bone_axes: np.ndarray) -> np.ndarray:
-    """`world_from_root` (4, 4) back from the root bone's posed matrix in world space."""
-    result = np.array(pose_matrix, dtype=np.float64)
-    result[:3, :3] = result[:3, :3] @ bone_axes.T
-    return result
-
-
 def write_action(
     plan: ActionPlan,
     armature_plan: ArmaturePlan,

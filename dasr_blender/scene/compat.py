@@ -67,12 +67,6 @@ def light_all_round(scene: bpy.types.Scene) -> None:
     background.inputs["Color"].default_value = (0.8, 0.8, 0.8, 1.0)
 
 
-def workbench(scene: bpy.types.Scene) -> None:
-    """Render with Workbench, whose name is the same everywhere, showing the meshes' own colours."""
-    scene.render.engine = "BLENDER_WORKBENCH"
-    scene.display.shading.color_type = "VERTEX"
-
-
 def known(operator: Any, **options: Any) -> dict[str, Any]:
     """Those of `options` this version's operator has: exporters gain and lose switches between versions."""
     properties = operator.get_rna_type().properties

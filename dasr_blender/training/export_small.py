@@ -113,13 +113,15 @@ def eight_bit(path: Path, out: Path, crops: np.ndarray, crop_info: np.ndarray) -
 def calibration(shard: Path, frames: int, crop: int) -> tuple[np.ndarray, np.ndarray]:
     """Crops ``(n, 4, S, S)`` and crop_info ``(n, 3)`` of runs of 12 rows spread over a shard.
 
-    crop: side S that the network takes. Raises TrainingError for a shard of others.
+    crop: side S that the network takes. Raises TrainingError for a shard of others, or of fewer rows.
     """
     from .student.data import Shard
 
     data = Shard(shard)
     if data.crop != crop:
         raise TrainingError(f"{shard}: holds crops of {data.crop} pixels, but the network takes {crop}")
+    if data.rows < 12:
+        raise TrainingError(f"{shard}: holds {data.rows} frames, and 12 are needed; pack more clips into it")
     starts = np.linspace(0, data.rows - 12, max(1, frames // 12)).astype(int)
     rows = (starts[:, None] + np.arange(12)).ravel()
     edge = (data.stored - data.crop) // 2

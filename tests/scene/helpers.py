@@ -8,7 +8,6 @@ import numpy as np
 
 from dasr_blender.core import Category, Motion, transform
 from dasr_blender.scene import BuiltScene
-from dasr_blender.scene.action import root_pose
 from dasr_blender.scene.camera import CV_FROM_BLENDER
 
 
@@ -33,8 +32,9 @@ def scene_camera_from_root(built: BuiltScene) -> np.ndarray:
     """camera_from_root (4, 4) as the scene has it at the current frame."""
     rig = built.armature.evaluated_get(bpy.context.evaluated_depsgraph_get())
     bone = built.plan.armature.bones[0]
-    posed = np.array(rig.matrix_world @ rig.pose.bones[bone.name].matrix)
-    return camera_from_world(built.camera) @ root_pose(posed, bone.rotation)
+    world_from_root = np.array(rig.matrix_world @ rig.pose.bones[bone.name].matrix, np.float64)
+    world_from_root[:3, :3] = world_from_root[:3, :3] @ bone.rotation.T  # without the bone's own axes
+    return camera_from_world(built.camera) @ world_from_root
 
 
 def camera_vertices(category: Category, motion: Motion) -> np.ndarray:

@@ -304,7 +304,7 @@ def shown_grey(scene, clip, path):
     node = tree.nodes.new("CompositorNodeMovieClip")
     node.clip = clip
     tree.links.new(node.outputs["Image"], output.inputs[0])
-    compat.workbench(scene)
+    scene.render.engine = "BLENDER_WORKBENCH"
     scene.view_settings.view_transform = "Standard"
     scene.render.filepath = str(path / "shown.png")
     bpy.ops.render.render(write_still=True)

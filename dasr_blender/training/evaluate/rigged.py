@@ -39,13 +39,19 @@ HABITS = CameraConfig(cut_share=0.0)
 
 
 def find_rigged(folder: Path) -> list[tuple[str, Path]]:
-    """Name and file of every glTF model under a folder; TrainingError when there is none."""
+    """Name and file of every glTF model under a folder, each name once; TrainingError when there is none."""
     if not folder.is_dir():
         raise TrainingError(f"{folder}: there is no such folder")
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".glb", ".gltf"))
     if not files:
         raise TrainingError(f"{folder}: holds no .glb or .gltf file")
-    return [(p.parent.name if p.stem == "scene" else p.stem, p) for p in files]
+    found: dict[str, Path] = {}
+    for file in files:
+        name = file.parent.name if file.stem == "scene" else file.stem
+        if name in found:
+            name = file.relative_to(folder).with_suffix("").as_posix().replace("/", "-")
+        found[name] = file
+    return list(found.items())
 
 
 def joint_map_file(path: Path) -> Path | None:

@@ -205,6 +205,16 @@ def test_a_folder_of_rigged_models_is_scored(toy_category: Category, tmp_path: P
         rigged.find_rigged(tmp_path / "bundle")
 
 
+def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a/fox.glb", "b/fox.glb", "dog/scene.gltf", "cat/in/scene.gltf")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert dict(rigged.find_rigged(tmp_path)) == {
+        "fox": paths[0], "b-fox": paths[1], "dog": paths[2], "in": paths[3],
+    }  # fmt: skip
+
+
 def test_a_rigs_own_surface_is_found_again_from_the_labels(toy_category: Category, tmp_path: Path):
     rig, skeleton = toy_rig(toy_category), toy_category.skeleton
     rotations = toy.toy_rotations(skeleton, 20)
