@@ -14,7 +14,7 @@ from .action import write_action
 from .armature import write_armature
 from .camera import write_camera
 from .mesh import write_mesh
-from .plan import ScenePlan, ScenePlanError
+from .plan import SOURCE, ScenePlan, ScenePlanError
 
 _KINDS = ("objects", "meshes", "armatures", "cameras", "actions", "materials", "movieclips", "collections")
 
@@ -61,7 +61,7 @@ def build_scene(plan: ScenePlan, scene: bpy.types.Scene | None = None) -> BuiltS
     """Write `plan` into `scene` (the current one by default): a collection with mesh, rig and camera.
 
     Rate, range, render size and active camera of the scene are left alone unless the plan says otherwise;
-    a scene without a camera gets this one.
+    a scene without a camera, or with that of an earlier reconstruction of the clip, gets this one.
 
     Raises:
         ScenePlanError: Blender refused (a linked or read-only scene, a clip it cannot open …); nothing
@@ -73,21 +73,26 @@ def build_scene(plan: ScenePlan, scene: bpy.types.Scene | None = None) -> BuiltS
         scene.collection.children.link(collection)
         armature = write_armature(plan.armature, collection, scene)
         mesh = write_mesh(plan.mesh, collection, armature)
-        if plan.settings.set_range:
+        if plan.settings.set_scene:
             set_time(scene, plan.settings.fps, plan.settings.frame_range)
             set_picture(scene, plan.settings.resolution)
         render = scene.render
         aspect = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
         camera, warning = write_camera(plan.camera, collection, aspect)
         action = write_action(plan.action, plan.armature, plan.camera, armature, camera)
-        if plan.settings.take_over or scene.camera is None:
+        if plan.settings.set_scene or scene.camera is None or _is_of(scene.camera, armature[SOURCE]):
             scene.camera = camera
-        if plan.settings.set_range:
+        if plan.settings.set_scene:
             scene.frame_set(plan.settings.frame_range[0])
         else:
             scene.frame_set(scene.frame_current)  # show the pose of the current frame
     names = (scene.name, collection.name, mesh.name, armature.name, camera.name, action.name)
     return BuiltScene(plan, *names, warnings=plan.warnings + ((warning,) if warning else ()))
+
+
+def _is_of(camera: bpy.types.Object, source: str) -> bool:
+    """Whether a camera was made with a reconstruction of a clip."""
+    return any(item.get(SOURCE) == source for group in camera.users_collection for item in group.objects)
 
 
 def frame_rate(fps: float) -> tuple[int, float]:

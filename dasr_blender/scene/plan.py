@@ -28,6 +28,7 @@ from .mesh import MeshPlan, ShapeKeyPlan
 from .placement import PLACEMENTS, world_from_camera
 
 RELIEF_KEY = "relief"
+SOURCE = "dasr_source"  # what a rig knows of its clip
 
 
 class ScenePlanError(DasrError):
@@ -36,13 +37,12 @@ class ScenePlanError(DasrError):
 
 @dataclass(frozen=True)
 class SceneSettings:
-    """What is set on the scene itself: rate, range and render size if `set_range`, the camera if `take_over`."""
+    """What is set on the scene itself, with its active camera, if `set_scene`: rate, range and render size."""
 
     fps: float
     frame_range: tuple[int, int]
     resolution: tuple[int, int]
-    set_range: bool
-    take_over: bool
+    set_scene: bool
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,7 @@ def plan_scene(
     names: str = "neutral",
     name: str | None = None,
     start_frame: int = 1,
-    set_scene_range: bool = False,
-    own_scene: bool = False,
+    set_scene: bool = False,
     vertex_colours: np.ndarray | None = None,
 ) -> ScenePlan:
     """Decide the whole scene.
@@ -82,8 +81,7 @@ def plan_scene(
         name: what the collection is called; by default the clip's file name.
         start_frame: scene frame that shows the motion's first frame. Later ones follow at the clip's own
             pace, so that a motion of every second frame still plays in step with the movie.
-        set_scene_range: set the scene's frame rate, range and render size to the clip's.
-        own_scene: the scene is the clip's alone: also set its active camera.
+        set_scene: give the scene the clip's frame rate, range, render size and camera.
         vertex_colours: (V, 3) sRGB 0…1, in place of the motion's appearance.
 
     Raises:
@@ -127,8 +125,7 @@ def plan_scene(
             fps=motion.fps,
             frame_range=(int(frames[0]), int(frames[-1])),
             resolution=(int(motion.image_size[0]), int(motion.image_size[1])),
-            set_range=set_scene_range or own_scene,
-            take_over=own_scene,
+            set_scene=set_scene,
         ),
         body_length=length,
         warnings=(warning,) if warning else (),
@@ -193,7 +190,7 @@ def _plan_armature(
     properties: dict[str, str | float] = {
         "dasr_category": category.name,
         "dasr_category_version": category.version,
-        "dasr_source": motion.source,
+        SOURCE: motion.source,
         "mask_iou": motion.mean_mask_iou or 0.0,
         "dasr_contacts": json.dumps(stances(contacts, motion)),
     }

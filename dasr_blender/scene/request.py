@@ -20,7 +20,7 @@ from . import compat
 from .build import BuiltScene, build_scene, mode_kept
 from .camera import clip_path, find_background, image_number, sequence_pattern
 from .export import export_scene, losses
-from .plan import ScenePlan, ScenePlanError, plan_scene
+from .plan import SOURCE, ScenePlan, ScenePlanError, plan_scene
 from .solve import (
     Background,
     CameraSolveError,
@@ -97,7 +97,7 @@ class JobRequest:
     overlay: bool = False
     start_frame: int = 1
     clip_start: int | None = None
-    set_scene_range: bool = False
+    set_scene: bool = False
     category_folders: tuple[Path, ...] = field(default=())
     provider: str = "auto"
     threads: int = 0
@@ -153,7 +153,7 @@ class JobRequest:
             overlay=settings.overlay,
             start_frame=start_frame,
             clip_start=clip_start(clip) if clip else None,
-            set_scene_range=settings.set_scene_range,
+            set_scene=settings.set_scene_range,
             category_folders=tuple(category_folders),
             provider=provider,
             threads=threads,
@@ -258,8 +258,31 @@ def _pace(plan: ScenePlan, scene: bpy.types.Scene) -> list[str]:
         return []
     return [
         f"The clip has {own:.4g} frames a second and the scene {rate:.4g}, so it plays "
-        f"{'faster' if rate > own else 'slower'} than filmed: Set Scene Range gives the scene the clip's rate"
+        f"{'faster' if rate > own else 'slower'} than filmed: Set Up Scene gives the scene the clip's rate"
     ]
+
+
+def _sights(built: BuiltScene) -> list[str]:
+    """Where the clip is seen behind the rig, and what else of it stands there."""
+    scene, camera = built.scene, built.camera
+    sights = []
+    if scene.camera != camera:
+        sights.append(
+            f"The scene's camera is still {scene.camera.name}: to see the rig before the clip, select {camera.name} "
+            "and press Ctrl Numpad 0, or reconstruct with Set Up Scene"
+        )
+    earlier = [
+        rig.name
+        for rig in scene.objects
+        if rig != built.armature
+        and rig.get(SOURCE) == built.armature[SOURCE]
+        and any(rig.visible_get(view_layer=layer) for layer in scene.view_layers)
+    ]
+    if earlier:
+        are, them = ("is", "its collection") if len(earlier) == 1 else ("are", "their collections")
+        names = ", ".join(earlier)
+        sights.append(f"{names}, reconstructed from this clip before, {are} still there: hide or delete {them}")
+    return sights
 
 
 def _exported(built: BuiltScene, request: JobRequest) -> tuple[list[str], list[str]]:
@@ -320,7 +343,7 @@ def finish_job(
         placement=request.placement,
         names=request.names,
         start_frame=request.scene_frame(int(motion.frame_index[0])),
-        set_scene_range=request.set_scene_range,
+        set_scene=request.set_scene,
     )
     with mode_kept(scene):
         built = build_scene(plan, scene)
@@ -338,4 +361,4 @@ def finish_job(
         text += f"; {', '.join(files)} written to {request.directory}"
     settled = result.get("camera_warnings", ()) if camera else ()
     warnings = [str(warning) for warning in result.get("warnings", ()) if warning not in settled] + unsolved
-    return Summary(text, (*warnings, *built.warnings, *notes, *_pace(plan, scene)))
+    return Summary(text, (*warnings, *built.warnings, *notes, *_sights(built), *_pace(plan, scene)))

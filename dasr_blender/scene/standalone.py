@@ -40,8 +40,7 @@ def write_files(
         clip_path=clip_path,
         placement=placement,
         names=names,
-        set_scene_range=True,
-        own_scene=True,
+        set_scene=True,
     )
     # Not read_factory_settings: inside Blender that would unregister the add-on this runs in.
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)

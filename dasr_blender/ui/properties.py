@@ -153,9 +153,9 @@ class DasrSettings(bpy.types.PropertyGroup):
     )
     names_said: StringProperty(options={"HIDDEN"})  # `names`, to be read when the category has no such names any more
     set_scene_range: BoolProperty(
-        name="Set Scene Range",
+        name="Set Up Scene",
         default=False,
-        description="Set the scene's frame rate, range and resolution to the clip's",
+        description="Give the scene the clip's frame rate, range and resolution, and its camera to look through",
     )
     formats: EnumProperty(
         name="Also Export",

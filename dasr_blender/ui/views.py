@@ -51,7 +51,7 @@ class DASR_OT_add_template(bpy.types.Operator):
                 names=asked.names,
                 start_frame=asked.scene_frame(0),
                 focal=asked.focal_px,
-                set_range=asked.set_scene_range,
+                set_range=asked.set_scene,
             )
         except DasrError as error:
             self.report({"ERROR"}, str(error))

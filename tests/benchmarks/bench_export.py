@@ -49,7 +49,7 @@ def sampled(mesh: bpy.types.Object, frames: list[int]) -> np.ndarray:
 def main(motion_file: Path, category_name: str) -> None:
     category, motion = load_category(category_name), Motion.load(motion_file)
     bpy.ops.wm.read_factory_settings(use_empty=True)
-    plan = plan_scene(category, motion, clip_path=None, start_frame=1, own_scene=True)
+    plan = plan_scene(category, motion, clip_path=None, start_frame=1, set_scene=True)
     built = build_scene(plan)
     offsets = [int(f) for f in plan.frames - plan.frames[0]][::10]
     original = sampled(built.mesh, [1 + i for i in offsets])

@@ -32,7 +32,7 @@ def one_run(folder: Path) -> tuple[int, dict[str, float]]:
         begin = time.perf_counter()
         result = run_job(options)
         middle = time.perf_counter()
-        build_scene(plan_scene(result.category, result.motion, clip_path=options.clip, own_scene=True))
+        build_scene(plan_scene(result.category, result.motion, clip_path=options.clip, set_scene=True))
         end = time.perf_counter()
     seconds = {**result.seconds, "scene": end - middle}
     seconds["rest"] = middle - begin - sum(result.seconds.values())

@@ -44,7 +44,7 @@ def test_camera_sees_the_motion_exactly(toy_category, wild, placement):
 def test_pixels(toy_category, wild, size):
     """Projecting through Blender's own camera matrix gives core's pixels, at every focal length."""
     wild = replace(wild, image_size=np.array(size), principal_point=np.array(size) * [0.53, 0.46])
-    built = build_scene(plan_scene(toy_category, wild, clip_path=None, own_scene=True))
+    built = build_scene(plan_scene(toy_category, wild, clip_path=None, set_scene=True))
     scene = built.scene
     assert (scene.render.resolution_x, scene.render.resolution_y) == size
     expected = project(camera_vertices(toy_category, wild), wild.focal_px, wild.principal_point)
@@ -160,11 +160,11 @@ def test_scene_is_left_alone_unless_asked(toy_category, motion):
     before = settings()
     build_scene(plan_scene(toy_category, motion, clip_path=None, start_frame=40))
     assert settings() == before and scene.camera == camera
-    build_scene(plan_scene(toy_category, motion, clip_path=None, start_frame=40, set_scene_range=True))
+    build_scene(plan_scene(toy_category, motion, clip_path=None, start_frame=40, set_scene=True))
     assert (scene.frame_start, scene.frame_end) == (40, 47)
     assert scene.render.fps / scene.render.fps_base == pytest.approx(25)
-    assert scene.camera == camera and (scene.render.resolution_x, scene.render.resolution_y) == (320, 240)
-    built = build_scene(plan_scene(toy_category, replace(motion, fps=29.97), clip_path=None, own_scene=True))
+    assert scene.camera != camera and (scene.render.resolution_x, scene.render.resolution_y) == (320, 240)
+    built = build_scene(plan_scene(toy_category, replace(motion, fps=29.97), clip_path=None, set_scene=True))
     assert scene.camera == built.camera
     assert (scene.render.resolution_x, scene.render.resolution_y) == (320, 240)
     assert scene.render.fps / scene.render.fps_base == pytest.approx(29.97, rel=1e-6)
@@ -273,7 +273,7 @@ def colour_clip(tmp_path, kind):
 def test_background_shows_the_right_frame(toy_category, motion, tmp_path, kind):
     motion = replace(motion, frame_index=3 + np.arange(8), image_size=np.array([64, 48]))
     path = colour_clip(tmp_path, kind)
-    built = build_scene(plan_scene(toy_category, motion, clip_path=path, start_frame=31, own_scene=True))
+    built = build_scene(plan_scene(toy_category, motion, clip_path=path, start_frame=31, set_scene=True))
     image = built.camera.data.background_images[0]
     assert built.camera.data.show_background_images and image.alpha == 1
     clip = image.clip

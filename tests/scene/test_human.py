@@ -99,7 +99,7 @@ IMPORTERS = {
 def test_other_programs_get_the_names_and_the_movement(
     human: Category, stroll: Motion, kind: str, names: str, tmp_path
 ) -> None:
-    built = build_scene(plan_scene(human, stroll, clip_path=None, names=names, own_scene=True))
+    built = build_scene(plan_scene(human, stroll, clip_path=None, names=names, set_scene=True))
     called = list(human.profiles[names].values())
     joints, skin, frames = [], [], (0, 3, 6)
     for t in frames:

@@ -119,8 +119,9 @@ def test_a_solve_is_made_and_taken_up_again(pan, movie, toy_category):
     assert not still.camera_moves and as_is.text.endswith("the camera turns") and as_is.warnings == ("a", "b")
     solved, motion = finished(asked(movie, camera="solve"), pan, toy_category, **worker)
     assert turned(motion, pan) < 0.4 and "solved by Blender's tracker" in solved.text
-    assert solved.warnings == ("a",)  # what was doubtful about the camera no longer is
-    camera = [o for o in bpy.context.scene.objects if o.type == "CAMERA"][-1]
+    assert solved.warnings[0] == "a" and "b" not in solved.warnings  # what was doubtful about the camera no longer is
+    camera = bpy.context.scene.camera
+    assert camera.name == "pan camera.001"  # the scene goes on looking at the clip
     poses = []
     for frame in (1, FRAMES):
         bpy.context.scene.frame_set(frame)
@@ -234,7 +235,23 @@ def test_the_overlay_and_another_pace_are_told(pan, movie, toy_category):
     (pace,) = summary.warnings
     assert "24 frames a second and the scene 30, so it plays faster" in pace
     summary, _ = finished(asked(movie, set_scene_range=True), pan, toy_category)
-    assert not summary.warnings and "overlay" not in summary.text
+    assert not any("faster" in words for words in summary.warnings) and "overlay" not in summary.text
+
+
+def test_the_summary_says_where_the_clip_is_seen_and_what_stands_there_too(pan, movie, toy_category):
+    scene = bpy.context.scene
+    scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
+    scene.collection.objects.link(scene.camera)
+    summary, _ = finished(asked(movie), pan, toy_category)
+    assert any("still Camera: to see the rig before the clip, select pan camera" in w for w in summary.warnings)
+    summary, _ = finished(asked(movie, set_scene_range=True), pan, toy_category)
+    assert scene.camera.name == "pan camera.001"
+    (earlier,) = summary.warnings
+    assert earlier == "pan rig, reconstructed from this clip before, is still there: hide or delete its collection"
+    for rig in [item for item in scene.objects if item.type == "ARMATURE"]:
+        rig.hide_set(True)
+    summary, _ = finished(asked(movie, set_scene_range=True), pan, toy_category)
+    assert not summary.warnings
 
 
 def test_another_clips_motion_is_not_solved(pan, movie, toy_category):
