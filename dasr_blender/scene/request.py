@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,20 +59,52 @@ def clip_start(clip: bpy.types.MovieClip) -> int:
     return start
 
 
-def settings_problem(settings: Any) -> str:
-    """Why the panel's settings ask for nothing that can be done, in a sentence; "" where they are fine."""
+def is_chosen(clip: bpy.types.MovieClip, settings: Any) -> bool:
+    """Whether a movie clip shows what the panel's settings choose."""
+    if settings.source == "MOVIECLIP":
+        return clip == settings.movie_clip
+    path = bpy.path.abspath(settings.filepath)
+    chosen = _first_file(chosen_path(path)) if path else None
+    return chosen is not None and chosen == _first_file(clip_path(clip))
+
+
+def _first_file(path: str) -> Path | None:
+    """The movie, or the first of the images, that Blender shows of a path; None where it shows nothing."""
+    shown = None
+    with suppress(OSError):  # a folder that cannot be listed
+        shown, _ = find_background("", path, 1, np.zeros(1, int))
+    return shown.path if shown is not None else None
+
+
+def range_problem(settings: Any) -> str:
+    """Why the panel's frame range holds nothing, in a sentence; "" where it is fine."""
     if settings.use_range and settings.frame_first > settings.frame_last:
         return (
             f"The frame range ends at {settings.frame_last}, before it begins at {settings.frame_first}: "
             "set Last to First or later"
         )
+    return ""
+
+
+def settings_problem(settings: Any) -> str:
+    """Why the panel's settings ask for nothing that can be done, in a sentence; "" where they are fine."""
+    if problem := range_problem(settings):
+        return problem
     for said in () if settings.masks else settings.corrections:
-        if said.kind == "MASK" and not said.filepath:
-            return f"The mask image for frame {said.frame} has no file: choose one under Correct the Masks"
+        if not said_in_full(said):
+            lacks, do = ("file", "choose one") if said.kind == "MASK" else ("place", "type its X and Y")
+            return f"A correction of frame {said.frame} has no {lacks} yet: {do} under Correct the Masks, or remove it"
     lacking = sorted(kind for kind in settings.formats if not compat.can_write(kind))
     if lacking:
         return f"This Blender was built without {lacking[0].upper()}: leave it out under Output"
     return ""
+
+
+def said_in_full(said: Any) -> bool:
+    """Whether a correction has its mask image or its place, which may be the picture's corner."""
+    if said.kind == "MASK":
+        return bool(said.filepath)
+    return any(said.is_property_set(name) for name in ("x", "y"))
 
 
 @dataclass(frozen=True)

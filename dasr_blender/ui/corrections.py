@@ -8,7 +8,7 @@ from bpy.props import EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from ..pointing import Place, box_between, pixel_at, shown_frame, spoken, strokes
 from ..scene.compat import path_options
-from ..scene.request import clip_start
+from ..scene.request import clip_start, is_chosen, said_in_full
 
 KINDS = [
     ("ON", "On It", "This place is on the subject", "ADD", 0),
@@ -49,10 +49,12 @@ class DasrCorrection(bpy.types.PropertyGroup):
 
 
 def _frame(context) -> int:
-    """Frame of the clip that the scene shows now."""
+    """Frame of the chosen clip that the scene shows now."""
     scene, settings = context.scene, context.scene.dasr
-    chosen = settings.movie_clip if settings.source == "MOVIECLIP" else None
-    if clip := getattr(context.space_data, "clip", None) or chosen:
+    clip = getattr(context.space_data, "clip", None)
+    if clip is None or not is_chosen(clip, settings):
+        clip = settings.movie_clip if settings.source == "MOVIECLIP" else None
+    if clip is not None:
         return shown_frame(scene.frame_current, clip_start(clip))
     return shown_frame(scene.frame_current, scene.frame_start, settings.frame_first if settings.use_range else 0)
 
@@ -81,6 +83,9 @@ class DASR_OT_correct_point(bpy.types.Operator):
         space = context.space_data
         if space is None or space.type != "CLIP_EDITOR" or space.clip is None:
             cls.poll_message_set("Open the clip in the clip editor first")
+            return False
+        if not is_chosen(space.clip, context.scene.dasr):
+            cls.poll_message_set("This is not the clip chosen in the DASR tab: open that one here, or choose this one")
             return False
         return True
 
@@ -197,7 +202,7 @@ class DASR_UL_corrections(bpy.types.UIList):
         if item.kind == "MASK":
             layout.label(text=bpy.path.basename(item.filepath) or "no image yet")
         else:
-            layout.label(text=f"{item.x:.0f}, {item.y:.0f}")
+            layout.label(text=f"{item.x:.0f}, {item.y:.0f}" if said_in_full(item) else "no place yet")
 
 
 def draw(panel: bpy.types.Panel, context) -> None:
@@ -237,7 +242,7 @@ def _draw_marks() -> None:
 
     context = bpy.context
     clip, settings = context.space_data.clip, context.scene.dasr
-    if clip is None or settings.masks or (settings.source == "MOVIECLIP" and settings.movie_clip != clip):
+    if clip is None or settings.masks or not is_chosen(clip, settings):
         return
     frame = _frame(context)
     marks = [(kind, place, (place[0] + size[0], place[1] + size[1])) for kind, place, size in _said(settings, frame)]
@@ -261,7 +266,7 @@ def _said(settings, frame: int) -> list[tuple[str, Place, Place]]:
     return [
         (said.kind, (said.x, said.y), (said.width, said.height))
         for said in settings.corrections
-        if said.frame == frame and said.kind in _COLOURS
+        if said.frame == frame and said.kind in _COLOURS and said_in_full(said)
     ]
 
 

@@ -23,6 +23,7 @@ from dasr_blender.scene.request import (
     clip_path,
     clip_start,
     finish_job,
+    is_chosen,
     settings_problem,
 )
 from dasr_blender.scene.solve import CameraSolveError
@@ -195,12 +196,35 @@ def test_a_sequence_counts_from_the_first_image_of_the_folder(pan, tmp_path):
     assert clip_start(clip) == 17  # image 10 is shown at 19
 
 
+def test_which_movie_clip_is_the_chosen_one(pan, movie):
+    other = movie.with_name("other.avi")
+    other.write_bytes(movie.read_bytes())
+    for i in range(3):
+        cv2.imwrite(str(movie.with_name(f"shot.{i + 8:04d}.png")), pan.frames[i])
+    shown, wrong, images = (
+        bpy.data.movieclips.load(str(path)) for path in (movie, other, movie.with_name("shot.0009.png"))
+    )
+    file = _Settings(source="FILE", filepath=str(movie), movie_clip=None)
+    assert is_chosen(shown, file) and not is_chosen(wrong, file) and not is_chosen(images, file)
+    for path in (movie.with_name("shot.0008.png"), movie.with_name("shot.####.png"), movie.parent):
+        assert is_chosen(images, _Settings(source="FILE", filepath=str(path)))
+    assert not is_chosen(shown, _Settings(source="FILE"))
+    other.unlink()
+    assert not is_chosen(wrong, _Settings(source="FILE", filepath=str(other.with_name("gone.avi"))))
+    assert is_chosen(wrong, _Settings(source="MOVIECLIP", movie_clip=wrong, filepath=str(movie)))
+
+
 def test_settings_that_ask_for_nothing_that_can_be_done(monkeypatch):
-    said = SimpleNamespace(kind="MASK", filepath="", frame=7)
+    said = SimpleNamespace(kind="MASK", filepath="", frame=7, is_property_set=lambda name: False)
     settings = _Settings(use_range=False, frame_first=9, frame_last=4, masks="", corrections=[], formats={"glb", "usd"})
     assert settings_problem(settings) == ""
     settings.corrections = [said]
-    assert "frame 7" in settings_problem(settings)
+    assert "frame 7 has no file yet" in settings_problem(settings)
+    said.kind = "ON"
+    assert "frame 7 has no place yet" in settings_problem(settings)
+    said.is_property_set = lambda name: name == "x"  # the picture's left edge
+    assert settings_problem(settings) == ""
+    said.kind = "MASK"
     settings.masks = "masks"  # they are used instead
     assert settings_problem(settings) == ""
     settings.use_range = True
