@@ -42,15 +42,17 @@ def first_pose(category: Category, size: tuple[int, int], focal: float) -> np.nd
     return pose
 
 
-def template_motion(category: Category, clip: bpy.types.MovieClip, fps: float, focal: float = 0.0) -> Motion:
-    """One frame of the body at rest before a clip; focal in pixels, 0 for the usual one."""
+def template_motion(
+    category: Category, clip: bpy.types.MovieClip, fps: float, focal: float = 0.0, frame: int = 0
+) -> Motion:
+    """The body at rest before one frame of a clip; focal in pixels, 0 for the usual one."""
     size = int(clip.size[0]), int(clip.size[1])
     focal, joints = focal or default_focal(size), len(category.skeleton)
     rest = np.zeros((1, joints, 4))
     rest[..., 0] = 1
     return Motion(
         fps=fps,
-        frame_index=np.zeros(1, np.int64),
+        frame_index=np.array([frame]),
         image_size=np.array(size),
         focal_px=np.array([focal]),
         principal_point=np.array(size) / 2,
@@ -73,7 +75,9 @@ def add_template(
     names: str = "neutral",
     start_frame: int = 1,
     focal: float = 0.0,
-    set_range: bool = False,
+    set_scene: bool = False,
+    first: int = 0,
+    last: int | None = None,
 ) -> tuple[bpy.types.Object, str]:
     """Put the category's body before a clip; returns the rig, and a warning ("" for none).
 
@@ -82,16 +86,17 @@ def add_template(
     Args:
         clip: movie, folder of images, or a pattern of images.
         names: bone-name profile of the category.
-        start_frame: scene frame that shows the clip's first frame.
+        start_frame: scene frame that shows the clip's frame `first`.
         focal: pixels; 0 for that of the views, or else the usual one.
-        set_range: set the scene's frame rate, range and render size to the clip's.
+        set_scene: give the scene the clip's frame rate, range and render size too.
+        first, last: the part of the clip that is used, counted from 0, both of them in it; by default all of it.
 
     Raises:
         DasrError: the clip or its views cannot be read, or Blender refused; nothing is left behind.
     """
     name, views = clip_name(clip), read_views(views_path(clip), category)
     with all_or_nothing():
-        background, _ = find_background(name, clip, start_frame, np.zeros(1, np.int64))
+        background, _ = find_background(name, clip, start_frame, np.array([first]))
         shown = movie_clip(background) if background else None
         if shown is None:
             missing = not is_pattern(clip) and not Path(clip).exists()
@@ -100,25 +105,29 @@ def add_template(
                 if missing
                 else f"Blender cannot show {clip}: choose a video, or images that are numbered one by one"
             )
+        end = max(shown.frame_duration, 1) - 1
+        if first > end:
+            raise ScenePlanError(f"The frame range begins at {first}, and {clip} ends at frame {end}: begin earlier")
         focal = focal or (views[0].focal_px if views else 0.0)
-        motion = template_motion(category, shown, shown.fps or 24.0, focal)
+        motion = template_motion(category, shown, shown.fps or 24.0, focal, first)
         plan = plan_scene(
             category, motion, clip_path=clip, names=names, name=f"{name} template", start_frame=start_frame
         )
-        marks = {CATEGORY: category.name, CLIP: str(clip), FIRST: float(start_frame)}
+        marks = {CATEGORY: category.name, CLIP: str(clip), FIRST: float(start_frame - first)}
         plan = replace(plan, armature=replace(plan.armature, properties=marks, switches={}))
-        if set_range:  # before the camera: its background is fitted to the render's shape
+        if set_scene:  # before the camera: its background is fitted to the render's shape
             set_picture(scene, plan.settings.resolution)
         armature, warning = _write(plan, scene)
         for view in views:
             frame = scene_frame(armature, view.frame)
             _pose(plan, armature, _world(plan) @ view.camera_from_root, view.joint_rotations)
             key_pose(armature, frame)
-    if set_range:
-        set_time(scene, motion.fps, (start_frame, start_frame + max(shown.frame_duration, 1) - 1))
-    first = scene_frame(armature, views[0].frame) if views else start_frame
-    inside = start_frame <= scene.frame_current < start_frame + shown.frame_duration
-    scene.frame_set(scene.frame_current if inside and not views else first)
+    final = start_frame + (end if last is None else min(last, end)) - first
+    if set_scene:
+        set_time(scene, motion.fps, (start_frame, final))
+    inside = start_frame <= scene.frame_current <= final
+    to_see = scene_frame(armature, views[0].frame) if views else start_frame
+    scene.frame_set(scene.frame_current if inside and not views else to_see)
     return armature, warning
 
 

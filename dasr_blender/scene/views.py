@@ -148,6 +148,7 @@ def _picture(data: bpy.types.Camera, clip: bpy.types.MovieClip) -> tuple[np.ndar
 
 def save_view(armature: bpy.types.Object, category: Category, scene: bpy.types.Scene) -> tuple[View, Path]:
     """Write what the scene shows now beside the clip, and key the rig's pose there. Raises ViewError."""
+    _check_own(armature)
     view = view_of(armature, category, scene)
     path = write_view(clip_of(armature), category, view)
     key_pose(armature, scene.frame_current)
@@ -156,12 +157,24 @@ def save_view(armature: bpy.types.Object, category: Category, scene: bpy.types.S
 
 def forget_view(armature: bpy.types.Object, frame: int) -> None:
     """Remove a frame's view from the file, and the rig's keys there. Raises ViewError."""
+    _check_own(armature)
     remove_view(views_path(clip_of(armature)), frame)
     if armature.animation_data is None or armature.animation_data.action is None:
         return
     for owner, name in _parts(armature):
         with suppress(RuntimeError):  # it has no such key any more
             owner.keyframe_delete(name, frame=scene_frame(armature, frame))
+
+
+def _check_own(armature: bpy.types.Object) -> None:
+    """Raise ViewError for a rig whose keys belong to another .blend."""
+    action = armature.animation_data.action if armature.animation_data else None
+    for item in (armature, action):
+        if item is not None and item.library is not None:
+            raise ViewError(
+                f"{item.name} is linked from {bpy.path.abspath(item.library.filepath)}: set views in that file, or "
+                "make it local (Object › Relations › Make Local › All)."
+            )
 
 
 def key_pose(armature: bpy.types.Object, frame: int) -> None:

@@ -9,6 +9,7 @@ from bpy.props import IntProperty
 from ..core import load_category
 from ..core.errors import DasrError
 from ..scene import template, views
+from ..scene.request import range_problem
 from .operators import job_request
 from .preferences import category_folders
 
@@ -38,10 +39,14 @@ class DASR_OT_add_template(bpy.types.Operator):
         if context.mode != "OBJECT":
             cls.poll_message_set("Go to Object Mode first")
             return False
+        if problem := range_problem(settings):
+            cls.poll_message_set(problem)
+            return False
         return True
 
     def execute(self, context):
         asked = job_request(context)
+        first, last, _ = asked.frames
         try:
             category = load_category(asked.category, asked.category_folders)
             rig, warning = template.add_template(
@@ -49,9 +54,11 @@ class DASR_OT_add_template(bpy.types.Operator):
                 asked.clip,
                 context.scene,
                 names=asked.names,
-                start_frame=asked.scene_frame(0),
+                start_frame=asked.scene_frame(first or 0),
                 focal=asked.focal_px,
-                set_range=asked.set_scene,
+                set_scene=asked.set_scene,
+                first=first or 0,
+                last=None if last is None else last - 1,
             )
         except DasrError as error:
             self.report({"ERROR"}, str(error))

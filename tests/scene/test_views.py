@@ -120,7 +120,7 @@ def test_the_template_stands_in_the_middle_of_the_picture(toy_category: Category
 
 def test_what_is_set_by_hand_is_what_is_read(toy_category: Category, truth: Motion, clip: Path) -> None:
     scene = bpy.context.scene
-    rig, _ = add_template(toy_category, clip, scene, start_frame=5, focal=290.0, set_range=True)
+    rig, _ = add_template(toy_category, clip, scene, start_frame=5, focal=290.0, set_scene=True)
     assert (scene.frame_start, scene.frame_end, scene.frame_current) == (5, 5 + FRAMES - 1, 5)
     assert (scene.render.resolution_x, scene.render.resolution_y) == SIZE
     for i in (7, 2):
@@ -143,6 +143,39 @@ def test_what_is_set_by_hand_is_what_is_read(toy_category: Category, truth: Moti
     assert keys == {7.0}  # the scene's frame that shows the clip's frame 2
     views.forget_view(rig, 2)
     assert not path.exists() and views.known_frames(rig) == []
+
+
+def test_a_template_is_in_step_with_a_reconstruction_of_a_part(toy_category: Category, clip: Path) -> None:
+    scene = bpy.context.scene
+    scene.frame_set(50)
+    rig, _ = add_template(toy_category, clip, scene, start_frame=10, set_scene=True, first=3, last=7)
+    assert (scene.frame_start, scene.frame_end, scene.frame_current) == (10, 14, 10)
+    assert views.clip_frame(rig, 10) == 3 and views.scene_frame(rig, 0) == 7
+    assert views.view_of(rig, toy_category, scene).frame == 3
+    with pytest.raises(DasrError, match=f"begins at {FRAMES}, and .* ends at frame {FRAMES - 1}"):
+        add_template(toy_category, clip, scene, first=FRAMES)
+    assert len(bpy.data.armatures) == len(bpy.data.movieclips) == 1
+
+
+def test_a_linked_template_is_left_alone(toy_category: Category, clip: Path, tmp_path: Path) -> None:
+    rig, _ = add_template(toy_category, clip, bpy.context.scene)
+    views.save_view(rig, toy_category, bpy.context.scene)
+    kept, blend = clip.with_name("toy.views.json").read_bytes(), str(tmp_path / "template.blend")
+    bpy.ops.wm.save_as_mainfile(filepath=blend)
+    bpy.ops.wm.read_homefile(use_empty=True)
+    with bpy.data.libraries.load(blend, link=True) as (inside, wanted):
+        wanted.collections = inside.collections
+    scene = bpy.context.scene
+    scene.collection.children.link(wanted.collections[0])
+    rig = views.find_rig(bpy.context)
+    assert rig is not None
+    for change in (
+        lambda: views.save_view(rig, toy_category, scene),
+        lambda: views.forget_view(rig, 0),
+    ):
+        with pytest.raises(ViewError, match=r"linked from .*template\.blend"):
+            change()
+    assert clip.with_name("toy.views.json").read_bytes() == kept
 
 
 def _curves(rig: bpy.types.Object):
