@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import corrections, operators, panels, preferences, properties, views
+from . import corrections, operators, panels, paths, preferences, properties, views
 
 _CLASSES = (
     *properties.CLASSES,
@@ -24,6 +24,7 @@ def register() -> None:
         bpy.utils.register_class(cls)
     properties.attach()
     corrections.attach()
+    paths.attach()
     _cli_command = bpy.utils.register_cli_command("dasr", _run_cli)
 
 
@@ -33,6 +34,7 @@ def unregister() -> None:
     if _cli_command is not None:
         bpy.utils.unregister_cli_command(_cli_command)
         _cli_command = None
+    paths.detach()
     corrections.detach()
     properties.detach()
     for cls in reversed(_CLASSES):

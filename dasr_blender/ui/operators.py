@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +16,25 @@ from ..scene.solve import CameraSolveError
 from ..worker import Worker
 from .preferences import category_folders, network_settings, user_folder
 
-_running: dict[str, Worker] = {}
-_timers: list[bpy.types.Timer] = []
+
+@dataclass(frozen=True)
+class _Job:
+    """A reconstruction that runs. `scene`: session_uid of the scene to build in."""
+
+    worker: Worker
+    request: JobRequest
+    scene: int
+
+
+_running: list[_Job] = []  # one at most
+_timers: list[bpy.types.Timer] = []  # that of the window that follows it
 
 
 def stop_running() -> None:
     """End a job that still runs, for unregister and file loading."""
-    for worker in _running.values():
-        worker.cancel()
-        for _ in worker.wait():
+    for job in _running:
+        job.worker.cancel()
+        for _ in job.worker.wait():
             pass
     _release()
 
@@ -32,11 +42,23 @@ def stop_running() -> None:
 def _release() -> None:
     """Nothing runs any more, and the panel says so."""
     _running.clear()
+    _stop_timers()
     manager = bpy.context.window_manager
-    while _timers:
-        manager.event_timer_remove(_timers.pop())
     manager.dasr.running = False
     _redraw(manager)
+
+
+def _stop_timers() -> None:
+    while _timers:
+        bpy.context.window_manager.event_timer_remove(_timers.pop())
+
+
+def _follow_elsewhere() -> None:
+    """Go on in a window that is left with the job of one that was closed."""
+    windows = bpy.context.window_manager.windows
+    if _running and windows:
+        with bpy.context.temp_override(window=windows[0]):
+            bpy.ops.dasr.reconstruct("INVOKE_DEFAULT")
 
 
 def job_request(context) -> JobRequest:
@@ -81,12 +103,11 @@ class DASR_OT_reconstruct(bpy.types.Operator):
     bl_label = "Reconstruct"
     bl_options = {"UNDO"}
 
-    _request: JobRequest
-    _scene: int  # session_uid of the scene to build in
-
     @classmethod
     def poll(cls, context) -> bool:
         settings = context.scene.dasr
+        if _running and not _timers:  # nobody follows it: see `cancel`
+            return True
         if context.window_manager.dasr.running:
             cls.poll_message_set("A reconstruction is running")
             return False
@@ -107,10 +128,10 @@ class DASR_OT_reconstruct(bpy.types.Operator):
     def execute(self, context):
         """Background mode and scripts: block until the scene is built."""
         try:
-            worker = self._start(context)
-            for fraction, text in worker.wait():
+            job = self._start(context)
+            for fraction, text in job.worker.wait():
                 print(f"DASR {100 * fraction:3.0f} %  {text}")
-            return self._end(context, worker)
+            return self._end(context, job)
         finally:
             _release()
 
@@ -119,7 +140,8 @@ class DASR_OT_reconstruct(bpy.types.Operator):
         if bpy.app.background:
             return self.execute(context)
         try:
-            self._start(context)
+            if not _running:
+                self._start(context)
         except (DasrError, OSError) as error:
             _release()
             self.report({"ERROR"}, str(error))
@@ -129,10 +151,11 @@ class DASR_OT_reconstruct(bpy.types.Operator):
         return {"RUNNING_MODAL"}
 
     def modal(self, context, event):
-        worker = _running.get("job")
-        if worker is None:
+        if not _running:
             _release()
             return {"CANCELLED"}
+        job = _running[0]
+        worker = job.worker
         if event.type == "ESC" and event.value == "PRESS":
             worker.cancel()
             return {"RUNNING_MODAL"}
@@ -145,25 +168,31 @@ class DASR_OT_reconstruct(bpy.types.Operator):
         if running:
             return {"RUNNING_MODAL"}
         try:
-            return self._end(context, worker)
+            return self._end(context, job)
         finally:
             _release()
 
-    def cancel(self, _context) -> None:
-        """Blender closes the window or loads another file."""
-        stop_running()
+    def cancel(self, context) -> None:
+        """Blender loads another file or quits; or it closes the window, and another one follows the job."""
+        manager = context.window_manager
+        if context.window in manager.windows[:]:
+            stop_running()
+        elif _running:
+            _stop_timers()
+            bpy.app.timers.register(_follow_elsewhere)
 
-    def _start(self, context) -> Worker:
-        self._request, self._scene = job_request(context), context.scene.session_uid
-        worker = Worker(self._request.arguments(), self._request.environment())
+    def _start(self, context) -> _Job:
+        request = job_request(context)
+        worker = Worker(request.arguments(), request.environment())
         worker.start()
-        _running["job"] = worker
+        job = _Job(worker, request, context.scene.session_uid)
+        _running.append(job)
         status = context.window_manager.dasr
         status.running, status.fraction, status.text, status.message = True, 0.0, "Starting", ""
-        return worker
+        return job
 
-    def _end(self, context, worker: Worker):
-        status = context.window_manager.dasr
+    def _end(self, context, job: _Job):
+        status, worker, request = context.window_manager.dasr, job.worker, job.request
         if worker.cancelled:
             status.message = "Cancelled"
             self.report({"WARNING"}, "Reconstruction cancelled")
@@ -171,11 +200,11 @@ class DASR_OT_reconstruct(bpy.types.Operator):
         try:
             if worker.error or worker.result is None:
                 raise DasrError(worker.error or "the worker gave no result")
-            background = _background(worker.result) if self._request.camera == "solve" else None
-            started_in = (scene for scene in bpy.data.scenes if scene.session_uid == self._scene)
+            background = _background(worker.result) if request.camera == "solve" else None
+            started_in = (scene for scene in bpy.data.scenes if scene.session_uid == job.scene)
             scene = next(started_in, context.scene)
-            summary = finish_job(self._request, worker.result, scene, background)
-            scene.dasr.result_clip, scene.dasr.result_directory = self._request.clip, str(self._request.directory)
+            summary = finish_job(request, worker.result, scene, background)
+            scene.dasr.result_clip, scene.dasr.result_directory = request.clip, str(request.directory)
         except DasrError as error:
             status.message = str(error)
             self.report({"ERROR"}, str(error))
@@ -237,8 +266,8 @@ class DASR_OT_cancel(bpy.types.Operator):
         return bool(_running)
 
     def execute(self, _context):
-        for worker in _running.values():
-            worker.cancel()
+        for job in _running:
+            job.worker.cancel()
         return {"FINISHED"}
 
 

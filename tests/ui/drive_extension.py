@@ -9,6 +9,7 @@ Prints one JSON object with what it saw as its last line.
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import bpy
 
@@ -30,6 +31,34 @@ def traces() -> dict[str, list[str]]:
             if "dasr" in getattr(f, "__module__", "")
         ),
     }
+
+
+def saved_elsewhere(settings, folder: Path) -> list[str]:
+    """The clip's path when chosen, after Save As into another folder, after a copy into a third, and in that copy."""
+    bpy.ops.wm.save_as_mainfile(filepath=str(folder / "here.blend"))
+    settings.filepath, settings.directory = "//clip.mp4", "//out"
+    paths = [settings.filepath]
+    for name, copy in (("a/there.blend", False), ("b/c/copy.blend", True)):
+        (folder / name).parent.mkdir(parents=True)
+        bpy.ops.wm.save_as_mainfile(filepath=str(folder / name), copy=copy)
+        paths.append(settings.filepath)
+    bpy.ops.wm.open_mainfile(filepath=str(folder / "b/c/copy.blend"))
+    settings = bpy.context.scene.dasr
+    return [*paths, settings.filepath, settings.directory]
+
+
+def window_closed(operators) -> list[object]:
+    """Whether a job is stopped when its window is closed, and may be followed in another; and when a file is loaded."""
+    stopped = []
+    worker = SimpleNamespace(cancel=lambda: stopped.append(True), wait=lambda: ())
+    operators._running.append(SimpleNamespace(worker=worker))
+    manager, follow = bpy.context.window_manager, operators._follow_elsewhere
+    manager.dasr.running = True
+    operators.DASR_OT_reconstruct.cancel(None, SimpleNamespace(window=None, window_manager=manager))
+    seen = [len(stopped), bpy.app.timers.is_registered(follow), bpy.ops.dasr.reconstruct.poll()]
+    bpy.app.timers.unregister(follow)
+    operators.DASR_OT_reconstruct.cancel(None, SimpleNamespace(window=manager.windows[0], window_manager=manager))
+    return [*seen, len(stopped), manager.dasr.running]
 
 
 def main(zip_file: str, clip: str, masks: str, out: str) -> None:
@@ -69,9 +98,13 @@ def main(zip_file: str, clip: str, masks: str, out: str) -> None:
     scene.frame_set(scene.frame_start + 1)
     bpy.ops.dasr.correct_add()
     seen["corrected_frame"] = settings.corrections[0].frame
+    settings.use_range, settings.masks = False, ""
+    seen["poll_of_corrections"] = [bpy.ops.dasr.reconstruct.poll()]  # it has no place yet
+    settings.corrections[0].x = 0.0
+    seen["poll_of_corrections"] += [bpy.ops.dasr.reconstruct.poll()]
     settings.corrections.clear()
+    settings.masks = masks
     scene.frame_set(scene.frame_start)
-    settings.use_range = False
     seen["outcome"] = sorted(bpy.ops.dasr.reconstruct())
     seen["message"] = bpy.context.window_manager.dasr.message
     settings.directory = ""  # or the .blend was saved somewhere else
@@ -104,6 +137,8 @@ def main(zip_file: str, clip: str, masks: str, out: str) -> None:
     seen["views"] = [sorted(bpy.ops.dasr.add_template()), sorted(bpy.ops.dasr.save_view()), views.is_file()]
     seen["views"] += [sorted(bpy.ops.dasr.show_view(frame=0)), sorted(bpy.ops.dasr.remove_view(frame=0))]
     seen["views"] += [views.exists()]
+    seen["window_closed"] = window_closed(sys.modules[f"{module}.ui.operators"])
+    seen["paths"] = saved_elsewhere(settings, Path(clip).parent)
     bpy.ops.preferences.addon_disable(module=module)
     seen["after"] = traces()
     print("\n" + json.dumps(seen))

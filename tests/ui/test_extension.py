@@ -92,6 +92,9 @@ def test_installs_reconstructs_and_leaves_nothing_behind(extension_zip, clip, tm
     assert seen["still_running"] is False
     assert seen["poll_without_clip"] is False and seen["poll_of_an_empty_range"] is False
     assert seen["corrected_frame"] == 4  # the second frame of a range that begins at 3
+    assert seen["poll_of_corrections"] == [False, True]
+    assert seen["paths"] == ["//clip.mp4", "//../clip.mp4", "//../clip.mp4", "//../../clip.mp4", "//out"]
+    assert seen["window_closed"] == [0, True, True, 1, False]
     assert seen["undescribed"] == []
     assert "matches no enum" not in done.stdout + done.stderr
     assert seen["choices"] == ["quadruped", "neutral", "human", "unreal", "quadruped", "neutral"]
