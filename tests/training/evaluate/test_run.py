@@ -137,7 +137,7 @@ def test_a_second_look_is_scored_beside_the_first(tiny: Category, tmp_path: Path
     assert scene is not None
     found = {row.label: row.answer(scene) for row in rows}
     depth = {label: a.motion.camera_from_root[:, 2, 3] for label, a in found.items() if a is not None}
-    assert np.allclose(np.log(depth[ONCE] / depth[OURS]), 0.1, atol=0.01)
+    assert np.allclose(np.log(depth[ONCE] / depth[OURS]), 0.1, atol=0.02)  # the sum is smoothed too
     assert np.array_equal(depth[ONCE], depth["alone"])
 
 
