@@ -163,7 +163,7 @@ class _Solver:
         self.holds_feet = camera_known and bool(foot_joints(category))
         every = config.steps, config.limb_steps, config.last_steps
         self.steps, self.limb_steps, self.last_steps = (s[0 if quality == "standard" else 1] for s in every)
-        self.settle = config.settle * (1.0 if quality == "standard" else 0.1)
+        self.settle = config.settle * (1.0 if quality == "standard" else 0.01)
         error = np.full(self.model.shared, 0.0 if shape_known else config.morphology)
         error[self.model.proportions :] = 1.0
         error[-1] = 0.0 if focal_known else config.focal

@@ -114,7 +114,7 @@ class FitConfig:
     last_steps: tuple[int, int] = (8, 40)
     """with the relief, and feet that stand"""
     settle: float = 0.004
-    """relative fall of the cost under which `standard` stops; a tenth of it for `best`"""
+    """relative fall of the cost under which `standard` stops; a hundredth of it for `best`"""
     damping: float = 1e-3
     """first damping, as a share of the diagonal"""
     momentum: float = 0.3
