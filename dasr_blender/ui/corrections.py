@@ -242,7 +242,8 @@ def _draw_marks() -> None:
 
     context = bpy.context
     clip, settings = context.space_data.clip, context.scene.dasr
-    if clip is None or settings.masks or not is_chosen(clip, settings):
+    said = settings.corrections or _drag  # else there is no need to look at files at every redraw
+    if clip is None or settings.masks or not said or not is_chosen(clip, settings):
         return
     frame = _frame(context)
     marks = [(kind, place, (place[0] + size[0], place[1] + size[1])) for kind, place, size in _said(settings, frame)]
