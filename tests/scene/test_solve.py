@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,24 +137,11 @@ def test_tracks_of_the_user_stay(pan, movie):
     assert len(bpy.data.movieclips) == 3 and "better" in second.tracking.tracks and find_solved(movie) == second
 
 
-def interrupt() -> None:
-    """Leave Blender as a press of Esc does: what was stopped once stays so until something is rendered."""
-    scene = bpy.data.scenes.new("interrupted")
-    scene.camera = bpy.data.objects.new("camera", bpy.data.cameras.new("camera"))
-    scene.collection.objects.link(scene.camera)
-    scene.render.engine, scene.cycles.samples = "CYCLES", 1
-    scene.render.resolution_x = scene.render.resolution_y = 8
-    scene.frame_start = scene.frame_end = 1
-    scene.render.filepath = "/dev/null/nowhere/"
-    with suppress(RuntimeError):  # it cannot be written
-        bpy.ops.render.render(animation=True, scene=scene.name)
-    bpy.data.scenes.remove(scene)
-
-
-def test_a_solve_after_esc(pan, movie):
-    interrupt()
-    found = solve_camera(pan.motion, movie, clear(pan))
-    truth = pan.motion.world_from_camera
-    assert np.degrees(geodesic(found.world_from_camera[:, :3, :3], truth[:, :3, :3]).max()) < 0.4
-    long = [track for track in find_solved(movie).tracking.tracks if len(track.markers) >= FRAMES]
-    assert len(long) > 5  # followed from the first frame to the last
+def test_a_solve_after_esc():
+    """In a process of its own: Blender crashed in one of some twenty such solves, and took all tests along."""
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", str(Path(__file__).with_name("after_esc.py"))]
+    for _ in range(4):
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+        if done.returncode != -signal.SIGSEGV:
+            break
+    assert done.returncode == 0 and "1 passed" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]
