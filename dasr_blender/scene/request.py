@@ -53,9 +53,9 @@ def clip_start(clip: bpy.types.MovieClip) -> int:
     """
     start = clip.frame_start - clip.frame_offset
     if clip.source == "SEQUENCE":
-        shown, _ = find_background("", clip_path(clip), 1, np.zeros(1, int))
-        if shown is not None:
-            start -= image_number(clip.filepath) - image_number(shown.path.name)
+        first = _first_file(clip_path(clip))
+        if first is not None:
+            start -= image_number(clip.filepath) - image_number(first.name)
     return start
 
 
