@@ -9,6 +9,7 @@ import math
 from . import __version__
 
 FORMATS = ("blend", "glb", "fbx", "usd", "bvh")
+CHARACTER_FORMATS = ("blend", "glb", "fbx", "usd")
 DEFAULT_FORMATS = "blend,glb,fbx"
 # as in predict.providers, which is slow to import
 PROVIDERS = {
@@ -41,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action="version", version=f"dasr {__version__}")
     commands = root.add_subparsers(title="commands", required=True, dest="command", metavar="COMMAND")
     _add_reconstruct(commands)
+    _add_retarget(commands)
     listing = commands.add_parser("categories", help="list the categories that are installed")
     doctor = commands.add_parser("doctor", help="check versions, models, execution providers and disk space")
     demo = commands.add_parser(
@@ -171,6 +173,44 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
     _add_listen(command)
 
 
+def _add_retarget(commands: argparse._SubParsersAction) -> None:
+    command = commands.add_parser(
+        "retarget",
+        help="a reconstruction's motion on your own character",
+        description="Key a reconstruction's motion onto CHARACTER: a .glb, .gltf, .fbx or .blend with one armature.",
+    )
+    command.add_argument("motion", type=_given, metavar="MOTION", help="folder of a reconstruction, or its motion.npz")
+    command.add_argument("character", type=_given, metavar="CHARACTER")
+    command.add_argument(
+        "--bones",
+        type=_given,
+        metavar="FILE",
+        help="JSON, joint to bone or null; each run writes the one it used (default: told from names and places)",
+    )
+    command.add_argument(
+        "--in-clip",
+        action="store_true",
+        help="move and scale the character to where the subject is, and add the clip's camera",
+    )
+    command.add_argument(
+        "--place",
+        choices=("camera", "root", "ground"),
+        default="ground",
+        help="where the motion goes on: as reconstruct has it (default: ground)",
+    )
+    command.add_argument(
+        "--formats",
+        type=_character_formats,
+        default=_formats(DEFAULT_FORMATS),
+        metavar="LIST",
+        help=f"of {','.join(CHARACTER_FORMATS)} (default: {DEFAULT_FORMATS})",
+    )
+    command.add_argument("--category", type=_given, metavar="NAME", help="name or folder (default: the motion's own)")
+    command.add_argument("--out", type=_given, metavar="DIR", help="folder for the files (default: MOTION's)")
+    command.add_argument("--json", action="store_true", help="print messages as JSON, one object a line")
+    _add_listen(command)
+
+
 def _add_listen(command: argparse.ArgumentParser) -> None:
     """For a worker, whose parent process asks it to stop on its stdin."""
     command.add_argument("--listen", action="store_true", help=argparse.SUPPRESS)
@@ -225,6 +265,13 @@ def _formats(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in FORMATS]:
         raise argparse.ArgumentTypeError(f"no format '{unknown[0]}'; there are {', '.join(FORMATS)} and none")
     return tuple(dict.fromkeys(names))
+
+
+def _character_formats(text: str) -> tuple[str, ...]:
+    names = CHARACTER_FORMATS if text.strip().lower() == "all" else _formats(text)
+    if not names or "bvh" in names:
+        raise argparse.ArgumentTypeError(f"'{text}': give some of {', '.join(CHARACTER_FORMATS)}")
+    return names
 
 
 def _positive(text: str) -> float:

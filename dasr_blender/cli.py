@@ -215,6 +215,44 @@ def _solve_camera(result: JobResult, channel: Channel, canceller: Canceller, sha
     result.motion.save(result.motion_path)
 
 
+def retarget(arguments: argparse.Namespace, channel: Channel) -> int:
+    """A reconstruction's motion on a character of the user's."""
+    if importlib.util.find_spec("bpy") is None:
+        raise DasrError("retarget needs bpy, which is not installed: pip install 'dasr-blender[blender]'")
+    from .core import Motion, load_category
+    from .core.bone_map import read_bones, write_bones
+    from .core.files import clip_name
+    from .report import reported_clip
+    from .scene.standalone import write_retargeted
+
+    motion_path, character = Path(arguments.motion), Path(arguments.character).absolute()
+    if motion_path.is_dir():
+        motion_path /= "motion.npz"
+    motion = Motion.load(motion_path)
+    category = load_category(arguments.category or motion.category)
+    bones = None if arguments.bones is None else read_bones(Path(arguments.bones), category.skeleton.names)
+    out = Path(arguments.out or motion_path.parent).absolute()
+    clip = reported_clip(motion_path.parent)
+    stem = f"{clip_name(clip or motion.source or 'motion')}-on-{character.stem}"
+    with _canceller(channel, arguments.listen, out) as canceller:
+
+        def step(fraction: float, text: str) -> None:
+            canceller.check()
+            channel.progress(fraction, "retarget", text)
+
+        files, used, warnings = write_retargeted(
+            category, motion, character, bones=bones, clip_path=clip, out_dir=out, formats=arguments.formats,
+            stem=stem, placement=arguments.place, in_clip=arguments.in_clip, progress=step,
+        )  # fmt: skip
+        files["bones"] = write_bones(out / f"{stem}.bones.json", used)
+    for warning in warnings:
+        channel.log(f"note: {warning}")
+    channel.progress(1.0, "done", "Done")
+    result = {"files": {k: str(p) for k, p in files.items()}, "bones": used, "warnings": warnings}
+    channel.result(result, [f"{kind:8s} {path}" for kind, path in files.items()])
+    return 0
+
+
 def categories(arguments: argparse.Namespace, channel: Channel) -> int:
     """List the installed categories; status 1 when one of them is damaged or there is none."""
     from .core import list_categories, load_category
@@ -333,6 +371,7 @@ def _write_trace(arguments: argparse.Namespace) -> str:
 
 COMMANDS = {
     "reconstruct": reconstruct,
+    "retarget": retarget,
     "categories": categories,
     "doctor": run_doctor,
     "demo-clip": demo_clip,

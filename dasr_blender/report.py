@@ -137,3 +137,12 @@ def _number(value: float) -> float | None:
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Write the report as indented JSON."""
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def reported_clip(folder: Path) -> Path | None:
+    """The clip that the report in a folder names; None without one, or where the clip is no longer there."""
+    try:
+        clip = Path(json.loads((folder / "report.json").read_text(encoding="utf-8"))["clip"]["path"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return clip.absolute() if clip.exists() else None

@@ -397,6 +397,69 @@ def test_every_format_is_written(home: Path, tmp_path: Path) -> None:
     assert any(".bvh holds the skeleton alone" in warning for warning in report["warnings"])
 
 
+_HERO = """
+import sys, bpy
+bpy.ops.wm.read_factory_settings(use_empty=True)
+data = bpy.data.armatures.new("hero"); rig = bpy.data.objects.new("hero", data)
+bpy.context.scene.collection.objects.link(rig); bpy.context.view_layer.objects.active = rig
+bpy.ops.object.mode_set(mode="EDIT")
+made = {}
+for line in sys.stdin:
+    name, parent, *place = line.split(",")
+    made[name] = bone = data.edit_bones.new(name)
+    bone.head = [float(x) for x in place]; bone.tail = bone.head + bone.head.__class__((0, 0, 0.05))
+    bone.parent = made.get(parent)
+bpy.ops.object.mode_set(mode="OBJECT")
+mesh = bpy.data.objects.new("skin", bpy.data.meshes.new("skin"))
+mesh.data.from_pydata([(0, 0, 0), (1, 0, 0), (0, 1, 0)], [], [(0, 1, 2)])
+mesh.vertex_groups.new(name=next(iter(made))).add([0, 1, 2], 1.0, "REPLACE")
+mesh.modifiers.new("Armature", "ARMATURE").object = rig
+mesh.parent = rig
+bpy.context.scene.collection.objects.link(mesh)
+bpy.ops.wm.save_as_mainfile(filepath=sys.argv[1])
+"""
+
+
+def test_a_character_takes_on_the_motion(home: Path, tmp_path: Path) -> None:
+    pytest.importorskip("bpy")
+    out, hero = tmp_path / "out", tmp_path / "my hero.blend"
+    done = reconstruct(home, home / "clip/walk.mp4", out, "--masks", home / "clip/masks", "--no-overlay")
+    assert done.returncode == 0, done.stderr
+    category = load_category(home / "categories/toy")
+    skeleton, joints = category.skeleton, category.body.joints
+    parents = ["" if p < 0 else skeleton.names[p] for p in skeleton.parents]
+    bones = [f"{n},{p},{x},{y},{z}" for n, p, (x, y, z) in zip(skeleton.names, parents, joints, strict=True)]
+    script = [sys.executable, "-c", _HERO, str(hero)]
+    subprocess.run(script, input="\n".join(bones), text=True, check=True, capture_output=True, timeout=120)
+
+    done = dasr(home, "retarget", out, hero, "--formats", "all", "--in-clip", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert set(result["files"]) == {"blend", "glb", "fbx", "usd", "bones"}
+    for path in result["files"].values():
+        assert Path(path).stat().st_size > 100 and Path(path).name.startswith("walk-on-my hero.")
+    assert result["bones"] == {name: name for name in skeleton.names}
+
+    mended = tmp_path / "mended.json"
+    mended.write_text(json.dumps(result["bones"] | {"jaw": None}))
+    other = tmp_path / "other"
+    done = dasr(home, "retarget", out / "motion.npz", hero, "--formats", "glb", "--bones", mended, "--out", other)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2
+    assert left_behind(other) == ["walk-on-my hero.bones.json", "walk-on-my hero.glb"]
+    assert json.loads((other / "walk-on-my hero.bones.json").read_text())["jaw"] is None
+    for arguments, words in (
+        ([tmp_path / "nothing", hero], "nothing"),
+        ([out, tmp_path / "no.glb"], "no file .*no.glb"),
+        ([out, out / "motion.npz"], "a character is"),
+        ([out, hero, "--bones", out / "report.json"], "joint → bone"),
+        ([out, hero, "--category", "unknown"], "unknown"),
+    ):
+        nowhere = tmp_path / "nowhere"
+        assert_one_clear_line(dasr(home, "retarget", *arguments, "--out", nowhere), words)
+        assert not nowhere.exists()
+
+
 def test_wrong_command_lines_have_status_2(capfd: pytest.CaptureFixture[str]) -> None:
     for line in (
         "",
@@ -411,6 +474,9 @@ def test_wrong_command_lines_have_status_2(capfd: pytest.CaptureFixture[str]) ->
         "reconstruct x --fps nan",
         "reconstruct x --formats stl",
         "reconstruct x --place moon",
+        "retarget x",
+        "retarget x y --formats bvh",
+        "retarget x y --formats none",
     ):
         assert cli.main(line.split()) == 2, line
     for line in (

@@ -169,3 +169,19 @@ def make_continuous(q: Array, axis: int = 0) -> Array:
 def mirror_quat(q: Array) -> Array:
     """Rotation ``(..., 4)`` mirrored in the YZ plane: its axis is a pseudovector, so (x, −y, −z)."""
     return _float(q) * np.array([1, 1, -1, -1], dtype=_float(q).dtype)
+
+
+def shortest_rotation(one: Array, two: Array) -> Array:
+    """The least rotation (3, 3) from one direction to another."""
+    a, b = (x / max(float(np.linalg.norm(x)), 1e-12) for x in (one, two))
+    axis, cosine = np.cross(a, b), float(a @ b)
+    sine = float(np.linalg.norm(axis))
+    if sine < 1e-9:
+        return np.eye(3) if cosine > 0 or not a.any() or not b.any() else rotvec_to_matrix(np.pi * _across(a))
+    return rotvec_to_matrix(axis / sine * np.arctan2(sine, cosine))
+
+
+def _across(direction: Array) -> Array:
+    """Some direction at right angles."""
+    other = np.cross(direction, np.eye(3)[int(np.abs(direction).argmin())])
+    return other / np.linalg.norm(other)

@@ -83,6 +83,25 @@ class Skeleton:
             found.append(int(self.parents[found[-1]]))
         return tuple(reversed(found))
 
+    def main_child(self, joint: int) -> int | None:
+        """The joint that `joint`'s bone points to, None where it ends: at a leaf, or where only leaves branch off (ears
+        and jaw of a head) or only pairs do.
+
+        Where the tree branches, it is a joint in the middle of the body, of the same role if possible, with the most
+        joints behind it.
+        """
+        children = self.children(joint)
+        if len(children) == 1:
+            return children[0]
+        if not any(self.children(c) for c in children):
+            return None
+
+        def weight(child: int) -> tuple[bool, int]:
+            behind = sum(child in self.chain(j) for j in range(len(self)))
+            return self.roles[child] == self.roles[joint], behind
+
+        return max((c for c in children if self.mirror[c] == c), key=weight, default=None)
+
 
 def forward_kinematics(skeleton: Skeleton, joints: Array, rotations: Array) -> Array:
     """Pose the tree.

@@ -87,25 +87,26 @@ def write_action(
         plan.name, {armature.name: "OBJECT", camera.name: "OBJECT", f"{camera.name} lens": "CAMERA"}
     )
     rig_slot, camera_slot, lens_slot = slots
+    how = plan.interpolation
     for j, bone in enumerate(armature_plan.bones):
         path = f'pose.bones["{bpy.utils.escape_identifier(bone.name)}"]'
         if bone.parent < 0:
-            _write_keys(bags[rig_slot], f"{path}.location", bone.name, plan.frames, plan.root_location, plan)
+            write_keys(bags[rig_slot], f"{path}.location", bone.name, plan.frames, plan.root_location, how)
         values = plan.bone_rotations[:, j]
-        _write_keys(bags[rig_slot], f"{path}.rotation_quaternion", bone.name, plan.frames, values, plan)
-    _write_keys(bags[rig_slot], '["confidence"]', "Confidence", plan.frames, plan.confidence[:, None], plan)
+        write_keys(bags[rig_slot], f"{path}.rotation_quaternion", bone.name, plan.frames, values, how)
+    write_keys(bags[rig_slot], '["confidence"]', "Confidence", plan.frames, plan.confidence[:, None], how)
     for foot, standing in zip(plan.contacts.feet, plan.contacts.standing.T, strict=True):
         path = f'["{bpy.utils.escape_identifier(contact_property(foot))}"]'
-        _write_keys(
-            bags[rig_slot], path, "Contacts", plan.frames, standing[:, None].astype(float), plan, "CONSTANT"
+        write_keys(
+            bags[rig_slot], path, "Contacts", plan.frames, standing[:, None].astype(float), "CONSTANT"
         )
     for t, foot in plan.contacts.touch_downs():
         action.pose_markers.new(f"{foot} down").frame = int(plan.frames[t])
     for path, values in (("location", camera_plan.location), ("rotation_quaternion", camera_plan.rotation)):
-        _write_keys(bags[camera_slot], path, "Camera", plan.frames[: len(values)], values, plan)
+        write_keys(bags[camera_slot], path, "Camera", plan.frames[: len(values)], values, how)
     lens = camera_plan.lens_mm[:, None]
     if len(lens) > 1:
-        _write_keys(bags[lens_slot], "lens", "Lens", plan.frames, lens, plan)
+        write_keys(bags[lens_slot], "lens", "Lens", plan.frames, lens, how)
     action.use_frame_range = True
     action.frame_start, action.frame_end = float(plan.frames[0]), float(plan.frames[-1])
     compat.assign_action(armature, action, slots[rig_slot])
@@ -114,16 +115,10 @@ def write_action(
     return action
 
 
-def _write_keys(
-    bag: object,
-    path: str,
-    group: str,
-    frames: np.ndarray,
-    values: np.ndarray,
-    plan: ActionPlan,
-    interpolation: str = "",
+def write_keys(
+    bag: object, path: str, group: str, frames: np.ndarray, values: np.ndarray, interpolation: str
 ) -> None:
-    """One curve for each column of `values` (T, n), interpolated as the plan says or as given."""
+    """One curve in a channelbag for each column of `values` (T, n); interpolation: Blender's name of one."""
     member = bag.groups.get(group) or bag.groups.new(group)
     for index, column in enumerate(values.T):
         curve = bag.fcurves.new(path, index=index)
@@ -132,7 +127,7 @@ def _write_keys(
         points.add(len(frames))
         points.foreach_set("co", np.stack([frames, column], axis=1).astype(np.float32).ravel())
         for field, item in (
-            ("interpolation", interpolation or plan.interpolation),
+            ("interpolation", interpolation),
             ("handle_left_type", "AUTO_CLAMPED"),
             ("handle_right_type", "AUTO_CLAMPED"),
         ):

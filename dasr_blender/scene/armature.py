@@ -49,27 +49,6 @@ class ArmaturePlan:
     switches: dict[str, str]
 
 
-def main_child(skeleton: Skeleton, joint: int) -> int | None:
-    """The joint that `joint`'s bone points to, None where it ends: at a leaf, or where only leaves branch
-    off (ears and jaw of a head) or only pairs do.
-
-    Where the tree branches, it is a joint in the middle of the body, of the same role if possible, with the
-    most joints behind it.
-    """
-    children = skeleton.children(joint)
-    if len(children) == 1:
-        return children[0]
-    if not any(skeleton.children(c) for c in children):
-        return None
-    middle = [c for c in children if skeleton.mirror[c] == c]
-
-    def weight(child: int) -> tuple[bool, int]:
-        behind = sum(child in skeleton.chain(j) for j in range(len(skeleton)))
-        return skeleton.roles[child] == skeleton.roles[joint], behind
-
-    return max(middle, key=weight, default=None)
-
-
 def _tip(own: np.ndarray, joint: np.ndarray) -> np.ndarray | None:
     """Middle of the far end of the joint's own vertices (N, 3), None when there are too few."""
     if len(own) < 4:
@@ -92,7 +71,7 @@ def bone_tails(skeleton: Skeleton, joints: np.ndarray, vertices: np.ndarray, own
     shortest = MIN_LENGTH * float(np.ptp(vertices, axis=0).max())
     tails = np.zeros_like(joints)
     for j in range(len(skeleton)):
-        twin, parent, child = int(skeleton.mirror[j]), int(skeleton.parents[j]), main_child(skeleton, j)
+        twin, parent, child = int(skeleton.mirror[j]), int(skeleton.parents[j]), skeleton.main_child(j)
         if child is None and twin < j:
             tails[j] = joints[j] + (tails[twin] - joints[twin]) * [-1, 1, 1]
             continue

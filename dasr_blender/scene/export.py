@@ -20,6 +20,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import bpy
@@ -35,9 +36,39 @@ _ROOM = 1 << 16  # bytes that must still find room behind a file
 FORMATS = ("blend", "glb", "fbx", "usd", "bvh")
 
 
+@dataclass(frozen=True)
+class Cast:
+    """What goes into the files.
+
+    objects: the armature first.  actions: all that they play; the armature's first.  fps, frame_range (first and last)
+    and resolution: of the clip.  morphed: the mesh whose shape keys' present mix other programs get as its basis.
+    """
+
+    scene: bpy.types.Scene
+    objects: tuple[bpy.types.Object, ...]
+    actions: tuple[bpy.types.Action, ...]
+    fps: float
+    frame_range: tuple[int, int]
+    resolution: tuple[int, int]
+    morphed: bpy.types.Object | None = None
+
+    @property
+    def armature(self) -> bpy.types.Object:
+        return self.objects[0]
+
+
 def export_scene(
     built: BuiltScene, out_dir: str | Path, formats: Iterable[str], stem: str
 ) -> dict[str, Path]:
+    """`export_cast` of a built scene: rig, mesh and camera."""
+    settings = built.plan.settings
+    objects = (built.armature, built.mesh, built.camera)
+    span = settings.frame_range
+    cast = Cast(built.scene, objects, (built.action,), settings.fps, span, settings.resolution, built.mesh)
+    return export_cast(cast, out_dir, formats, stem)
+
+
+def export_cast(cast: Cast, out_dir: str | Path, formats: Iterable[str], stem: str) -> dict[str, Path]:
     """Write `stem`.<format> for each format, each whole or not at all, and return where they are.
 
     The scene is as before when it returns. A .blend is a copy of the whole file that is open.
@@ -55,7 +86,7 @@ def export_scene(
         try:
             with written_atomically(path) as temporary:
                 with compat.quiet():
-                    _WRITERS[kind](built, temporary)
+                    _WRITERS[kind](cast, temporary)
                 _require_whole(temporary, path)
         except (OSError, RuntimeError) as error:
             reason = error if isinstance(error, OSError) else compat.reason(error)
@@ -99,13 +130,13 @@ def losses(plan: ScenePlan, formats: Iterable[str]) -> list[str]:
     return found
 
 
-def _write_blend(built: BuiltScene, path: Path) -> None:
+def _write_blend(cast: Cast, path: Path) -> None:
     bpy.ops.wm.save_as_mainfile(
         filepath=str(path), copy=True, check_existing=False, compress=True, relative_remap=True
     )
 
 
-def _write_glb(built: BuiltScene, path: Path) -> None:
+def _write_glb(cast: Cast, path: Path) -> None:
     options = compat.known(
         bpy.ops.export_scene.gltf,
         filepath=str(path),
@@ -131,11 +162,11 @@ def _write_glb(built: BuiltScene, path: Path) -> None:
         export_draco_mesh_compression_enable=False,
         export_extras=True,
     )
-    with _prepared(built, at_zero=True, shaped=True):
+    with _prepared(cast, at_zero=True, shaped=True):
         bpy.ops.export_scene.gltf(**options)
 
 
-def _write_fbx(built: BuiltScene, path: Path) -> None:
+def _write_fbx(cast: Cast, path: Path) -> None:
     options = compat.known(
         bpy.ops.export_scene.fbx,
         filepath=str(path),
@@ -154,11 +185,11 @@ def _write_fbx(built: BuiltScene, path: Path) -> None:
         path_mode="COPY",
         use_custom_props=True,
     )
-    with _prepared(built, at_zero=True, shaped=True), _called(built.scene, built.action_name):
+    with _prepared(cast, at_zero=True, shaped=True), _called(cast.scene, cast.actions[0].name):
         bpy.ops.export_scene.fbx(**options)
 
 
-def _write_usd(built: BuiltScene, path: Path) -> None:
+def _write_usd(cast: Cast, path: Path) -> None:
     if not bpy.app.build_options.usd:  # some distributions leave it out
         raise ScenePlanError("This Blender was built without USD; leave out the format usd.")
     options = compat.known(
@@ -178,15 +209,15 @@ def _write_usd(built: BuiltScene, path: Path) -> None:
         root_prim_path="/root",
         export_custom_properties=True,
     )
-    with _prepared(built, shaped=True):
+    with _prepared(cast, shaped=True):
         bpy.ops.wm.usd_export(**options)
 
 
-def _write_bvh(built: BuiltScene, path: Path) -> None:
+def _write_bvh(cast: Cast, path: Path) -> None:
     if not compat.enable_addon("io_anim_bvh"):
         raise ScenePlanError("This Blender lacks its BVH add-on; leave out the format bvh.")
-    first, last = built.plan.settings.frame_range
-    with _prepared(built), _rig_with_y_up(built):
+    first, last = cast.frame_range
+    with _prepared(cast), _rig_with_y_up(cast.armature):
         bpy.ops.export_anim.bvh(
             filepath=str(path),
             check_existing=False,
@@ -197,7 +228,7 @@ def _write_bvh(built: BuiltScene, path: Path) -> None:
         )
 
 
-_WRITERS: dict[str, Callable[[BuiltScene, Path], None]] = {
+_WRITERS: dict[str, Callable[[Cast, Path], None]] = {
     "blend": _write_blend,
     "glb": _write_glb,
     "fbx": _write_fbx,
@@ -207,40 +238,41 @@ _WRITERS: dict[str, Callable[[BuiltScene, Path], None]] = {
 
 
 @contextlib.contextmanager
-def _prepared(built: BuiltScene, *, at_zero: bool = False, shaped: bool = False) -> Iterator[None]:
+def _prepared(cast: Cast, *, at_zero: bool = False, shaped: bool = False) -> Iterator[None]:
     """The scene as the other programs want it, and afterwards as it was.
 
-    Our three objects are selected and the rig is active; the scene has the clip's rate, range and picture
+    Its objects are selected and the rig is active; the scene has the clip's rate, range and picture
     size, on which glTF's field of view depends, and metres for its unit, in which FBX scales everything.
 
     Args:
         at_zero: move the keys so that the first is at frame 0.
         shaped: make the shape keys' present mix the basis.
     """
-    scene = built.scene
+    scene = cast.scene
     layer = bpy.context.view_layer if bpy.context.scene == scene else scene.view_layers[0]
     render = scene.render
-    first, last = built.plan.settings.frame_range
+    first, last = cast.frame_range
     with contextlib.ExitStack() as undo:
         was = (render.fps, render.fps_base, scene.frame_start, scene.frame_end, scene.frame_current)
         undo.callback(_set_time, scene, *was)
         undo.callback(setattr, scene.unit_settings, "scale_length", scene.unit_settings.scale_length)
         scene.unit_settings.scale_length = 1.0
         undo.callback(_set_picture, scene, *_picture(scene))
-        _set_picture(scene, *built.plan.settings.resolution, 1.0, 1.0)
-        objects = [built.armature, built.mesh, built.camera]
+        _set_picture(scene, *cast.resolution, 1.0, 1.0)
+        objects = list(cast.objects)
         active, selected = layer.objects.active, list(layer.objects.selected)
         if active is not None and active.mode != "OBJECT":
             bpy.ops.object.mode_set(mode="OBJECT")
         undo.callback(_select, layer, selected, active)
         _select(layer, objects, objects[0])
-        if shaped:
-            undo.enter_context(_shape_as_basis(built.mesh))
+        if shaped and cast.morphed is not None:
+            undo.enter_context(_shape_as_basis(cast.morphed))
         if at_zero:
-            _shift_keys(built.action, -first)
-            undo.callback(_shift_keys, built.action, first)
+            for action in cast.actions:
+                _shift_keys(action, -first)
+                undo.callback(_shift_keys, action, first)
             first, last = 0, last - first
-        _set_time(scene, *frame_rate(built.plan.settings.fps), first, last, first)
+        _set_time(scene, *frame_rate(cast.fps), first, last, first)
         undo.enter_context(bpy.context.temp_override(scene=scene, view_layer=layer, active_object=objects[0]))
         yield
 
@@ -256,14 +288,14 @@ def _called(scene: bpy.types.Scene, name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _rig_with_y_up(built: BuiltScene) -> Iterator[None]:
+def _rig_with_y_up(armature: bpy.types.Object) -> Iterator[None]:
     """A copy of the rig as the active object, turned so that what was up is along Y and what was -Y along Z.
 
     Poses are relative to the rest pose, so they turn with it.
     """
-    rig = built.armature.copy()
-    rig.data = bones = built.armature.data.copy()
-    built.collection.objects.link(rig)
+    rig = armature.copy()
+    rig.data = bones = armature.data.copy()
+    armature.users_collection[0].objects.link(rig)
     try:
         bones.transform(Matrix.Rotation(-math.pi / 2, 4, "X"))
         with bpy.context.temp_override(object=rig, active_object=rig):

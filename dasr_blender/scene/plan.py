@@ -21,14 +21,14 @@ from .armature import (
     bone_collection,
     bone_rotation,
     bone_tails,
-    main_child,
 )
 from .camera import CameraPlan, blender_camera, find_background, intrinsics
 from .mesh import MeshPlan, ShapeKeyPlan
 from .placement import PLACEMENTS, world_from_camera
 
 RELIEF_KEY = "relief"
-SOURCE = "dasr_source"  # what a rig knows of its clip
+CATEGORY, SOURCE = "dasr_category", "dasr_source"  # what a rig knows of its body and of its clip
+RIG_SUFFIX = " rig"
 
 
 class ScenePlanError(DasrError):
@@ -101,7 +101,7 @@ def plan_scene(
     world = world_from_camera(placement, category, motion, at_rest, feet)
     contacts = find_contacts(category, motion, feet)
 
-    armature = _plan_armature(category, motion, contacts, vertices, joints, offset, names, f"{name} rig")
+    armature = _plan_armature(category, motion, contacts, vertices, joints, offset, names, name + RIG_SUFFIX)
     axes = np.stack([bone.rotation for bone in armature.bones])
     location, rotations = pose_basis(world @ motion.camera_from_root, motion.joint_rotations, axes, offset)
     action = ActionPlan(
@@ -181,14 +181,14 @@ def _plan_armature(
                 tail=tails[j] + offset,
                 rotation=bone_rotation(joints[j], tails[j]),
                 connected=parent >= 0
-                and main_child(skeleton, parent) == j
+                and skeleton.main_child(parent) == j
                 and bool(np.linalg.norm(tails[parent] - joints[j]) < touching),
                 collection=bone_collection(joint, skeleton.roles[j]),
                 confidence=float(confidence[j]),
             )
         )
     properties: dict[str, str | float] = {
-        "dasr_category": category.name,
+        CATEGORY: category.name,
         "dasr_category_version": category.version,
         SOURCE: motion.source,
         "mask_iou": motion.mean_mask_iou or 0.0,

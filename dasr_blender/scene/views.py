@@ -15,9 +15,10 @@ from ..core import Category, View, ViewError, remove_view, views_path, write_vie
 from ..core.rotation import matrix_to_quat
 from ..core.views import set_frames
 from .camera import CV_FROM_BLENDER, clip_path
+from .plan import CATEGORY
 
-# what a template's armature object knows of itself: its category, its clip, and the scene frame of the clip's first
-CATEGORY, CLIP, FIRST = "dasr_category", "dasr_clip", "dasr_clip_start"
+# what a template's armature object knows of itself beside its category: clip, and scene frame of the clip's first frame
+CLIP, FIRST = "dasr_clip", "dasr_clip_start"
 
 
 def find_rig(context: bpy.types.Context) -> bpy.types.Object | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import corrections, operators, panels, paths, preferences, properties, views
+from . import corrections, operators, panels, paths, preferences, properties, retarget, views
 
 _CLASSES = (
     *properties.CLASSES,
@@ -13,6 +13,7 @@ _CLASSES = (
     *operators.CLASSES,
     *corrections.CLASSES,
     *views.CLASSES,
+    *retarget.CLASSES,
     *panels.CLASSES,
 )
 _cli_command = None

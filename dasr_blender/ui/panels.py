@@ -8,7 +8,7 @@ import textwrap
 import bpy
 
 from ..scene import compat
-from . import corrections, views
+from . import corrections, retarget, views
 from .properties import EXPORTS
 
 
@@ -109,6 +109,12 @@ class _Views:
     draw = views.draw
 
 
+class _Retarget:
+    bl_label = "Retarget to a Character"
+    bl_options = {"DEFAULT_CLOSED"}
+    draw = retarget.draw
+
+
 class _Output:
     bl_label = "Output"
     bl_options = {"DEFAULT_CLOSED"}
@@ -128,4 +134,10 @@ def _panels(space: str, prefix: str) -> list[type[bpy.types.Panel]]:
     ]
 
 
-CLASSES = (*_panels("VIEW_3D", "DASR_PT_view3d"), *_panels("CLIP_EDITOR", "DASR_PT_clip"))
+_VIEW = "DASR_PT_view3d"
+_ON_CHARACTER = {"bl_space_type": "VIEW_3D", "bl_region_type": "UI", "bl_category": "DASR", "bl_parent_id": _VIEW}
+CLASSES = (
+    *_panels("VIEW_3D", _VIEW),
+    type(f"{_VIEW}_retarget", (_Retarget, bpy.types.Panel), _ON_CHARACTER),
+    *_panels("CLIP_EDITOR", "DASR_PT_clip"),
+)

@@ -19,6 +19,7 @@ from ..choices import Choice, category_choices, profile_choices
 from ..scene.compat import path_options
 from .corrections import DasrCorrection
 from .preferences import category_folders
+from .retarget import DasrBonePair, DasrRetarget
 
 EXPORTS = [
     ("glb", "glTF", "Binary glTF"),
@@ -176,6 +177,9 @@ class DasrSettings(bpy.types.PropertyGroup):
         subtype="DIR_PATH",
         options=path_options(),
     )
+    retarget: PointerProperty(
+        name="Retarget", description="Whose motion goes onto which character, and by which bones", type=DasrRetarget
+    )
     # the clip and the folder of the last reconstruction, whatever is chosen and wherever the .blend is saved later
     result_clip: StringProperty(options={"HIDDEN"})
     result_directory: StringProperty(options={"HIDDEN"})
@@ -190,7 +194,7 @@ class DasrStatus(bpy.types.PropertyGroup):
     message: StringProperty()
 
 
-CLASSES = (DasrCorrection, DasrSettings, DasrStatus)
+CLASSES = (DasrCorrection, DasrBonePair, DasrRetarget, DasrSettings, DasrStatus)
 
 
 def attach() -> None:

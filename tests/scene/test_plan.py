@@ -11,7 +11,6 @@ from dasr_blender.core import project
 from dasr_blender.core.rotation import mirror_quat, quat_to_matrix
 from dasr_blender.scene import ScenePlanError, plan_scene
 from dasr_blender.scene.action import pose_basis
-from dasr_blender.scene.armature import main_child
 from dasr_blender.scene.camera import SENSOR_MM, find_background, intrinsics
 
 
@@ -47,9 +46,9 @@ def test_bones_follow_the_body(toy_category, motion):
 
 def test_main_child_of_a_branch(toy_category):
     skeleton = toy_category.skeleton
-    assert main_child(skeleton, skeleton.index("head")) is None
-    assert main_child(skeleton, skeleton.index("tail_4")) is None
-    assert main_child(skeleton, skeleton.index("chest")) == skeleton.index("neck_1")
+    assert skeleton.main_child(skeleton.index("head")) is None
+    assert skeleton.main_child(skeleton.index("tail_4")) is None
+    assert skeleton.main_child(skeleton.index("chest")) == skeleton.index("neck_1")
 
 
 def test_legs_bend_about_the_bone_x_axis_and_sides_mirror(toy_category, motion):

@@ -61,6 +61,35 @@ def window_closed(operators) -> list[object]:
     return [*seen, len(stopped), manager.dasr.running]
 
 
+def retargeted(settings, rig) -> list[object]:
+    """A copy of the rig, with bones of other names in other places, takes on the motion; then it is gone."""
+    seen: list[object] = [bpy.ops.dasr.retarget.poll()]
+    hero = rig.copy()
+    hero.data, hero.name = rig.data.copy(), "hero"
+    hero.animation_data_clear()
+    for key in [key for key in hero.keys() if key.startswith("dasr_")]:
+        del hero[key]
+    bpy.context.scene.collection.objects.link(hero)
+    hero.scale = (3, 3, 3)
+    bpy.context.view_layer.update()
+    settings.target = hero
+    seen += [settings.source == rig, sum(bool(pair.bone) for pair in settings.pairs), bpy.ops.dasr.retarget.poll()]
+    settings.pairs["jaw"].bone = ""
+    settings.in_clip = True
+    seen += [sorted(bpy.ops.dasr.retarget()), len(hero.animation_data.action.layers[0].strips[0].channelbags[0].groups)]
+    seen += [round(hero.scale.x, 3), sorted(bpy.ops.dasr.match_bones()), settings.pairs["jaw"].bone]
+    settings.pairs["jaw"].bone = "Head"
+    try:
+        bpy.ops.dasr.retarget()
+    except RuntimeError as error:
+        seen.append(str(error).strip().splitlines()[0])
+    action = hero.animation_data.action
+    bpy.data.objects.remove(hero)
+    bpy.data.actions.remove(action)
+    seen.append(bpy.ops.dasr.retarget.poll())
+    return seen
+
+
 def main(zip_file: str, clip: str, masks: str, out: str) -> None:
     seen: dict[str, object] = {"before": traces()}
     bpy.ops.extensions.package_install_files(filepath=zip_file, repo="user_default", enable_on_install=True)
@@ -120,10 +149,15 @@ def main(zip_file: str, clip: str, masks: str, out: str) -> None:
     seen["files"] = sorted(p.name for p in Path(out).iterdir())
     seen["undescribed"] = [
         f"{owner.identifier}.{item.identifier}"
-        for owner in (settings.bl_rna, settings.bl_rna.properties["corrections"].fixed_type)
+        for owner in (
+            settings.bl_rna,
+            settings.bl_rna.properties["corrections"].fixed_type,
+            settings.bl_rna.properties["retarget"].fixed_type,
+        )
         for item in owner.properties
         if item.identifier not in ("name", "rna_type") and not item.is_hidden and not item.description
     ]
+    seen["retarget"] = retargeted(settings.retarget, rig)
     objects = len(bpy.data.objects)
     settings.filepath = str(Path(clip).with_name("missing.mp4"))
     try:

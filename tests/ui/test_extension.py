@@ -106,6 +106,10 @@ def test_installs_reconstructs_and_leaves_nothing_behind(extension_zip, clip, tm
     assert seen["scene_untouched"]
     assert {"motion.npz", "report.json"} <= set(seen["files"])
     assert any(name.endswith(".bvh") for name in seen["files"])
+    finished, joints = ["FINISHED"], seen["bones"]
+    *told, refusal, at_last = seen["retarget"]
+    assert told == [False, True, joints, True, finished, joints - 1, 1.0, finished, "Jaw"]
+    assert "Bone 'Head' is chosen for head and for jaw" in refusal and at_last is False
     assert "missing.mp4" in seen["bad_outcome"]
     assert seen["bad_left_nothing"]
     done = ["FINISHED"]

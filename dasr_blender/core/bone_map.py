@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which bone of somebody else's rig plays which joint of a category."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from .category import Category
+from .errors import DasrError
+from .files import write_refusal, written_atomically
+from .rotation import geodesic
+
+Array = np.ndarray
+
+LOW = 0.12  # of a body's height: joints below it are of feet
+_SQUARE = np.radians(30)  # a skeleton that is turned by less than this from its axes is along them
+_UNPLAYED = np.radians(12)  # what it costs to leave a joint of a leg, or a bone between others, out
+
+_SIDES = {"l": "L", "left": "L", "links": "L", "r": "R", "right": "R", "rechts": "R"}
+_FRONT = {"front", "fore", "arm", "upperarm", "forearm", "hand", "wrist", "elbow", "humerus", "radius", "v"}
+_HIND = {"back", "hind", "rear", "h"}
+_LIMB = (
+    _FRONT
+    | {
+        "leg",
+        "upleg",
+        "upperleg",
+        "lowerleg",
+        "thigh",
+        "shin",
+        "calf",
+        "knee",
+        "ankle",
+        "foot",
+        "feet",
+        "toe",
+    }
+    | {"toes", "hock", "paw", "hoof", "ball", "femur", "tibia", "hip", "hips", "bein", "huf", "lowerarm"}
+    | {"oberschenkel", "unterschenkel", "schenkel"}
+)
+_GIRDLE = {"shoulder", "clavicle", "collar", "scapula", "pelvis"}
+_HELPERS = {
+    "ik",
+    "fk",
+    "pole",
+    "target",
+    "ctrl",
+    "control",
+    "end",
+    "nub",
+    "twist",
+    "roll",
+    "helper",
+    "poletarget",
+}
+_HELPERS |= {"finger", "thumb", "index", "middle", "ring", "pinky", "eye", "eyelid", "ear", "tongue", "jaw"}
+
+
+def tokens(name: str) -> list[str]:
+    """`b_LeftUpperArm_09` → b, left, upper, arm; digits are dropped, and glued words of limbs stay whole."""
+    spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return [t.lower() for t in re.split(r"[^A-Za-zÀ-ÿ]+", spaced) if t]
+
+
+def _side(name: str, place: Array, width: float) -> str:
+    """L, R or '' from the name, else from where the bone lies (left is +X)."""
+    for word in tokens(name):
+        if word in _SIDES:
+            return _SIDES[word]
+    return "" if abs(place[0]) < 0.03 * width else "L" if place[0] > 0 else "R"
+
+
+def guess_bones(
+    joint_names: Sequence[str], names: Sequence[str], parents: Array, heads: Array
+) -> dict[str, str | None]:
+    """Joint → bone for as many joints as can be told; None for the others.
+
+    Limbs are the longest chains of bones with a limb's words on each side, named from the body outwards; spine, neck
+    and tail are spread over the chains between.
+
+    joint_names: of the category.  names, parents ``(N,)`` (−1 for none) and heads ``(N, 3)``: the rig's bones at rest;
+    it looks along −Y, its left is +X.
+    """
+    names = list(names)
+    words = [set(tokens(n)) for n in names]
+    width = float(np.ptp(heads[:, 0]))
+    side = [_side(n, heads[i], width) for i, n in enumerate(names)]
+    found: dict[str, str | None] = dict.fromkeys(joint_names)
+    human = "upper_arm.L" in found
+    limbs = [
+        i for i in range(len(names)) if words[i] & _LIMB and side[i] and not words[i] & (_HELPERS | _GIRDLE)
+    ]
+    middle = float(np.median(heads[limbs][:, 1])) if limbs else 0.0
+
+    def is_front(i: int) -> bool:
+        if words[i] & _FRONT:
+            return True
+        return not (human or words[i] & _HIND) and bool(_whole_limb_front(i))
+
+    def _whole_limb_front(i: int) -> bool:
+        j = i
+        while j >= 0:  # a toe may not say whose it is; its ancestors may
+            if words[j] & _FRONT:
+                return True
+            if words[j] & _HIND:
+                return False
+            j = int(parents[j]) if side[j] else -1
+        top = i
+        while parents[top] >= 0 and side[parents[top]]:
+            top = int(parents[top])
+        return not (words[top] & {"thigh", "pelvis", "hip", "upleg"}) and heads[top][1] < middle
+
+    chains: dict[tuple[str, bool], list[int]] = {}
+    for s in "LR":
+        for front in (True, False):
+            members = [i for i in limbs if side[i] == s and is_front(i) == front]
+            chains[s, front] = _longest_chain(members, parents)
+    arms = ("upper_arm", "forearm", "hand") if human else tuple(f"front_{p}" for p in _PARTS)
+    legs = ("thigh", "shin", "foot", "toe") if human else tuple(f"hind_{p}" for p in _PARTS)
+    for (s, front), chain in chains.items():
+        for joint, bone in zip(arms if front else legs, chain, strict=False):
+            found[f"{joint}.{s}"] = names[bone]
+    for s in "LR":
+        for joint, wanted in (("shoulder", _GIRDLE - {"pelvis"}), ("ear", {"ear", "ohr"})):
+            if f"{joint}.{s}" in found:
+                hits = [i for i in range(len(names)) if words[i] & wanted and side[i] == s]
+                hits = [i for i in hits if not words[i] & {"ik", "pole", "target", "back", "hind"}]
+                found[f"{joint}.{s}"] = names[hits[0]] if hits else None
+    chest = _common(chains["L", True], chains["R", True], parents)
+    hips = _common(chains["L", False], chains["R", False], parents)
+    head = next(
+        (i for i in range(len(names)) if words[i] & {"head", "kopf"} and not words[i] & {"end"}), None
+    )
+    if chest is not None and chest != hips:
+        found["chest"] = names[chest]
+    if hips is not None and hips != chest:
+        found["root" if human else "pelvis"] = names[hips]
+    if head is not None:
+        found["head"] = names[head]
+    jaw = next((i for i in range(len(names)) if "jaw" in words[i]), None)
+    if "jaw" in found and jaw is not None:
+        found["jaw"] = names[jaw]
+    if chest is not None and head is not None:
+        between = _between(chest, head, parents)
+        necks = [i for i in between if words[i] & {"neck", "hals"}] or between
+        _fill(found, ("neck",) if human else ("neck_1", "neck_2"), necks, names)
+    if human and chest is not None and hips is not None:
+        _fill(found, ("spine_1", "spine_2"), _between(hips, chest, parents), names)
+    tail = _longest_chain([i for i in range(len(names)) if _is_tail(words[i])], parents)
+    _fill(found, ("tail_1", "tail_2", "tail_3", "tail_4"), tail, names)
+    return {joint: bone for joint, bone in found.items() if joint in joint_names}
+
+
+_PARTS = ("upper", "lower", "foot", "toe")
+
+
+def _is_tail(words: set[str]) -> bool:
+    return any(w.startswith(("tail", "schweif")) for w in words) and not words & _HELPERS
+
+
+def _longest_chain(members: list[int], parents: Array) -> list[int]:
+    """The longest run of `members` from ancestor to descendant; others may lie between them."""
+    inside, best = set(members), []
+    for i in members:
+        chain, j = [], i
+        while j >= 0:
+            if j in inside:
+                chain.append(j)
+            j = int(parents[j])
+        if len(chain) > len(best):
+            best = chain[::-1]
+    return best
+
+
+def _ancestors(bone: int, parents: Array) -> list[int]:
+    out = []
+    while bone >= 0:
+        out.append(bone)
+        bone = int(parents[bone])
+    return out
+
+
+def _common(left: list[int], right: list[int], parents: Array) -> int | None:
+    """The nearest bone above both chains, None where one is missing or they have none in common."""
+    if not left or not right:
+        return None
+    above = set(_ancestors(int(parents[right[0]]), parents))
+    return next((b for b in _ancestors(int(parents[left[0]]), parents) if b in above), None)
+
+
+def _between(upper: int, lower: int, parents: Array) -> list[int]:
+    """Bones strictly between an ancestor and a descendant; empty when they are not."""
+    chain = _ancestors(int(parents[lower]), parents)
+    return chain[: chain.index(upper)][::-1] if upper in chain else []
+
+
+def _fill(found: dict[str, str | None], joints: tuple[str, ...], chain: list[int], names: list[str]) -> None:
+    """Spread joints evenly over a chain; a short chain names its first joints only."""
+    if not chain or joints[0] not in found:
+        return
+    count = min(len(joints), len(chain))
+    for joint, k in zip(joints, np.linspace(0, len(chain) - 1, count).round().astype(int), strict=False):
+        found[joint] = names[chain[k]]
+
+
+def match_bones(
+    category: Category, names: Sequence[str], parents: Array, heads: Array
+) -> dict[str, str | None]:
+    """Joint → bone of a rig: by one of the category's sets of names where the rig has nearly all of them, else guessed.
+
+    A namespace before the names, capitals and punctuation do not matter: `hero:mixamorig_LeftArm` is Mixamo's.
+    names, parents and heads: as in `guess_bones`.
+    """
+    joints = category.skeleton.names
+    known = max((_by_profile(profile, names) for profile in category.profiles.values()), key=len)
+    if len(known) >= 0.8 * len(joints):
+        return {joint: known.get(joint) for joint in joints}
+    found = guess_bones(joints, names, parents, heads)
+    place = {name: i for i, name in enumerate(names)}
+    _add_trunk(found, place, names, parents)
+    _add_free_feet(category, found, place, names, parents, heads)
+    if "upper_arm.L" not in found:  # people's legs and arms have names that say which joint is meant
+        _settle_legs(category, found, place, names, parents, heads)
+    return found
+
+
+def axes_between(body: Array, character: Array) -> Array:
+    """Rotation ``(3, 3)`` from the axes of some joints ``(N, 3)`` to those of the bones that play them ``(N, 3)``.
+
+    The one that brings them nearest (Kabsch 1976), made square where it nearly is: rigs are built along their axes,
+    but a neck carried higher tilts the best rotation.
+    """
+    one, two = body - body.mean(0), character - character.mean(0)
+    u, _, vt = np.linalg.svd(two.T @ one)
+    best = u @ np.diag([1.0, 1.0, np.sign(np.linalg.det(u @ vt))]) @ vt
+    square, left = np.zeros((3, 3)), np.abs(best)
+    for _ in range(3):  # the largest entry of what is left takes its row and column
+        i, k = np.unravel_index(int(left.argmax()), left.shape)
+        square[i, k] = np.sign(best[i, k])
+        left[i], left[:, k] = -1, -1
+    return square if np.linalg.det(square) > 0 and geodesic(square, best) < _SQUARE else best
+
+
+def _add_trunk(found: dict[str, str | None], place: Mapping[str, int], names: Sequence[str], parents: Array) -> None:
+    """Which bone bends in the middle of an animal's trunk; or, where the trunk is one bone, that it is the root's."""
+    if not {"pelvis", "spine", "chest"} <= found.keys():
+        return
+    pelvis, chest = found["pelvis"], found["chest"]
+    if pelvis is not None and chest is not None:
+        between = _between(place[pelvis], place[chest], parents)
+        if between:
+            found["spine"] = names[between[len(between) // 2]]
+    elif pelvis is None and chest is None:
+        limbs = [place[bone] for joint, bone in found.items() if bone is not None and "_upper." in joint]
+        shared = [set(_ancestors(int(parents[bone]), parents)) for bone in limbs]
+        common: set[int] = set.intersection(*shared) if shared else set()
+        if common:
+            found["root"] = names[max(common, key=lambda bone: len(_ancestors(bone, parents)))]
+
+
+def _add_free_feet(
+    category: Category,
+    found: dict[str, str | None],
+    place: Mapping[str, int],
+    names: Sequence[str],
+    parents: Array,
+    heads: Array,
+) -> None:
+    """Feet that hang on no leg, as rigs have them whose legs reach for their feet (IK): low, beneath the leg's end."""
+    skeleton, rest = category.skeleton, category.body.joints
+    ground, top = heads[:, 2].min(), heads[:, 2].max()
+    low = rest[:, 2].min() + LOW * np.ptp(rest[:, 2])
+    used = {place[bone] for bone in found.values() if bone is not None}
+    held = {i for i in range(len(names)) if used & set(_ancestors(i, parents))}
+    holding = {bone for i in used for bone in _ancestors(i, parents)}
+    for j, joint in enumerate(skeleton.names):
+        chain = [k for k in skeleton.chain(j) if skeleton.roles[k] == "limb"]
+        if j not in chain or rest[j, 2] > low or any(rest[k, 2] <= low for k in chain[:-1]) or found[joint]:
+            continue
+        leg = [place[bone] for k in chain[:-1] if (bone := found[skeleton.names[k]]) is not None]
+        if len(leg) < 2:
+            continue
+        length = float(np.linalg.norm(np.diff(heads[leg], axis=0), axis=1).sum())
+        near = [
+            i
+            for i in range(len(names))
+            if i not in held | holding
+            and not {"pole", "poletarget"} & set(tokens(names[i]))
+            and heads[i, 2] < ground + 0.2 * (top - ground)
+            and np.linalg.norm(heads[i, :2] - heads[leg[-1], :2]) < 0.5 * length
+            and np.sign(heads[i, 0]) == np.sign(heads[leg[-1], 0])
+        ]
+        if near:
+            foot = min(near, key=lambda i: (len(_ancestors(i, parents)), np.linalg.norm(heads[i] - heads[leg[-1]])))
+            found[joint] = names[foot]
+            held.add(foot)
+
+
+def _settle_legs(
+    category: Category,
+    found: dict[str, str | None],
+    place: Mapping[str, int],
+    names: Sequence[str],
+    parents: Array,
+    heads: Array,
+) -> None:
+    """Which of a leg's bones play which of its joints, by where they point.
+
+    Names do not tell a shoulder blade from an upper leg, nor whether the one joint of a leg is an elbow or a wrist.
+    """
+    skeleton, rest = category.skeleton, category.body.joints
+    played = [j for j, joint in enumerate(skeleton.names) if found[joint] is not None]
+    if len(played) < 3:
+        return
+    turn = axes_between(rest[played], heads[[place[str(found[skeleton.names[j]])] for j in played]])
+    heads = heads @ turn
+    taken = {place[bone] for bone in found.values() if bone is not None}
+    for top in (j for j in range(len(skeleton)) if skeleton.roles[j] == "limb"):
+        if skeleton.roles[int(skeleton.parents[top])] == "limb":
+            continue
+        leg: list[int] = [top]
+        while (following := skeleton.main_child(leg[-1])) is not None:
+            leg.append(following)
+        bones = [place[bone] for j in leg if (bone := found[skeleton.names[j]]) is not None]
+        if len(bones) < 3:  # two point somewhere in many ways
+            continue
+        above = []
+        for bone in _ancestors(int(parents[bones[0]]), parents):
+            if bone in taken or abs(heads[bone, 0]) < 0.3 * abs(heads[bones[0], 0]):
+                break
+            above.insert(0, bone)
+        candidates: list[int] = [*above, *bones]
+        best = _settled(rest[leg], heads[candidates])
+        for j in leg:
+            found[skeleton.names[j]] = None
+        for k, i in best:
+            found[skeleton.names[leg[k]]] = names[candidates[i]]
+
+
+def _settled(joints: Array, heads: Array) -> list[tuple[int, int]]:
+    """Pairs of a leg's joints (J, 3) and bones (N, 3), both in order, whose stretches point most alike."""
+    best, least = [(k, k) for k in range(3)], np.inf
+    for count in range(3, min(len(joints), len(heads)) + 1):
+        for some in combinations(range(len(joints)), count):
+            for bones in combinations(range(len(heads)), count):
+                if bones[-1] != len(heads) - 1:  # the foot is a foot
+                    continue
+                one, two = np.diff(joints[list(some)], axis=0), np.diff(heads[list(bones)], axis=0)
+                lengths = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+                off = np.arccos(np.clip((one * two).sum(1) / np.maximum(lengths, 1e-12), -1, 1))
+                passed = (len(joints) - count) + (bones[-1] - bones[0] + 1 - count) + (some[0] > 0)
+                cost = float(off.mean()) + _UNPLAYED * passed
+                if cost < least:
+                    best, least = list(zip(some, bones, strict=True)), cost
+    return best
+
+
+def _by_profile(profile: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+    """Joint → bone, for the joints of a profile whose names the rig has, each once."""
+    plain: dict[str, str | None] = {}
+    for name in names:
+        key = _plain(name)
+        plain[key] = None if key in plain else name
+    found = {joint: plain.get(_plain(name)) for joint, name in profile.items()}
+    return {joint: bone for joint, bone in found.items() if bone is not None}
+
+
+def _plain(name: str) -> str:
+    """What is left of a bone's name that other programs keep."""
+    last = re.sub(r"[^a-z0-9]", "", name.lower().rpartition(":")[2])
+    return re.sub(r"^mixamorig\d*", "", last)
+
+
+def write_bones(path: Path, bones: Mapping[str, str | None]) -> Path:
+    """Write which bone plays which joint, null for none, for a person to mend; returns the path."""
+    try:
+        with written_atomically(path) as temporary:
+            text = json.dumps({joint: bone or None for joint, bone in bones.items()}, indent=1, ensure_ascii=False)
+            temporary.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DasrError(write_refusal(path, error)) from error
+    return path
+
+
+def read_bones(path: Path, joint_names: Sequence[str]) -> dict[str, str]:
+    """Joint → bone, "" for none, from a file that `write_bones` wrote. Raises DasrError that names it and the joint."""
+    do = "have one written by the command that reads it, or by joint-map, and mend that"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DasrError(f"{path}: not a readable file of bones ({error}); {do}") from error
+    if not isinstance(data, dict) or not all(bone is None or isinstance(bone, str) for bone in data.values()):
+        raise DasrError(f"{path}: must say joint → bone or null; {do}")
+    for joint in data:
+        if joint not in joint_names:
+            raise DasrError(f"{path}: the category has no joint '{joint}': take it out or mend its name")
+    return {joint: data.get(joint) or "" for joint in joint_names}

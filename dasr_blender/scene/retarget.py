@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The reconstructed motion on another armature: an animator's own character."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bpy
+import numpy as np
+from mathutils import Matrix, Quaternion, Vector
+
+from ..core import Category, DasrError, Skeleton, load_category
+from ..core.bone_map import match_bones
+from ..core.errors import counted
+from ..core.retarget import carried, fitting, moved
+from ..core.rotation import make_continuous
+from . import compat
+from .action import write_keys
+from .plan import CATEGORY, RIG_SUFFIX, SOURCE
+
+BONES = "dasr_bones"  # what a character remembers of its bones
+
+
+class RetargetError(DasrError):
+    """The motion cannot be brought onto that armature."""
+
+
+@dataclass(frozen=True)
+class Retargeted:
+    """What came of it.  action: its name.  frames: first and last.  bones: how many are keyed.  scale: the character's
+    legs beside the body's, in their armatures' own lengths.  warnings: for the user."""
+
+    action: str
+    frames: tuple[int, int]
+    bones: int
+    scale: float
+    warnings: tuple[str, ...]
+
+
+def is_reconstruction(thing: Any) -> bool:
+    """Whether an object is the rig of a reconstruction."""
+    return thing is not None and thing.type == "ARMATURE" and SOURCE in thing
+
+
+def reconstruction_category(source: bpy.types.Object | None, folders: Iterable[Path] = ()) -> Category:
+    """The category of a reconstruction's rig. folders: where else than usual categories may lie.
+
+    Raises RetargetError, CategoryError.
+    """
+    if source is None or not is_reconstruction(source):
+        name = "Nothing" if source is None else f"'{source.name}'"
+        raise RetargetError(f"{name} is not the rig of a reconstruction: choose one as the source")
+    return load_category(str(source[CATEGORY]), folders)
+
+
+def matched(category: Category, target: bpy.types.Object) -> dict[str, str]:
+    """Joint → bone of an armature, "" where it has none: as it was used last, else told from its names and its tree."""
+    bones = target.data.bones
+    used = _remembered(target).get(category.name, {})
+    if any(used.values()) and set(used) == set(category.skeleton.names) and all(b in bones for b in used.values() if b):
+        return used
+    names = [bone.name for bone in bones]
+    parents = np.array([bones.find(bone.parent.name) if bone.parent else -1 for bone in bones], np.int64)
+    heads = np.array([bone.head_local for bone in bones], np.float64).reshape(-1, 3)
+    guessed = match_bones(category, names, parents, heads @ _upright(target))
+    return {joint: bone or "" for joint, bone in guessed.items()}
+
+
+def _upright(target: bpy.types.Object) -> np.ndarray:
+    """Axes (3, 3), for row vectors, that stand an armature up whose bones lie on their backs, as importers leave them:
+    the world's, where its object is turned by whole quarter turns."""
+    turn = np.array(target.matrix_world.to_3x3().normalized(), np.float64)
+    square = np.round(turn)
+    return square.T if abs(abs(np.linalg.det(square)) - 1) < 1e-6 else np.eye(3)
+
+
+def retarget(
+    category: Category,
+    source: bpy.types.Object,
+    target: bpy.types.Object,
+    bones: Mapping[str, str],
+    scene: bpy.types.Scene,
+    *,
+    in_clip: bool = False,
+) -> Retargeted:
+    """Key the source's motion onto the target, as a new action; what it had before is kept, unused.
+
+    category: the source's.  source: the rig of a reconstruction, as it moves now: edits of its curves, constraints and
+    layers count.  target: any armature; bones that nothing plays stay as they are posed.  bones: joint → bone of the
+    target; "" for none.  in_clip: move and scale the target's object so that it stands in the clip where the subject
+    does. Without, it moves about where it is, as far as its own legs carry it.
+
+    Raises RetargetError: nothing was changed.
+    """
+    chosen = _checked(category, source, target, bones)
+    first, last = _frame_range(source, scene)
+    skeleton = category.skeleton
+    turns, places, joints = _played(source, category, scene, range(first, last + 1))
+    own = target.data.bones
+    heads = {j: np.array(own[bone].head_local, np.float64) for j, bone in chosen.items()}
+    fit = fitting(skeleton, joints, heads)
+    axes = {j: np.array(own[bone].matrix_local.to_3x3(), np.float64) for j, bone in chosen.items()}
+    loose = [j for j, bone in chosen.items() if not set(_above(own[bone])) & set(chosen.values())]
+    hung = {j: up for j in loose if (up := _carrier(skeleton, j, chosen)) is not None}
+    gone = moved(fit, joints, turns, places, {j: heads[j] for j in loose if j not in hung})
+    pointed = carried(skeleton, fit, joints, turns, places, axes)
+    keys = _local(target, chosen, pointed, gone, hung)
+    action = _write(source, target, keys, range(first, last + 1))
+    if in_clip:
+        target.matrix_world = source.matrix_world @ Matrix(fit.matrix).inverted()
+    used = {joint: chosen.get(j, "") for j, joint in enumerate(skeleton.names)}
+    target[BONES] = json.dumps({**_remembered(target), category.name: used})
+    scene.frame_set(scene.frame_current)
+    return Retargeted(action.name, (first, last), len(chosen), fit.scale, tuple(_doubts(target, chosen, category)))
+
+
+def _checked(
+    category: Category, source: bpy.types.Object, target: bpy.types.Object | None, bones: Mapping[str, str]
+) -> dict[int, str]:
+    """Joint number → bone, for those that have one. Raises RetargetError."""
+    if target is None or target.type != "ARMATURE":
+        raise RetargetError("Choose the armature of your character as the target")
+    if target == source:
+        raise RetargetError(f"'{target.name}' is the reconstruction itself: choose another armature as the target")
+    if target.library is not None or (target.data.library is not None and target.override_library is None):
+        raise RetargetError(
+            f"'{target.name}' is linked from another file: make a library override of it first (Object › Library "
+            "Override › Make)"
+        )
+    chosen: dict[int, str] = {}
+    for joint, bone in bones.items():
+        if not bone:
+            continue
+        if joint not in category.skeleton.names:
+            raise RetargetError(f"Category '{category.name}' has no joint '{joint}': take it out, or match bones again")
+        if bone not in target.data.bones:
+            raise RetargetError(f"'{target.name}' has no bone '{bone}' (for {joint}): choose another or none")
+        if bone in chosen.values():
+            other = category.skeleton.names[next(j for j, name in chosen.items() if name == bone)]
+            raise RetargetError(f"Bone '{bone}' is chosen for {other} and for {joint}: leave one of them empty")
+        chosen[category.skeleton.index(joint)] = bone
+    if not chosen:
+        raise RetargetError(f"No bone of '{target.name}' is chosen: match bones, or choose them in the list")
+    missing = [joint for joint in category.skeleton.names if joint not in _joint_bones(source)]
+    if missing:
+        raise RetargetError(f"'{source.name}' lost its bone of {missing[0]}: undo that, or reconstruct the clip again")
+    return chosen
+
+
+def _joint_bones(source: bpy.types.Object) -> dict[str, str]:
+    """Joint → bone of a reconstruction, whatever its bones are called."""
+    return {str(bone["joint"]): bone.name for bone in source.pose.bones if "joint" in bone}
+
+
+def _frame_range(source: bpy.types.Object, scene: bpy.types.Scene) -> tuple[int, int]:
+    """First and last frame of the source's motion: its action's, else the scene's."""
+    animation = source.animation_data
+    if animation is None or animation.action is None:
+        return scene.frame_start, scene.frame_end
+    start, end = animation.action.frame_range
+    return int(np.floor(start)), int(np.ceil(end))
+
+
+def _played(
+    source: bpy.types.Object, category: Category, scene: bpy.types.Scene, frames: range
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How the source moves, in its armature's axes: turns since rest ``(T, J, 3, 3)``, places of the joints
+    ``(T, J, 3)``, and those at rest ``(J, 3)``."""
+    names = _joint_bones(source)
+    order = [names[joint] for joint in category.skeleton.names]
+    rest = np.array([source.data.bones[name].matrix_local for name in order], np.float64)
+    pose = np.empty((len(frames), len(order), 4, 4))
+    was = scene.frame_current, scene.frame_subframe
+    try:
+        for t, frame in enumerate(frames):
+            scene.frame_set(frame)
+            seen = source.evaluated_get(bpy.context.evaluated_depsgraph_get()).pose.bones
+            pose[t] = [seen[name].matrix for name in order]
+    finally:
+        scene.frame_set(was[0], subframe=was[1])
+    axes = pose[..., :3, :3] / np.linalg.norm(pose[..., :3, :3], axis=-2, keepdims=True)
+    return axes @ np.swapaxes(rest[:, :3, :3], -1, -2), pose[..., :3, 3], rest[:, :3, 3]
+
+
+def _carrier(skeleton: Skeleton, joint: int, chosen: Mapping[int, str]) -> int | None:
+    """The joint that a limb's joint hangs on, of those that a bone plays; feet are bones of their own in some rigs."""
+    if skeleton.roles[joint] != "limb":
+        return None
+    above = [j for j in skeleton.chain(joint)[:-1] if j in chosen and skeleton.roles[j] == "limb"]
+    return above[-1] if above else None
+
+
+def _above(bone: bpy.types.Bone) -> list[str]:
+    """Names of the bones that a bone hangs on."""
+    return [parent.name for parent in bone.parent_recursive]
+
+
+@dataclass(frozen=True, eq=False)
+class _Keys:
+    """Of one bone, by frame, in its own axes at rest.  rotation: ``(T, 4)`` wxyz, None for a bone that is only moved.
+    location: ``(T, 3)``, None for one that is not."""
+
+    rotation: np.ndarray | None
+    location: np.ndarray | None
+
+
+def _local(
+    target: bpy.types.Object,
+    chosen: Mapping[int, str],
+    pointed: Mapping[int, np.ndarray],
+    gone: Mapping[int, np.ndarray],
+    hung: Mapping[int, int],
+) -> dict[str, _Keys]:
+    """Keys that make bones point as told, and go where told, in armature space; others stay as they are posed.
+
+    hung: joint → the joint whose bone its own goes with, though it is not parented to it.
+
+    A bone that is connected to its parent cannot be moved: the one at the top of what is connected is.
+    """
+    own, pose = target.data.bones, target.pose.bones
+    joint_of = {bone: j for j, bone in chosen.items()}
+    movers = {_top(own[chosen[j]]).name: j for j in reversed([*gone, *hung])}
+    order = _in_order(target, chosen, hung)
+    rest = {bone.name: bone.matrix_local.copy() for bone in order}
+    kept = {bone.name: pose[bone.name].matrix_basis.copy() for bone in order}
+    count = len(next(iter(pointed.values())))
+    rotation = {bone: np.empty((count, 4)) for bone in joint_of}
+    location = {bone: np.empty((count, 3)) for bone in movers}
+    for t in range(count):
+        posed: dict[str, Matrix] = {}
+        for bone in order:
+            name, joint, above = bone.name, joint_of.get(bone.name), {}
+            if bone.parent is not None:
+                parent = bone.parent.name
+                above = {"parent_matrix": posed[parent], "parent_matrix_local": rest[parent]}
+            basis = kept[name] if joint is None else Matrix.Identity(4)
+            free = bone.convert_local_to_pose(basis, rest[name], **above)
+            place = free.translation
+            if name in movers:
+                j = movers[name]
+                begin = own[chosen[j]].head_local
+                if j in hung:
+                    carrier = chosen[hung[j]]
+                    goal = posed[carrier] @ rest[carrier].inverted() @ begin
+                else:
+                    goal = Vector(gone[j][t])
+                place = (begin if j == joint else place) + (goal - begin)
+            posed[name] = Matrix.LocRotScale(
+                place, free.to_quaternion() if joint is None else Matrix(pointed[joint][t]), free.to_scale()
+            )
+            if joint is not None or name in movers:
+                basis = bone.convert_local_to_pose(posed[name], rest[name], invert=True, **above)
+            if joint is not None:
+                rotation[name][t] = basis.to_quaternion()
+            if name in movers:
+                location[name][t] = basis.translation
+    return {
+        bone.name: _Keys(rotation.get(bone.name), location.get(bone.name))
+        for bone in order
+        if bone.name in rotation or bone.name in location
+    }
+
+
+def _in_order(
+    target: bpy.types.Object, chosen: Mapping[int, str], hung: Mapping[int, int]
+) -> list[bpy.types.Bone]:
+    """The bones that play a joint and those that they hang on, each after what it follows."""
+    own, order = target.data.bones, []
+    carrier = {_top(own[chosen[j]]).name: own[chosen[up]] for j, up in hung.items()}
+
+    def add(bone: bpy.types.Bone | None) -> None:
+        if bone is not None and bone not in order:
+            add(bone.parent)
+            add(carrier.get(bone.name))
+            order.append(bone)
+
+    for name in chosen.values():
+        add(own[name])
+    return order
+
+
+def _top(bone: bpy.types.Bone) -> bpy.types.Bone:
+    while bone.use_connect and bone.parent is not None:
+        bone = bone.parent
+    return bone
+
+
+def _write(
+    source: bpy.types.Object, target: bpy.types.Object, keys: Mapping[str, _Keys], frames: range
+) -> bpy.types.Action:
+    """The keys as a new action, which the target plays; the one before stays in the file."""
+    clip = source.name.removesuffix(RIG_SUFFIX)
+    action, slots, bags = compat.new_action(f"{clip} on {target.name}", {target.name: "OBJECT"})
+    slot, bag = slots[target.name], bags[target.name]
+    when = np.array(frames)
+    for name, key in keys.items():
+        bone = target.pose.bones[name]
+        path = f'pose.bones["{bpy.utils.escape_identifier(name)}"]'
+        bone.location, bone.scale = (0, 0, 0), (1, 1, 1)
+        if key.location is not None:
+            write_keys(bag, f"{path}.location", name, when, key.location, "LINEAR")
+        if key.rotation is not None:
+            field, values = _in_mode(bone.rotation_mode, make_continuous(key.rotation))
+            write_keys(bag, f"{path}.{field}", name, when, values, "LINEAR")
+    action.use_frame_range = True
+    action.frame_start, action.frame_end = float(when[0]), float(when[-1])
+    animation = source.animation_data
+    if animation is not None and animation.action is not None:
+        for marker in animation.action.pose_markers:
+            action.pose_markers.new(marker.name).frame = marker.frame
+    before = target.animation_data.action if target.animation_data is not None else None
+    if before is not None:
+        before.use_fake_user = True
+    compat.assign_action(target, action, slot)
+    return action
+
+
+def _in_mode(mode: str, quaternions: np.ndarray) -> tuple[str, np.ndarray]:
+    """The property that a bone of a rotation mode is turned by, and its values, from ``(T, 4)`` wxyz."""
+    if mode == "QUATERNION":
+        return "rotation_quaternion", quaternions
+    turns = [Quaternion(q) for q in quaternions]
+    if mode == "AXIS_ANGLE":
+        pairs = [turn.to_axis_angle() for turn in turns]
+        return "rotation_axis_angle", np.array([(angle, *axis) for axis, angle in pairs])
+    found = [turns[0].to_euler(mode)]
+    for turn in turns[1:]:
+        found.append(turn.to_euler(mode, found[-1]))  # the nearest to the one before
+    return "rotation_euler", np.array(found)
+
+
+def _remembered(target: bpy.types.Object) -> dict[str, dict[str, str]]:
+    """Category → joint → bone, as used before."""
+    try:
+        found = json.loads(target.get(BONES, "{}"))
+    except (ValueError, TypeError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _doubts(target: bpy.types.Object, chosen: Mapping[int, str], category: Category) -> Iterator[str]:
+    """What the user should know."""
+    names = category.skeleton.names
+    lost = [name for j, name in enumerate(names) if j not in chosen and not _may_lack(category, j)]
+    if lost:
+        yield f"{counted(len(lost), 'joint')} had no bone in '{target.name}': {_listed(lost)}."
+    own = target.data.bones
+    involved = {name for bone in chosen.values() for name in (bone, *_above(own[bone]))}
+    held = [
+        bone.name
+        for bone in target.pose.bones
+        if bone.name in involved and any(c.enabled and c.influence > 0 for c in bone.constraints)
+    ]
+    if held:
+        yield (
+            f"{counted(len(held), 'bone')} of '{target.name}' ({_listed(held)}) also follow constraints, which act on "
+            "top of the keys: mute those, or choose bones that have none."
+        )
+    tracks = target.animation_data.nla_tracks if target.animation_data is not None else ()
+    if any(not track.mute and track.strips for track in tracks):
+        yield f"'{target.name}' has NLA tracks, which play along with the new action: mute those that should not."
+
+
+def _may_lack(category: Category, joint: int) -> bool:
+    """Joints that many rigs have no bone for: the body's middle, and ends such as toes, ears and a jaw."""
+    return joint == 0 or not category.skeleton.children(joint)
+
+
+def _listed(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

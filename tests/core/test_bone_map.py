@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which bone of somebody else's rig plays which joint."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dasr_blender.core import Category, DasrError
+from dasr_blender.core.bone_map import guess_bones, match_bones, read_bones, write_bones
+
+NAMES = {  # another artist's words for the joints
+    "root": "Armature_root",
+    "pelvis": "Hips",
+    "spine": "Spine01",
+    "chest": "Spine02",
+    "neck_1": "Neck1",
+    "neck_2": "Neck2",
+    "head": "Head",
+    "jaw": "Jaw",
+    **{f"tail_{k}": f"Tail_{k:02d}" for k in range(1, 5)},
+}
+LIMBS = {"ear": "Ear", "front_upper": "FrontUpLeg", "front_lower": "FrontLowLeg", "front_foot": "FrontFoot"}
+LIMBS |= {"front_toe": "FrontToe", "hind_upper": "Thigh", "hind_lower": "Shin", "hind_foot": "Foot", "hind_toe": "Toe"}
+
+
+def artist_name(joint: str, left: str = "Left", right: str = "Right") -> str:
+    if joint in NAMES:
+        return NAMES[joint]
+    stem, side = joint.split(".")
+    return f"{left if side == 'L' else right}{LIMBS[stem]}"
+
+
+def rig(category: Category, rename=lambda name: name):
+    """The toy skeleton as somebody's rig: names, parents and heads."""
+    skeleton = category.skeleton
+    return [rename(name) for name in skeleton.names], skeleton.parents.copy(), category.body.joints.astype(float)
+
+
+def test_bones_are_recognised_by_their_words_and_their_tree(toy_category: Category) -> None:
+    names, parents, heads = rig(toy_category, artist_name)
+    found = match_bones(toy_category, names, parents, heads)
+    assert list(found) == list(toy_category.skeleton.names)
+    for joint in toy_category.skeleton.names:
+        if joint not in ("root", "spine"):
+            assert found[joint] == artist_name(joint), joint
+    assert found["root"] is None
+
+
+def test_sides_are_told_by_place_where_names_do_not_say(toy_category: Category) -> None:
+    names, parents, heads = rig(toy_category, lambda joint: artist_name(joint, "a_", "b_"))
+    found = match_bones(toy_category, names, parents, heads)
+    for joint in ("front_upper.L", "front_lower.R", "hind_foot.L"):
+        assert found[joint] == names[toy_category.skeleton.index(joint)]
+
+
+def test_people_are_recognised_too() -> None:
+    chain = ["Hips", "Spine", "Spine1", "Spine2", "Neck", "Head"]
+    bones = [(n, k - 1) for k, n in enumerate(chain)]
+    for side in ("Left", "Right"):
+        start = len(bones)
+        bones += [(f"{side}{n}", p) for n, p in (
+            ("Shoulder", 3), ("Arm", start), ("ForeArm", start + 1), ("Hand", start + 2), ("HandThumb1", start + 3),
+            ("UpLeg", 0), ("Leg", start + 5), ("Foot", start + 6), ("ToeBase", start + 7),
+        )]  # fmt: skip
+    heads = np.array([[0.3 * (1 if "Left" in n else -1 if "Right" in n else 0), 0, 1.0] for n, _ in bones])
+    joints = ["root", "spine_1", "spine_2", "chest", "neck", "head"]
+    parts = ("shoulder", "upper_arm", "forearm", "hand", "thigh", "shin", "foot", "toe")
+    joints += [f"{part}.{side}" for side in "LR" for part in parts]
+    found = guess_bones(joints, [n for n, _ in bones], np.array([p for _, p in bones]), heads)
+    assert [found[j] for j in joints[:6]] == chain
+    expected = ("Shoulder", "Arm", "ForeArm", "Hand", "UpLeg", "Leg", "Foot", "ToeBase")
+    for part, bone in zip(parts, expected, strict=True):
+        assert found[f"{part}.R"] == f"Right{bone}", part
+
+
+def test_known_names_are_known_behind_a_namespace(toy_category: Category) -> None:
+    profile = toy_category.profiles["neutral"]
+    names, parents, heads = rig(toy_category, lambda name: f"hero:{profile[name].upper().replace('.', '_')}")
+    found = match_bones(toy_category, names, parents, heads)
+    assert found == dict(zip(toy_category.skeleton.names, names, strict=True))
+
+
+def test_legs_are_settled_by_where_their_bones_point(toy_category: Category) -> None:
+    """A shoulder blade above the leg is none of its joints, and a leg with one joint has a wrist, not an elbow."""
+    skeleton = toy_category.skeleton
+    words = {"front_upper": "FrontUpLeg", "front_foot": "FrontLowLeg", "front_toe": "FrontHoof"}
+    words |= {"hind_upper": "Thigh", "hind_lower": "Shin", "hind_foot": "BackFoot", "hind_toe": "BackToe"}
+    names, parents, heads = [], [], []
+    for j, joint in enumerate(skeleton.names):
+        stem, _, side = joint.partition(".")
+        if stem in ("front_lower", "ear", "jaw"):
+            continue
+        if stem == "front_upper":
+            names.append(f"FrontLegBlade.{side}")
+            parents.append(names.index("chest"))
+            heads.append(toy_category.body.joints[j] + [0, 0.14, 0.12])
+        above = len(names) - 1 if stem == "front_upper" else None
+        if stem == "front_foot":
+            above = names.index(f"FrontUpLeg.{side}")
+        names.append(f"{words[stem]}.{side}" if stem in words else joint)
+        parent = skeleton.names[skeleton.parents[j]] if skeleton.parents[j] >= 0 else None
+        if above is None and parent is not None:
+            up, _, _ = parent.partition(".")
+            above = names.index(f"{words[up]}.{side}" if up in words else parent)
+        parents.append(-1 if above is None else above)
+        heads.append(toy_category.body.joints[j])
+    found = match_bones(toy_category, names, np.array(parents), np.array(heads, float))
+    for side in "LR":
+        leg = [found[f"front_{part}.{side}"] for part in ("upper", "lower", "foot", "toe")]
+        assert leg == [f"FrontUpLeg.{side}", None, f"FrontLowLeg.{side}", f"FrontHoof.{side}"]
+        assert found[f"hind_lower.{side}"] == f"Shin.{side}"
+    assert found["chest"] == "chest" and found["tail_4"] == "tail_4"
+
+
+def test_feet_that_hang_on_no_leg_are_found_beneath_it(toy_category: Category) -> None:
+    words = {"hind_upper": "thigh", "hind_lower": "shin", "front_toe": "FF", "hind_toe": "FB"}
+    names, parents, heads = rig(toy_category)
+    for i, name in enumerate(toy_category.skeleton.names):
+        stem, _, side = name.partition(".")
+        names[i] = f"{words[stem]}.{side}" if stem in words else f"my {name}"
+        if stem.endswith("toe"):  # whose name does not tell what it is
+            parents[i] = -1
+    names += ["Pole.L", "Pole.R"]
+    parents = np.append(parents, [-1, -1])
+    heads = np.concatenate([heads, heads[[names.index("FF.L"), names.index("FF.R")]] + [0, 0.02, 0]])
+    found = match_bones(toy_category, names, parents, heads)
+    assert [found[f"{limb}_toe.{side}"] for limb in ("front", "hind") for side in "LR"] == [
+        "FF.L", "FF.R", "FB.L", "FB.R",
+    ]  # fmt: skip
+
+
+def test_files_of_bones(toy_category: Category, tmp_path) -> None:
+    joints = toy_category.skeleton.names
+    path = write_bones(tmp_path / "new" / "my.bones.json", {"head": "Kopf", "jaw": ""})
+    assert read_bones(path, joints) == {**dict.fromkeys(joints, ""), "head": "Kopf"}
+    for text, words in (("{", "not a readable"), ('["head"]', "joint → bone"), ('{"head": 3}', "joint → bone")):
+        path.write_text(text)
+        with pytest.raises(DasrError, match=words):
+            read_bones(path, joints)
+    path.write_text('{"fin": "x"}')
+    with pytest.raises(DasrError, match="no joint 'fin'"):
+        read_bones(path, joints)
+    with pytest.raises(DasrError, match="nowhere"):
+        read_bones(tmp_path / "nowhere.json", joints)

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The motion on another armature, as Blender then plays it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import bpy
+import numpy as np
+import pytest
+from mathutils import Euler, Matrix, Vector
+from toy import toy_motion
+
+from dasr_blender.core import Category, forward_kinematics
+from dasr_blender.scene import build_scene, compat, plan_scene
+from dasr_blender.scene.character import read_character
+from dasr_blender.scene.retarget import (
+    BONES,
+    RetargetError,
+    is_reconstruction,
+    matched,
+    reconstruction_category,
+    retarget,
+)
+
+FREE = ("front_toe.L", "front_toe.R")  # joints whose bones hang on no leg
+
+
+def character(category: Category, *, scale=0.01, lying=True, spread=0.0, mode="XYZ", free=(), connected=False):
+    """An armature with the toy's joints under an artist's names, 100 times as long and scaled back, Y up and turned
+    back; its front legs rest spread, its bones' rolls are its own."""
+    skeleton, joints = category.skeleton, category.body.joints.astype(float)
+    rest = np.zeros((1, len(skeleton), 4))
+    rest[..., 0] = 1
+    for name, angle in (("front_upper.L", spread), ("front_upper.R", -spread)):
+        rest[0, skeleton.index(name)] = [np.cos(angle / 2), 0, np.sin(angle / 2), 0]
+    heads = forward_kinematics(skeleton, joints, rest)[0, :, :3, 3]
+    heads[:, 2] -= category.body.vertices[:, 2].min()
+    data = bpy.data.armatures.new("hero")
+    rig = bpy.data.objects.new("hero", data)
+    bpy.context.scene.collection.objects.link(rig)
+    bpy.context.view_layer.objects.active = rig
+    turn = Matrix.Rotation(-np.pi / 2, 3, "X") if lying else Matrix.Identity(3)
+    bpy.ops.object.mode_set(mode="EDIT")
+    made = [data.edit_bones.new("Armature_root")]
+    made[0].head, made[0].tail = (0, 0, 0), (0, 0, 0.3 / scale)
+    for j, joint in enumerate(skeleton.names):
+        bone = data.edit_bones.new(f"my {joint}")
+        child = next(iter(skeleton.children(j)), None)
+        along = heads[child] - heads[j] if child else [0, 0, 0.05]
+        bone.head = turn @ Vector(heads[j]) / scale
+        bone.tail = bone.head + turn @ Vector(along) / scale
+        bone.roll = 0.7 * j
+        parent = int(skeleton.parents[j])
+        bone.parent = made[0] if joint in free or parent < 0 else made[1 + parent]
+        made.append(bone)
+    if connected:  # the trunk cannot be moved but by what it hangs on
+        made[0].tail = made[1].head
+        made[1].use_connect = True
+    bpy.ops.object.mode_set(mode="OBJECT")
+    rig.scale = (scale,) * 3
+    rig.rotation_euler = Euler((np.pi / 2 if lying else 0, 0, 0))
+    for bone in rig.pose.bones:
+        bone.rotation_mode = mode
+    bpy.context.view_layer.update()
+    return rig
+
+
+def heads_in_world(rig, names):
+    shown = rig.evaluated_get(bpy.context.evaluated_depsgraph_get())
+    return np.array([shown.matrix_world @ shown.pose.bones[name].head for name in names])
+
+
+@pytest.fixture
+def built(toy_category: Category):
+    motion = toy_motion(toy_category, 12, image_size=(320, 200), seed=3)
+    motion = replace(motion, morphology=np.zeros_like(motion.morphology))
+    return build_scene(plan_scene(toy_category, motion, clip_path=None, placement="ground", name="toy"))
+
+
+def own_names(category: Category) -> dict[str, str]:
+    return {joint: f"my {joint}" for joint in category.skeleton.names}
+
+
+def bones_of(built) -> list[str]:
+    return [bone.name for bone in built.plan.armature.bones]
+
+
+@pytest.mark.parametrize("mode", ["QUATERNION", "XYZ", "AXIS_ANGLE"])
+@pytest.mark.parametrize("shape", [{}, {"free": FREE}, {"connected": True}, {"lying": False, "scale": 1.0}])
+def test_every_joint_goes_where_the_reconstruction_s_goes(toy_category, built, mode, shape) -> None:
+    rig = character(toy_category, spread=0.7, mode=mode, **shape)
+    done = retarget(toy_category, built.armature, rig, own_names(toy_category), built.scene, in_clip=True)
+    assert done.frames == (1, 12) and done.bones == len(toy_category.skeleton) and not done.warnings
+    names = list(own_names(toy_category).values())
+    for frame in (1, 5, 12):
+        built.scene.frame_set(frame)
+        wanted = heads_in_world(built.armature, bones_of(built))
+        np.testing.assert_allclose(heads_in_world(rig, names), wanted, atol=2e-4)
+    curves = compat.action_curves(bpy.data.actions[done.action])
+    assert {len(c.keyframe_points) for c in curves} == {12}
+    located = {c.data_path for c in curves if c.data_path.endswith("location")}
+    assert len(located) == 1 + len(shape.get("free", ()))  # lengths are the character's own
+
+
+def test_where_it_is_it_moves_as_far_as_its_legs_carry_it(toy_category, built) -> None:
+    rig = character(toy_category, scale=1.0, lying=False)
+    rig.data.transform(Matrix.Scale(2, 4))
+    rig.location, rig.rotation_euler = (5, 0, 0), (0, 0, np.pi / 2)
+    bpy.context.view_layer.update()
+    before = rig.matrix_world.copy()
+    done = retarget(toy_category, built.armature, rig, own_names(toy_category), built.scene)
+    assert done.scale == pytest.approx(2, abs=1e-4) and rig.matrix_world == before
+    for frame in (1, 12):
+        built.scene.frame_set(frame)
+        there = heads_in_world(built.armature, bones_of(built))
+        wanted = 2 * there @ np.array(before.to_3x3()).T + [5, 0, 0]
+        np.testing.assert_allclose(heads_in_world(rig, own_names(toy_category).values()), wanted, atol=3e-4)
+
+
+def test_edits_of_the_reconstruction_count_and_the_former_motion_is_kept(toy_category, built) -> None:
+    rig = character(toy_category)
+    rig.animation_data_create().action = bpy.data.actions.new("mine")
+    rig.pose.bones["my head"].location = (3, 0, 0)
+    built.action.pose_markers.new("foot down").frame = 4
+    head = built.armature.pose.bones[bones_of(built)[toy_category.skeleton.index("head")]]
+    limit = head.constraints.new("LIMIT_ROTATION")
+    limit.use_limit_x = limit.use_limit_y = limit.use_limit_z = True
+    limit.owner_space = "LOCAL"
+    neck = own_names(toy_category) | {"jaw": "", "ear.L": ""}
+    done = retarget(toy_category, built.armature, rig, neck, built.scene, in_clip=True)
+    assert bpy.data.actions["mine"].use_fake_user and rig.animation_data.action.name == done.action
+    assert ("foot down", 4) in {(m.name, m.frame) for m in rig.animation_data.action.pose_markers}
+    built.scene.frame_set(7)
+    names = bones_of(built)
+    np.testing.assert_allclose(
+        heads_in_world(rig, ["my head", "my neck_2"]),
+        heads_in_world(built.armature, [names[toy_category.skeleton.index(j)] for j in ("head", "neck_2")]),
+        atol=2e-4,
+    )
+    assert matched(toy_category, rig) == neck  # remembered
+    rig.data.bones["my head"].name = "other"
+    told_anew = matched(toy_category, rig)
+    assert told_anew["head"] == "" and told_anew["jaw"] == "my jaw"
+    rig[BONES] = "no JSON"
+    assert matched(toy_category, rig) == told_anew
+
+
+def test_bones_between_and_beside_stay_as_they_are_posed(toy_category, built) -> None:
+    rig = character(toy_category, scale=1.0, lying=False, mode="QUATERNION")
+    rig.pose.bones["my jaw"].rotation_quaternion = (0.9, 0.1, 0, 0)
+    basis = rig.pose.bones["my jaw"].matrix_basis.copy()
+    chosen = own_names(toy_category) | {"jaw": "", "spine": "", "front_lower.L": ""}
+    done = retarget(toy_category, built.armature, rig, chosen, built.scene)
+    assert "spine" in done.warnings[0] and "front_lower.L" in done.warnings[0] and "jaw" not in done.warnings[0]
+    assert rig.pose.bones["my jaw"].matrix_basis == basis
+    assert not any("my jaw" in curve.data_path for curve in compat.action_curves(rig.animation_data.action))
+
+
+def test_constraints_and_layers_are_told(toy_category, built) -> None:
+    rig = character(toy_category)
+    rig.pose.bones["my hind_foot.L"].constraints.new("IK")
+    track = rig.animation_data_create().nla_tracks.new()
+    track.strips.new("old", 1, bpy.data.actions.new("old"))
+    told = " ".join(retarget(toy_category, built.armature, rig, own_names(toy_category), built.scene).warnings)
+    assert "my hind_foot.L" in told and "NLA" in told
+
+
+def test_what_cannot_be_is_one_sentence_and_changes_nothing(toy_category, built) -> None:
+    rig, names = character(toy_category), own_names(toy_category)
+    actions = set(bpy.data.actions)
+
+    def refused(words: str, source=built.armature, target=rig, bones=names) -> None:
+        with pytest.raises(RetargetError, match=words):
+            retarget(toy_category, source, target, bones, built.scene)
+        assert set(bpy.data.actions) == actions and BONES not in rig
+
+    refused("as the target", target=None)
+    refused("as the target", target=built.mesh)
+    refused("another armature", target=built.armature)
+    refused("No bone of 'hero'", bones=dict.fromkeys(names, ""))
+    refused("no bone 'Hed'", bones=names | {"head": "Hed"})
+    refused("no joint 'fin'", bones={"fin": "my head"})
+    refused("chosen for .* and for", bones=names | {"jaw": "my head"})
+    del built.armature.pose.bones[bones_of(built)[3]]["joint"]
+    refused("lost its bone of chest")
+    for thing, name in ((None, "Nothing"), (rig, "'hero'"), (built.mesh, "toy mesh")):
+        assert not is_reconstruction(thing)
+        with pytest.raises(RetargetError, match=name):
+            reconstruction_category(thing)
+
+
+def test_characters_are_read_from_files(toy_category, built, tmp_path) -> None:
+    path = tmp_path / "höro 1.blend"
+    rig = character(toy_category)
+    mesh = bpy.data.objects.new("skin", bpy.data.meshes.new("skin"))
+    mesh.data.from_pydata([(0, 0, 0), (1, 0, 0), (0, 1, 0)], [], [(0, 1, 2)])
+    mesh.vertex_groups.new(name="my chest").add([0, 1, 2], 1.0, "REPLACE")
+    mesh.modifiers.new("Armature", "ARMATURE").object = rig
+    mesh.parent = rig
+    rig.animation_data_create().action = bpy.data.actions.new("old")
+    bpy.data.libraries.write(str(path), {rig, mesh}, fake_user=True)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    found = read_character(path, bpy.context.scene)
+    assert [item.name for item in found.objects] == ["hero", "skin"] and not bpy.data.actions
+    gltf = tmp_path / "hero.glb"
+    bpy.ops.export_scene.gltf(filepath=str(gltf))
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    found = read_character(gltf, bpy.context.scene)
+    assert found.armature.type == "ARMATURE" and [item.name for item in found.objects[1:]] == ["skin"]
+    for name, content, words in (
+        ("none.glb", None, "no file"),
+        ("hero.obj", b"", "not '.obj'"),
+        ("bad.glb", b"glTF", "Cannot read"),
+        ("bad.blend", b"x", "Cannot read"),
+    ):
+        wrong = tmp_path / name
+        if content is not None:
+            wrong.write_bytes(content)
+        with pytest.raises(RetargetError, match=words):
+            read_character(wrong, bpy.context.scene)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.data.libraries.write(str(tmp_path / "empty.blend"), {bpy.data.meshes.new("m")}, fake_user=True)
+    with pytest.raises(RetargetError, match="no armature"):
+        read_character(tmp_path / "empty.blend", bpy.context.scene)
+
+
+def test_the_remembered_bones_are_plain_json(toy_category, built) -> None:
+    rig = character(toy_category)
+    rig[BONES] = json.dumps({"human": {"head": "x"}})
+    retarget(toy_category, built.armature, rig, own_names(toy_category), built.scene)
+    assert json.loads(rig[BONES]) == {"human": {"head": "x"}, toy_category.name: own_names(toy_category)}
