@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from . import threads  # noqa: F401  before anything that imports numpy
 from .arguments import TRAINING, parser
 from .core import Cancelled, DasrError
+from .core.streams import print_what_can_be_shown
 from .protocol import CANCELLED, Canceller, Channel, leave, quiet_full_disk
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ JOB_SHARE = 0.85  # of the progress, when a scene is built after the job
 def console() -> None:
     """One command in a process of its own."""
     quiet_full_disk()
+    print_what_can_be_shown()
     leave(main(sys.argv[1:]))
 
 
