@@ -101,4 +101,5 @@ class Workspace:
         """Remove results of this stage made from other inputs."""
         for path in self.hidden.glob(f"{name}-*.npz"):
             if path != self.stage(name, key):
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # another run reads it, which Windows respects
+                    path.unlink(missing_ok=True)
