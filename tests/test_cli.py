@@ -217,6 +217,8 @@ def test_bad_input_ends_with_one_line_and_leaves_nothing(home: Path, tmp_path: P
         ((clip, "--masks", masks, "--out", text / "below"), "cannot write.*--out"),
         ((clip, "--masks", masks, "--out", tmp_path / "new" / ("o" * 300)), "cannot write.*o: .*--out"),
         ((tmp_path / ("n" * 300 + ".mp4"),), "n.mp4 cannot be read.*check the path"),
+        (("x\udcff.mp4",), "no text in utf-8: rename"),
+        ((clip, "--masks", masks, "--out", tmp_path / "new\udcff"), "cannot write.*no text in utf-8"),
         (("~nobody-of-this-name/clip.mp4",), "no file or folder ~nobody-of-this-name"),
         ((clip, "--masks", "m" * 300), "mask folder m+ cannot be listed"),
         ((clip, "--masks", "~nobody-of-this-name/masks"), "cannot be listed"),

@@ -45,6 +45,15 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
+def is_text(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is UTF-8, or else OpenCV crashes on it and Blender refuses it."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:  # bytes that Python carries along as they are
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def written_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it into place when the block ends well, else remove it.
