@@ -447,6 +447,22 @@ def test_ctrl_c_while_loading_is_a_cancel(home: Path) -> None:
     assert script == "dasr_blender.__main__:console"
 
 
+@pytest.mark.parametrize(
+    ("system", "words"),
+    [("win32", r"\(DLL load failed.*\): install Microsoft's Visual C\+\+"), ("linux", r"\(DLL load.*\): dasr doctor")],
+)
+def test_libraries_that_a_package_lacks_are_one_sentence(
+    system: str, words: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> int:
+        raise ImportError("DLL load failed while importing onnxruntime_pybind11_state: not found")
+
+    monkeypatch.setitem(cli.COMMANDS, "categories", broken)
+    monkeypatch.setattr(sys, "platform", system)
+    assert cli.main(["categories"]) == 1
+    assert re.search(words, capfd.readouterr().err)
+
+
 def test_categories_and_doctor(home: Path) -> None:
     listed = dasr(home, "categories", "--json")
     rows = json.loads(listed.stdout)["categories"]
