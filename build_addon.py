@@ -52,11 +52,11 @@ class BuildError(Exception):
 
 
 def host_platform() -> str:
-    """Blender's name for the platform this runs on."""
-    system, machine = platform.system(), platform.machine().lower()
-    if system == "Darwin":
-        return "macos-arm64"
-    return "windows-x64" if system == "Windows" and machine in ("amd64", "x86_64") else "linux-x64"
+    """Blender's name for the platform this runs on, "" for one that the extension is not built for."""
+    system = {"Linux": "linux", "Windows": "windows", "Darwin": "macos"}.get(platform.system(), "")
+    machine = {"amd64": "x64", "x86_64": "x64", "aarch64": "arm64"}.get(platform.machine().lower(), platform.machine())
+    name = f"{system}-{machine}"
+    return name if name in PIP_PLATFORMS else ""
 
 
 def find_blender_tool() -> list[str]:
@@ -182,7 +182,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--platform", nargs="+", default=[host_platform()], choices=[*PIP_PLATFORMS, "all"])
+    parser.add_argument("--platform", nargs="+", default=None, choices=[*PIP_PLATFORMS, "all"])
     parser.add_argument(
         "--python", nargs="+", default=list(PYTHONS), choices=PYTHONS, help="CPythons to bundle wheels for"
     )
@@ -192,7 +192,11 @@ def main(argv: list[str] | None = None) -> int:
         "--wheels", type=Path, default=ROOT / "build" / "wheels", help="where downloaded wheels are kept"
     )
     options = parser.parse_args(argv)
-    targets = list(PIP_PLATFORMS) if "all" in options.platform else options.platform
+    targets = options.platform or [host_platform()]
+    if "all" in targets:
+        targets = list(PIP_PLATFORMS)
+    if not all(targets):
+        parser.error(f"there are no zips for this machine: give --platform, of {', '.join(PIP_PLATFORMS)} or all")
     try:
         for target in targets:
             made = build(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from . import threads  # noqa: F401  before anything that imports numpy
 from .arguments import TRAINING, parser
 from .core import Cancelled, DasrError
+from .core.streams import print_what_can_be_shown
 from .protocol import CANCELLED, Canceller, Channel, leave, quiet_full_disk
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ JOB_SHARE = 0.85  # of the progress, when a scene is built after the job
 def console() -> None:
     """One command in a process of its own."""
     quiet_full_disk()
+    print_what_can_be_shown()
     leave(main(sys.argv[1:]))
 
 
@@ -53,10 +55,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             return CANCELLED
         except DasrError as error:
             channel.error(str(error))
+        except ImportError as error:
+            channel.error(_cannot_load(error))
         except Exception as error:  # a bug: one line for the user, the rest for us
             reason = f"{type(error).__name__}: {error}".splitlines()[0]
             channel.error(f"{reason} (details in {_write_trace(arguments)})")
     return 1
+
+
+def _cannot_load(error: ImportError) -> str:
+    """A sentence for a package that is missing, or whose own libraries are."""
+    words = f"A part of the program cannot be loaded ({str(error).splitlines()[0]})"
+    if isinstance(error, ModuleNotFoundError):
+        return f"{words}: install it again"
+    if sys.platform == "win32":
+        return (
+            f"{words}: install Microsoft's Visual C++ Redistributable, and on Windows N its Media Feature Pack, "
+            "and start again"
+        )
+    return f"{words}: dasr doctor says what is missing"
 
 
 def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:

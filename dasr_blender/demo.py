@@ -256,7 +256,8 @@ def write_demo_clip(
 
     def pictures() -> Iterator[Array]:
         for t, (picture, mask) in enumerate(render(category, motion, options)):
-            cv2.imwrite(str(folder / "masks" / f"{t:05d}.png"), (mask * 255).round().astype(np.uint8))
+            _, png = cv2.imencode(".png", (mask * 255).round().astype(np.uint8))
+            (folder / "masks" / f"{t:05d}.png").write_bytes(png.tobytes())
             yield picture
 
     path = folder / "walk.mp4"

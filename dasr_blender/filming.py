@@ -12,7 +12,7 @@ import numpy as np
 
 from .clip import Clip, ClipError, Egomotion, Masks, find_egomotion, standing_still, stated_focal
 from .core.camera import default_focal
-from .core.files import written_atomically
+from .core.files import DAMAGED, written_atomically
 
 if TYPE_CHECKING:
     from .job import JobOptions
@@ -128,7 +128,7 @@ def _load(path: Path) -> Egomotion | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             values: dict[str, Any] = {f.name: stored[f.name] for f in fields(Egomotion)}
-    except (OSError, ValueError, KeyError, EOFError):
+    except DAMAGED:
         path.unlink(missing_ok=True)
         return None
     for name in ("still", "zooms"):

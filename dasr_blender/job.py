@@ -28,7 +28,7 @@ from .clip import (
 from .clip.flow import flow
 from .core import Cancelled, Category, DasrError, Motion, load_category
 from .core.camera import crop_info
-from .core.files import clip_name, sha256_of
+from .core.files import DAMAGED, clip_name, sha256_of
 from .doubts import find_warnings, twin_warnings
 from .filming import Filming, check_focal, how_filmed
 from .masking import body_silhouettes, doubtful_frames, find_masks, mask_inputs
@@ -411,6 +411,6 @@ def _load_prediction(path: Path) -> Prediction | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             return Prediction(**{f.name: stored.get(f.name) for f in fields(Prediction)})
-    except (OSError, ValueError, KeyError):
+    except DAMAGED:
         path.unlink(missing_ok=True)
         return None

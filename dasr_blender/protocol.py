@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn, TextIO
+from typing import Any, BinaryIO, NoReturn, TextIO
 
 from .core.errors import Cancelled
 
@@ -55,15 +55,17 @@ class Channel:
 
     def __init__(self, as_json: bool) -> None:
         self.as_json = as_json
-        self._out = -1
+        self._out: BinaryIO
         self._err: TextIO = sys.stderr
         self._terminal = not as_json and sys.stderr.isatty()
         self._shown = ("", -1)
+        self._drawn = 0  # signs of the progress bar on the terminal
         self._lock = threading.Lock()
 
     def __enter__(self) -> Channel:
         sys.stdout.flush()
-        self._out = os.dup(1)
+        # a file object, not a descriptor: a Windows console takes bytes for those of its code page
+        self._out = open(os.dup(1), "wb", buffering=0)
         # our own, because the exporters' is silenced while they write
         self._err = open(os.dup(2), "w", encoding=sys.stderr.encoding, errors="backslashreplace")
         os.dup2(2, 1)
@@ -72,8 +74,8 @@ class Channel:
     def __exit__(self, *_: object) -> None:
         self._end_bar()
         sys.stdout.flush()
-        os.dup2(self._out, 1)
-        os.close(self._out)
+        os.dup2(self._out.fileno(), 1)
+        self._out.close()
         self._err.close()
 
     def progress(self, fraction: float, stage: str, text: str) -> None:
@@ -87,7 +89,7 @@ class Channel:
             self._message({"type": "progress", "fraction": round(fraction, 4), "stage": stage, "text": text})
         elif self._terminal:
             filled = int(30 * fraction)
-            self._tell(f"\r\x1b[K{'█' * filled}{'░' * (30 - filled)} {percent:3d} %  {text}"[:110])
+            self._draw(f"{'█' * filled}{'░' * (30 - filled)} {percent:3d} %  {text}")
         elif new_stage:
             self._tell(f"{percent:3d} %  {text}\n")
 
@@ -118,11 +120,12 @@ class Channel:
         self._write(json.dumps(message, ensure_ascii=False) + "\n")
 
     def _write(self, text: str) -> None:
-        data = text.encode("utf-8")
+        encoding = "utf-8" if self.as_json else sys.stdout.encoding or "utf-8"
+        data = text.encode(encoding, "backslashreplace")  # a file's name may hold what is no text, in JSON too
         with self._lock:
             try:
                 while data:
-                    data = data[os.write(self._out, data) :]
+                    data = data[self._out.write(data) :]
             except BrokenPipeError:
                 pass  # nobody reads any more; a worker's stdin is closed then too, which stops it
 
@@ -131,9 +134,16 @@ class Channel:
         self._err.write(text)
         self._err.flush()
 
+    def _draw(self, bar: str) -> None:
+        """Draw over the bar that is there, with spaces: not every Windows console knows the sign that clears a line."""
+        bar = bar[: shutil.get_terminal_size().columns - 1]  # no way back from the next line
+        self._tell("\r" + bar.ljust(self._drawn))
+        self._drawn = len(bar)
+
     def _end_bar(self) -> None:
-        if self._terminal and self._shown[0]:
-            self._tell("\r\x1b[K")
+        if self._drawn:
+            self._draw("")
+            self._tell("\r")
             self._shown = ("", -1)
 
 

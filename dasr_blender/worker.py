@@ -34,7 +34,9 @@ def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
     """Environment in which a plain Python finds this package and what it imports.
 
     Blender adds its wheels and its own numpy to `sys.path` when it starts, a child process would not:
-    the folders they were found in travel in `PYTHONPATH`. `extra` is added to it all.
+    the folders they were found in travel in `PYTHONPATH`. What Blender's Python leaves out of account the child's
+    does too: another program's `PYTHONHOME`, and scripts in the folder that Blender was started in. `extra` is added
+    to it all.
     """
     folders = [str(PACKAGE_DIR.parent)]
     for name in ("onnxruntime", "cv2", "numpy", "rembg"):
@@ -42,9 +44,11 @@ def worker_environment(extra: Mapping[str, str]) -> dict[str, str]:
         if spec and spec.submodule_search_locations:
             folders.append(str(Path(next(iter(spec.submodule_search_locations))).parent))
     environment = dict(os.environ)
+    if sys.flags.ignore_environment:
+        environment = {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
     environment["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(folders))
     environment["PYTHONIOENCODING"] = "utf-8"
-    environment["PYTHONNOUSERSITE"] = "1"
+    environment["PYTHONNOUSERSITE"] = environment["PYTHONSAFEPATH"] = "1"
     return environment | dict(extra)
 
 
@@ -78,6 +82,10 @@ class Worker:
 
     def start(self) -> None:
         """Start the process. Raises OSError when Python itself cannot be started."""
+        if not sys.executable:  # what Blender says where it found none
+            raise OSError(
+                "This Blender comes with no Python program for the work to run in: install the one from blender.org"
+            )
         self._errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
         self._process = subprocess.Popen(
             [sys.executable, "-m", PACKAGE_DIR.name, *self.arguments, "--json", "--listen"],

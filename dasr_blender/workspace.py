@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .core.errors import DasrError
-from .core.files import ELSEWHERE, remove_unfinished, write_refusal, written_atomically
+from .core.files import ELSEWHERE, is_text, remove_unfinished, write_refusal, written_atomically
 
 HIDDEN = ".dasr"
 
@@ -46,6 +46,8 @@ class Workspace:
         self.hidden = self.out / HIDDEN
         folders = (self.hidden, self.out, *self.out.absolute().parents)
         self._made = [folder for folder in folders if not os.path.exists(folder)]  # innermost first
+        if not is_text(self.out):
+            raise DasrError(write_refusal(self.out, "its name is no text in UTF-8"))
         probe = self.hidden / f"probe-{os.getpid()}"
         try:
             with written_atomically(probe) as temporary:
@@ -101,4 +103,5 @@ class Workspace:
         """Remove results of this stage made from other inputs."""
         for path in self.hidden.glob(f"{name}-*.npz"):
             if path != self.stage(name, key):
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # another run reads it, which Windows respects
+                    path.unlink(missing_ok=True)

@@ -142,6 +142,17 @@ def test_inside_the_package_imports_are_relative(path: Path) -> None:
             assert name.split(".")[0] != PACKAGE.name, f"line {node.lineno}: write a relative import"
 
 
+def test_files_are_read_and_written_alike_on_every_system() -> None:
+    """Windows has a code page for text that names no encoding, and OpenCV finds no image whose path is beyond it."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+            place = f"{identify(path)}, line {getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in ("imread", "imwrite"), f"{place}: code the bytes, and let Python find the file"
+            if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("read_text", "write_text"):
+                assert any(word.arg == "encoding" for word in node.keywords), f"{place}: name the encoding"
+
+
 def test_the_reader_of_imports_sees_every_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "dasr_blender"
     (package / "core").mkdir(parents=True)

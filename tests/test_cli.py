@@ -217,6 +217,8 @@ def test_bad_input_ends_with_one_line_and_leaves_nothing(home: Path, tmp_path: P
         ((clip, "--masks", masks, "--out", text / "below"), "cannot write.*--out"),
         ((clip, "--masks", masks, "--out", tmp_path / "new" / ("o" * 300)), "cannot write.*o: .*--out"),
         ((tmp_path / ("n" * 300 + ".mp4"),), "n.mp4 cannot be read.*check the path"),
+        (("x\udcff.mp4",), "no text in utf-8: rename"),
+        ((clip, "--masks", masks, "--out", tmp_path / "new\udcff"), "cannot write.*no text in utf-8"),
         (("~nobody-of-this-name/clip.mp4",), "no file or folder ~nobody-of-this-name"),
         ((clip, "--masks", "m" * 300), "mask folder m+ cannot be listed"),
         ((clip, "--masks", "~nobody-of-this-name/masks"), "cannot be listed"),
@@ -509,6 +511,22 @@ def test_ctrl_c_while_loading_is_a_cancel(home: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "dasr: Cancelled\n")
     script = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]["dasr"]
     assert script == "dasr_blender.__main__:console"
+
+
+@pytest.mark.parametrize(
+    ("system", "words"),
+    [("win32", r"\(DLL load failed.*\): install Microsoft's Visual C\+\+"), ("linux", r"\(DLL load.*\): dasr doctor")],
+)
+def test_libraries_that_a_package_lacks_are_one_sentence(
+    system: str, words: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> int:
+        raise ImportError("DLL load failed while importing onnxruntime_pybind11_state: not found")
+
+    monkeypatch.setitem(cli.COMMANDS, "categories", broken)
+    monkeypatch.setattr(sys, "platform", system)
+    assert cli.main(["categories"]) == 1
+    assert re.search(words, capfd.readouterr().err)
 
 
 def test_categories_and_doctor(home: Path) -> None:

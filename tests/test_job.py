@@ -20,7 +20,7 @@ from dasr_blender.core.mesh import vertex_normals
 from dasr_blender.core.rotation import rotvec_to_matrix
 from dasr_blender.demo import DemoOptions, demo_motion, render
 from dasr_blender.doubts import facing_camera, find_warnings, ranges
-from dasr_blender.job import JobOptions
+from dasr_blender.job import JobOptions, _load_prediction
 from dasr_blender.overlay import OverlayPainter, contact_sheet, write_video
 from dasr_blender.workspace import Workspace, fingerprint, remove_temporary
 
@@ -109,6 +109,26 @@ def test_stages_are_kept_by_key(tmp_path: Path) -> None:
     workspace.stage("prediction", "a").write_bytes(b"x")
     workspace.forget_other("masks", "b")
     assert sorted(p.name for p in workspace.hidden.iterdir()) == ["masks-b.npz", "prediction-a.npz"]
+
+
+def test_a_prediction_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "prediction-a.npz"
+    np.savez(path, joint_rotations=np.zeros(1000))
+    for cut in (path.read_bytes()[:-100], b"no archive", b""):
+        path.write_bytes(cut)
+        assert _load_prediction(path) is None and not path.exists()
+
+
+def test_a_stage_that_is_open_elsewhere_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.stage("masks", "a").write_bytes(b"x")
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(errno.EACCES, "Access is denied")  # as on Windows
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    workspace.forget_other("masks", "b")
+    assert workspace.stage("masks", "a").exists()
 
 
 def turned(motion: Motion, angle: float) -> Motion:

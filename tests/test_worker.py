@@ -3,12 +3,27 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from dasr_blender.worker import Worker, worker_environment
+
+ROOT = Path(__file__).resolve().parents[1]
+IN_BLENDER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from dasr_blender.worker import Worker
+worker = Worker(["reconstruct", "none.mp4", "--formats", "none"])
+worker.start()
+for _ in worker.wait():
+    pass
+print(worker.error)
+"""
 
 
 def run(worker: Worker) -> list[tuple[float, str]]:
@@ -54,6 +69,26 @@ def test_a_worker_that_dies_says_so(tmp_path):
     worker = Worker(["no-such-command"])
     run(worker)
     assert worker.error and "status 2" in worker.error
+
+
+def test_what_blenders_python_ignores_the_workers_ignores_too(tmp_path):
+    """Another program's PYTHONHOME, as a studio sets it, and scripts in the folder that a .blend was opened from."""
+    (tmp_path / "queue.py").write_text("raise SystemExit('not the queue that was meant')")
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", IN_BLENDER, str(ROOT)],
+        env={**os.environ, "PYTHONHOME": str(tmp_path / "other")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "no file or folder none.mp4" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_blender_without_a_python_program_says_so(monkeypatch):
+    monkeypatch.setattr(sys, "executable", None)
+    with pytest.raises(OSError, match="no Python program"):
+        Worker(["demo-clip", "x"]).start()
 
 
 @pytest.mark.parametrize("name", ["numpy", "cv2", "onnxruntime"])

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..core.files import written_atomically
+from ..core.files import DAMAGED, written_atomically
 from .video import Clip
 
 # (h, w, 3) uint8 RGB -> (h', w') float32 saliency in 0…1, stretched over the same picture
@@ -75,7 +74,7 @@ class Looks:
             ends = np.cumsum(shapes.prod(axis=1))
             if (frames.size and frames.max() >= len(self._clip)) or (ends.size and ends[-1] != soft.size):
                 return
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+        except DAMAGED:
             return
         for i, window, shape, end in zip(frames, windows, shapes, ends, strict=True):
             x0, y0, x1, y1 = (int(v) for v in window)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import cv2
 import numpy as np
 
 from ..core.errors import DasrError, counted
-from ..core.files import written_atomically
+from ..core.files import DAMAGED, written_atomically
 
 
 class MaskError(DasrError):
@@ -101,7 +100,7 @@ class Masks:
                 fields = {name: data[name] for name in data.files}
         except FileNotFoundError:
             raise MaskError(f"There is no mask file {path}: make the masks again") from None
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        except DAMAGED as error:
             raise MaskError(f"The mask file {path} is damaged ({error}): delete it to make it again") from None
         wanted = {"size": 1, "packed": 2, "boxes": 2, "interpolated": 1, "source": 0, "warnings": 1}
         for name, dimensions in wanted.items():

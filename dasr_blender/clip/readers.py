@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from ..core.errors import DasrError, counted
+from ..core.files import is_text
 from ..core.listing import IMAGE_SUFFIXES, folder_images, is_pattern, missing_numbers, pattern_images
 from .sequence import decode_image, quiet_opencv
 
@@ -166,6 +167,7 @@ class VideoReader:
 
 def open_reader(path: Path) -> ImageReader | VideoReader:
     """The reader for a video file, folder, pattern or image; ClipError says what is wrong with the path."""
+    _require_text(path)
     try:
         if is_pattern(path):
             files, missing = pattern_images(path)
@@ -193,6 +195,8 @@ def open_reader(path: Path) -> ImageReader | VideoReader:
 
 def _numbered(files: list[Path], path: Path, missing: list[int]) -> ImageReader:
     """A reader of images in order that tells which numbers they lack."""
+    for file in files:
+        _require_text(file)
     reader = ImageReader(files, str(path))
     if missing:
         shown = ", ".join(map(str, missing[:8])) + (" …" if len(missing) > 8 else "")
@@ -200,3 +204,8 @@ def _numbered(files: list[Path], path: Path, missing: list[int]) -> ImageReader:
             f"The sequence {path.name} lacks number {shown}; the frames around a gap follow each other"
         )
     return reader
+
+
+def _require_text(path: Path) -> None:
+    if not is_text(path):
+        raise ClipError(f"The name of {path} is no text in UTF-8: rename it")

@@ -12,8 +12,6 @@ import json
 import os
 import re
 import shutil
-import zipfile
-import zlib
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -24,7 +22,7 @@ import numpy as np
 
 from .body import LAYOUT, Body
 from .errors import CategoryError
-from .files import expanded, sha256_of, written_atomically
+from .files import DAMAGED, expanded, sha256_of, written_atomically
 from .motion import Motion
 from .pose_errors import PoseErrors
 from .schema import NetworkSpec, Proportion, description, parse
@@ -248,7 +246,7 @@ def _load_body(path: Path) -> Body:
                 if array.dtype.kind not in ("iu" if np.dtype(dtype).kind == "i" else "fiu"):
                     raise CategoryError(f"{path}: field '{name}' has the wrong type, {array.dtype}.")
                 arrays[name] = array
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise CategoryError(
             f"{path}: not a readable body file ({error}); install the category again."
         ) from error
@@ -260,7 +258,7 @@ def _load_errors(path: Path) -> PoseErrors:
         with np.load(path, allow_pickle=False) as stored:
             scale, correlation = (np.asarray(stored[name], np.float64) for name in ("scale", "correlation"))
             return PoseErrors(scale, correlation)
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise CategoryError(
             f"{path}: not a readable file of pose errors ({error}); install the category again."
         ) from error

@@ -10,12 +10,18 @@ import os
 import re
 import time
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 _RUN = uuid.uuid4().hex[:8]  # in the temporary names of this process
 _STALE = 86400.0  # seconds after which a temporary file belongs to no process that still runs
 _FULL = [getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)]
+_WINDOWS = os.name == "nt"
+_PATIENCE = 1.0  # seconds
+_LONG = 200  # signs of a path to which a temporary name adds too many for Windows, which takes 260
+DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # raised by a cut-off or wrong .npz
 ELSEWHERE = "choose another folder (Output in Blender, --out on the command line)"
 GENERIC_NAMES = frozenset(("frames", "images", "jpegimages", "rgb", "color", "img", "input"))
 
@@ -39,6 +45,15 @@ def expanded(path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
+def is_text(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is UTF-8, or else OpenCV crashes on it and Blender refuses it."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:  # bytes that Python carries along as they are
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def written_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path`; move it into place when the block ends well, else remove it.
@@ -50,9 +65,24 @@ def written_atomically(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = path.with_name(f".{path.stem}.{_RUN}-{uuid.uuid4().hex[:8]}.part{path.suffix}")
     try:
         yield temporary
-        os.replace(temporary, path)
+        _move(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # on Windows, while a writer that failed still has it open
+            temporary.unlink(missing_ok=True)
+
+
+def _move(temporary: Path, path: Path) -> None:
+    """Move a file into place. Windows refuses while one of the two is open, as new files are to a virus scanner for a
+    moment: then again for a second."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            os.replace(temporary, path)
+            return
+        except PermissionError:
+            if not _WINDOWS or os.path.isdir(path) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def remove_unfinished(folder: str | os.PathLike[str]) -> None:
@@ -80,7 +110,12 @@ def write_refusal(target: str | os.PathLike[str], reason: OSError | str) -> str:
             f"No space left while writing {target}: free some space or {ELSEWHERE} "
             "(finished stages are kept, a second run goes on from them)"
         )
-    return f"Cannot write {target}: {words}; {ELSEWHERE}"
+    close = ""
+    if _WINDOWS and isinstance(reason, PermissionError) and os.path.isfile(target):
+        close = "close it in the program that has it open, or "
+    if _WINDOWS and isinstance(reason, FileNotFoundError) and len(os.path.abspath(target)) > _LONG:
+        words = "its path is too long for Windows"
+    return f"Cannot write {target}: {words}; {close}{ELSEWHERE}"
 
 
 def files_in(path: str | os.PathLike[str]) -> list[tuple[str, int, int]]:

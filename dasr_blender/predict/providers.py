@@ -82,7 +82,7 @@ def physical_cores(topology: Path = Path("/sys/devices/system/cpu")) -> int:
     cores = set()
     for cpu in usable:
         try:
-            cores.add((topology / f"cpu{cpu}/topology/thread_siblings_list").read_text().strip())
+            cores.add((topology / f"cpu{cpu}/topology/thread_siblings_list").read_text(encoding="ascii").strip())
         except OSError:
             cores.add(str(cpu))
     return max(1, len(cores))

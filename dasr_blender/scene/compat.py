@@ -108,7 +108,8 @@ def reason(error: Exception) -> str:
 def quiet() -> Iterator[None]:
     """Keep Blender's chatter off stdout, where a worker speaks JSON, and what it thinks of errors off stderr:
     Python's prints and C's alike."""
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     with contextlib.ExitStack() as undo:
         for stream in (1, 2):
             with contextlib.suppress(OSError):  # no console at all, as in a windowed Blender on Windows

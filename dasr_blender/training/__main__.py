@@ -12,6 +12,7 @@ import sys
 
 from .. import threads  # noqa: F401  before a command imports numpy
 from ..core.errors import DasrError
+from ..core.streams import print_what_can_be_shown
 
 INTERRUPTED = 130
 
@@ -89,4 +90,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    print_what_can_be_shown()
     raise SystemExit(main())

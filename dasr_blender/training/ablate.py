@@ -189,7 +189,7 @@ def ablate(config: AblateConfig) -> list[str]:
             print(failed[-1], file=sys.stderr, flush=True)
             continue
         with written_atomically(facts_path) as path:
-            path.write_text(json.dumps({**facts, label: row}, indent=1))
+            path.write_text(json.dumps({**facts, label: row}, indent=1), encoding="utf-8")
     facts = known(facts_path)
     print(table(facts))
     done = [f"{label}={config.out / label}.onnx" for label in facts]

@@ -17,7 +17,7 @@ from ..clip.mask_store import mask_box
 from ..core.motion import Motion
 from .errors import TrainingError
 from .npz import read_npz
-from .picture import write_picture
+from .picture import read_picture, write_picture
 
 SURFACE = "surface.npz"
 
@@ -45,10 +45,7 @@ def read_clip_folder(folder: Path, motion: Motion) -> tuple[list[np.ndarray], li
             ("masks", "png", cv2.IMREAD_GRAYSCALE, masks),
         ):
             path = folder / kind / f"{int(i):05d}.{suffix}"
-            image = cv2.imread(str(path), flag)
-            if image is None:
-                raise TrainingError(f"{path}: not a readable image; make the clip again")
-            out.append(image[..., ::-1] if kind == "frames" else image)
+            out.append(read_picture(path, flag))
     return frames, masks
 
 
@@ -91,7 +88,7 @@ def write_clip_folder(
         write_picture(part / "frames" / f"{name}.jpg", image, cv2.IMWRITE_JPEG_QUALITY, jpeg_quality)
         write_picture(part / "masks" / f"{name}.png", mask, cv2.IMWRITE_PNG_BILEVEL, 1)
     motion.save(part / "motion.npz")
-    (part / "meta.json").write_text(json.dumps(meta))
+    (part / "meta.json").write_text(json.dumps(meta), encoding="utf-8")
     if surface is not None:
         save_surface(part, *surface)
     os.replace(part, folder)

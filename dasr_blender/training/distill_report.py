@@ -24,6 +24,7 @@ from .evaluate.rendered import joined, line, score
 from .evaluate.rows import Answer, Row, make_rows
 from .evaluate.scene import Scene, read_scene
 from .evaluate.table import COLUMNS, REAL_COLUMNS, grid, legend
+from .picture import read_picture
 
 BEFORE, AFTER, TEACHER = "before", "after", "the teacher itself"
 SHOWN = (
@@ -89,12 +90,11 @@ class Labelled(Row):
 
 def _first_frame(folder: Path, number: int, picture: np.ndarray) -> bool:
     """Whether a clip folder's first frame is `picture` (H, W, 3) RGB, but for how it was compressed."""
-    import cv2
-
-    found = cv2.imread(str(folder / "frames" / f"{int(number):05d}.jpg"))
-    if found is None or found.shape != picture.shape:
+    try:
+        found = read_picture(folder / "frames" / f"{int(number):05d}.jpg")
+    except TrainingError:
         return False
-    return float(np.corrcoef(found[..., ::-1].ravel(), picture.ravel())[0, 1]) > 0.97
+    return found.shape == picture.shape and float(np.corrcoef(found.ravel(), picture.ravel())[0, 1]) > 0.97
 
 
 def network(path: Path, category: Category, out: Path, name: str) -> Path:

@@ -175,7 +175,7 @@ def pack(
             for stream in (crops, surface, targets):
                 stream.flush()
             with written_atomically(out / "index.json") as path:
-                path.write_text(json.dumps(index))
+                path.write_text(json.dumps(index), encoding="utf-8")
             if progress is not None:
                 progress(min(begin + 64, len(folders)), len(folders))
     return added

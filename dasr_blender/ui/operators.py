@@ -132,6 +132,9 @@ class DASR_OT_reconstruct(bpy.types.Operator):
             for fraction, text in job.worker.wait():
                 print(f"DASR {100 * fraction:3.0f} %  {text}")
             return self._end(context, job)
+        except OSError as error:  # the worker cannot be started
+            self.report({"ERROR"}, str(error))
+            return {"CANCELLED"}
         finally:
             _release()
 

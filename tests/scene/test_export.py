@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import struct
+import sys
 from dataclasses import dataclass
 
 import bpy
@@ -306,3 +307,10 @@ def test_an_upright_camera_in_fbx(toy_category, tmp_path):
     frame = np.array(lens.view_frame(scene=scene))
     half_view = (120 / (1.2 * 320), 160 / (1.2 * 320))
     np.testing.assert_allclose(np.abs(frame[:, :2] / frame[:, 2:]), [half_view] * 4, rtol=1e-4)
+
+
+def test_a_windowed_blender_has_no_streams_to_silence(monkeypatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)  # so it is on Windows
+    monkeypatch.setattr(sys, "stderr", None)
+    with compat.quiet():
+        print("said by an exporter")

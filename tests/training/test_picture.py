@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dasr_blender.training.errors import TrainingError
-from dasr_blender.training.picture import write_picture
+from dasr_blender.training.picture import read_picture, write_picture
 
 NOISE = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
 
@@ -21,6 +21,16 @@ def test_colours_and_masks_come_back(tmp_path: Path) -> None:
     mask = np.where(NOISE[..., 0] > 127, 255, 0).astype(np.uint8)
     write_picture(tmp_path / "mask.png", mask, cv2.IMWRITE_PNG_BILEVEL, 1)
     assert np.array_equal(cv2.imread(str(tmp_path / "mask.png"), cv2.IMREAD_GRAYSCALE), mask)
+    assert np.array_equal(read_picture(tmp_path / "new" / "frame.png"), NOISE)
+    assert np.array_equal(read_picture(tmp_path / "mask.png", cv2.IMREAD_GRAYSCALE), mask)
+
+
+def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "words.png").write_text("no picture")
+    for name in ("missing", "empty", "words"):
+        with pytest.raises(TrainingError, match=f"{name}.png: not a readable image"):
+            read_picture(tmp_path / f"{name}.png")
 
 
 def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:

@@ -56,6 +56,27 @@ def test_manifest_lists_wheels_and_platform():
     assert all(len(reason) <= 64 for reason in manifest["permissions"].values())
 
 
+@pytest.mark.parametrize(
+    ("system", "machine", "name"),
+    [
+        ("Linux", "x86_64", "linux-x64"),
+        ("Windows", "AMD64", "windows-x64"),
+        ("Darwin", "arm64", "macos-arm64"),
+        ("Darwin", "x86_64", ""),
+        ("Windows", "ARM64", ""),
+        ("Linux", "aarch64", ""),
+    ],
+)
+def test_the_zip_is_for_the_machine_it_is_built_on(system, machine, name, monkeypatch, capsys):
+    monkeypatch.setattr(build_addon.platform, "system", lambda: system)
+    monkeypatch.setattr(build_addon.platform, "machine", lambda: machine)
+    assert build_addon.host_platform() == name
+    if not name:
+        with pytest.raises(SystemExit):
+            build_addon.main([])
+        assert "give --platform" in capsys.readouterr().err
+
+
 def test_a_wheel_that_does_not_exist_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr(build_addon, "ONNXRUNTIME", "onnxruntime==0.0.0")
     monkeypatch.setenv("PIP_NO_INDEX", "1")

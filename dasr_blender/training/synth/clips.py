@@ -285,7 +285,7 @@ def generate(config: SynthConfig) -> int:
     if category.path is not None:
         shutil.copyfile(category.path / "body.npz", body)
     settings = json.dumps(asdict(config), default=str, indent=1)
-    (config.out / f"synth-{config.split}-{config.seed}.json").write_text(settings + "\n")
+    (config.out / f"synth-{config.split}-{config.seed}.json").write_text(settings + "\n", encoding="utf-8")
     jobs = [(config, n) for n in numbers if not clip_folder(config.out, n).exists()]
     columns = (TextColumn("synth"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # One GL thread a worker: the workers are the parallelism. Set before any of them starts a driver.

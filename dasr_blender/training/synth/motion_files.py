@@ -42,7 +42,7 @@ _COLUMNS = 44  # duration, place, then `_FIELDS`
 def read_motion_file(path: Path) -> HumanMotion:
     """One `humanoid3d_*.txt` of pybullet_data. TrainingError for a file of another figure."""
     try:
-        data = json.loads(path.read_text())
+        data = json.loads(path.read_text(encoding="utf-8"))
         table, loops = np.asarray(data["Frames"], float), data.get("Loop") == "wrap"
     except (KeyError, TypeError, ValueError) as error:
         raise TrainingError(f"{path} is not a readable motion ({error}); get it again.") from error

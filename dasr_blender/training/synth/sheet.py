@@ -15,7 +15,7 @@ from ...core.motion import Motion
 from ...core.raster import silhouette
 from ...core.skeleton import forward_kinematics
 from ..clip_folder import read_meta
-from ..picture import write_picture
+from ..picture import read_picture, write_picture
 
 _LEFT, _RIGHT, _MIDDLE = (255, 60, 60), (60, 120, 255), (60, 255, 60)  # RGB
 
@@ -84,8 +84,8 @@ def clip_strips(
         meta = read_meta(folder)
         row = []
         for k, t in enumerate(np.linspace(0, len(motion) - 1, columns).round().astype(int)):
-            image = np.ascontiguousarray(cv2.imread(str(folder / "frames" / f"{t:05d}.jpg"))[..., ::-1])
-            mask = cv2.imread(str(folder / "masks" / f"{t:05d}.png"), cv2.IMREAD_GRAYSCALE) > 127
+            image = np.ascontiguousarray(read_picture(folder / "frames" / f"{t:05d}.jpg"))
+            mask = read_picture(folder / "masks" / f"{t:05d}.png", cv2.IMREAD_GRAYSCALE) > 127
             if k % 2:
                 picture = draw_labels(image, joints[t], vertices[t], category)
             else:
@@ -110,8 +110,8 @@ def contact_sheet(
         joints, vertices = labelled_pixels(motion, category)
         meta = read_meta(folder)
         t = len(motion) // 2
-        image = cv2.imread(str(folder / "frames" / f"{t:05d}.jpg"))[..., ::-1]
-        mask = cv2.imread(str(folder / "masks" / f"{t:05d}.png"), cv2.IMREAD_GRAYSCALE) > 127
+        image = read_picture(folder / "frames" / f"{t:05d}.jpg")
+        mask = read_picture(folder / "masks" / f"{t:05d}.png", cv2.IMREAD_GRAYSCALE) > 127
         both = [np.where(mask[..., None], image, image // 6 + 20), image]
         both = [
             draw_labels(np.ascontiguousarray(both[1]), joints[t], vertices[t], category),
