@@ -56,7 +56,7 @@ def cut_warnings(cuts: np.ndarray, frame_index: np.ndarray) -> list[str]:
     begin[cuts] = True
     return [
         f"The clip is cut: another shot begins at {frames(begin, frame_index)}. Reconstruct each shot on its own "
-        f"(Frame Range in Blender, --frames on the command line; the first is --frames :{frame_index[cuts[0]]})"
+        "(Frame Range in Blender, --frames on the command line)"
     ]
 
 

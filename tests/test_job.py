@@ -142,7 +142,7 @@ def test_cuts_are_named_as_frames_of_the_file() -> None:
     index = np.arange(10, 50, 2)
     assert cut_warnings(np.zeros(0, int), index) == []
     (one,) = cut_warnings(np.array([5]), index)
-    assert "begins at frame 20." in one and "--frames :20)" in one
+    assert "begins at frame 20." in one
     (two,) = cut_warnings(np.array([5, 12]), index)
     assert "begins at frames 20, 34." in two
 
