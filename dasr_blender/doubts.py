@@ -48,6 +48,18 @@ def find_warnings(
     return found
 
 
+def cut_warnings(cuts: np.ndarray, frame_index: np.ndarray) -> list[str]:
+    """A sentence on the shots of the clip; cuts: positions (N,) in it of the frames that begin another one."""
+    if not len(cuts):
+        return []
+    begin = np.zeros(len(frame_index), bool)
+    begin[cuts] = True
+    return [
+        f"The clip is cut: another shot begins at {frames(begin, frame_index)}. Reconstruct each shot on its own "
+        "(Frame Range in Blender, --frames on the command line)"
+    ]
+
+
 def twin_warnings(twins: Sequence[Twin], frame_index: np.ndarray) -> list[str]:
     """Sentences on stretches that could hardly be told from their twins."""
     found = []

@@ -23,13 +23,14 @@ from .clip import (
     Subject,
     crop_boxes,
     extract_crops,
+    find_cuts,
     load_clip,
 )
 from .clip.flow import flow
 from .core import Cancelled, Category, DasrError, Motion, load_category
 from .core.camera import crop_info
 from .core.files import DAMAGED, clip_name, sha256_of
-from .doubts import find_warnings, twin_warnings
+from .doubts import cut_warnings, find_warnings, twin_warnings
 from .filming import Filming, check_focal, how_filmed
 from .masking import body_silhouettes, doubtful_frames, find_masks, mask_inputs
 from .predict import Fitted, Prediction, Refiner, Student, fit, track
@@ -211,6 +212,7 @@ def run_job(
             )
             check_focal(options, clip)
             workspace.require(20_000_000 + len(clip) * 300_000)
+            cuts = find_cuts(clip)
         key = fingerprint(
             clip.sha256, clip.frame_index.tolist(), clip.size, mask_inputs(options), code_hash()
         )
@@ -242,6 +244,7 @@ def run_job(
         )
         result.warnings = (
             clip.warnings
+            + cut_warnings(cuts, clip.frame_index)
             + masks.warnings
             + filming.egomotion.warnings
             + ([] if student is None else list(student.opened.notes))

@@ -19,7 +19,7 @@ from dasr_blender.core.files import clip_name
 from dasr_blender.core.mesh import vertex_normals
 from dasr_blender.core.rotation import rotvec_to_matrix
 from dasr_blender.demo import DemoOptions, demo_motion, render
-from dasr_blender.doubts import facing_camera, find_warnings, ranges
+from dasr_blender.doubts import cut_warnings, facing_camera, find_warnings, ranges
 from dasr_blender.job import JobOptions, _load_prediction
 from dasr_blender.overlay import OverlayPainter, contact_sheet, write_video
 from dasr_blender.workspace import Workspace, fingerprint, remove_temporary
@@ -156,6 +156,15 @@ def test_warnings(motion: Motion, toy_category: Category) -> None:
     unsure.confidence[[2, 3]] = 0.9
     assert find_warnings(unsure, toy_category, whole, boxes, size) == ["Low confidence in frame 6"]
     assert "edge" in find_warnings(side, toy_category, whole, boxes - [60, 0, 60, 0], size)[0]
+
+
+def test_cuts_are_named_as_frames_of_the_file() -> None:
+    index = np.arange(10, 50, 2)
+    assert cut_warnings(np.zeros(0, int), index) == []
+    (one,) = cut_warnings(np.array([5]), index)
+    assert "begins at frame 20." in one
+    (two,) = cut_warnings(np.array([5, 12]), index)
+    assert "begins at frames 20, 34." in two
 
 
 def test_ranges_name_the_clips_own_frames() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from .corrections import Correction, parse_correction, read_corrections
 from .crop import crop_boxes, extract_crops, sample_square
+from .cuts import find_cuts
 from .egomotion import Egomotion, find_egomotion, standing_still
 from .focal import stated_focal
 from .looks import Looks
@@ -36,6 +37,7 @@ __all__ = [
     "background",
     "crop_boxes",
     "extract_crops",
+    "find_cuts",
     "find_egomotion",
     "load_clip",
     "masks_from_alpha",

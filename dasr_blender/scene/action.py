@@ -15,6 +15,9 @@ from .armature import ArmaturePlan
 from .camera import CameraPlan
 
 
+RIG_SLOT = "rig"
+
+
 @dataclass(frozen=True)
 class ActionPlan:
     """Keys at the scene's `frames` (T,).
@@ -83,10 +86,10 @@ def write_action(
 
     Contacts are curves that step between 0 and 1, and a pose marker at every touch-down.
     """
+    rig_slot, camera_slot, lens_slot = RIG_SLOT, "camera", "lens"  # as in every other clip's: see below
     action, slots, bags = compat.new_action(
-        plan.name, {armature.name: "OBJECT", camera.name: "OBJECT", f"{camera.name} lens": "CAMERA"}
+        plan.name, {rig_slot: "OBJECT", camera_slot: "OBJECT", lens_slot: "CAMERA"}
     )
-    rig_slot, camera_slot, lens_slot = slots
     how = plan.interpolation
     for j, bone in enumerate(armature_plan.bones):
         path = f'pose.bones["{bpy.utils.escape_identifier(bone.name)}"]'
@@ -109,6 +112,8 @@ def write_action(
         write_keys(bags[lens_slot], "lens", "Lens", plan.frames, lens, how)
     action.use_frame_range = True
     action.frame_start, action.frame_end = float(plan.frames[0]), float(plan.frames[-1])
+    # Blender gives whoever takes another Action the slot that is called as the one before. Were slots called after
+    # their objects, a rig that takes another clip's motion would get none, and stand still.
     compat.assign_action(armature, action, slots[rig_slot])
     compat.assign_action(camera, action, slots[camera_slot])
     compat.assign_action(camera.data, action, slots[lens_slot])

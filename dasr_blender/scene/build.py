@@ -12,7 +12,7 @@ import bpy
 from . import compat
 from .action import write_action
 from .armature import write_armature
-from .camera import write_camera
+from .camera import clip_path, write_camera
 from .mesh import write_mesh
 from .plan import SOURCE, ScenePlan, ScenePlanError
 
@@ -80,7 +80,7 @@ def build_scene(plan: ScenePlan, scene: bpy.types.Scene | None = None) -> BuiltS
         aspect = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
         camera, warning = write_camera(plan.camera, collection, aspect)
         action = write_action(plan.action, plan.armature, plan.camera, armature, camera)
-        if plan.settings.set_scene or scene.camera is None or _is_of(scene.camera, armature[SOURCE]):
+        if plan.settings.set_scene or scene.camera is None or of_same_clip(scene.camera, armature):
             scene.camera = camera
         if plan.settings.set_scene:
             scene.frame_set(plan.settings.frame_range[0])
@@ -90,9 +90,24 @@ def build_scene(plan: ScenePlan, scene: bpy.types.Scene | None = None) -> BuiltS
     return BuiltScene(plan, *names, warnings=plan.warnings + ((warning,) if warning else ()))
 
 
-def _is_of(camera: bpy.types.Object, source: str) -> bool:
-    """Whether a camera was made with a reconstruction of a clip."""
-    return any(item.get(SOURCE) == source for group in camera.users_collection for item in group.objects)
+def of_same_clip(item: bpy.types.Object, rig: bpy.types.Object) -> bool:
+    """Whether an object was made with a reconstruction of the clip of `rig`. A clip, or a folder of images, in another
+    place may have the same name: where both have a clip behind their camera, that decides."""
+    if all(other.get(SOURCE) != rig[SOURCE] for other in _beside(item)):
+        return False
+    one, two = ({clip_path(clip) for other in _beside(each) for clip in _behind(other)} for each in (item, rig))
+    return not one or not two or bool(one & two)
+
+
+def _beside(item: bpy.types.Object) -> Iterator[bpy.types.Object]:
+    """The objects of an object's collections."""
+    return (other for group in item.users_collection for other in group.objects)
+
+
+def _behind(item: bpy.types.Object) -> list[bpy.types.MovieClip]:
+    """The movie clips behind a camera."""
+    images = item.data.background_images if item.type == "CAMERA" else ()
+    return [image.clip for image in images if image.clip is not None]
 
 
 def frame_rate(fps: float) -> tuple[int, float]:

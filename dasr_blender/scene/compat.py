@@ -96,12 +96,15 @@ def enable_addon(module: str) -> bool:
 def reason(error: Exception) -> str:
     """What went wrong, in one line.
 
-    Blender wraps a report in "Error: …" and "Location: …"; that of an operator written in Python is a traceback,
-    which ends with the exception.
+    Blender wraps a report in "Error: …" and "Location: …", in the user's language; that of an operator written in
+    Python is a traceback, which ends with the exception.
     """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith("Location:")]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1 and re.search(r"(\.py|>):-?\d+$", lines[-1]):  # the script's line that called the operator
+        del lines[-1]
     last = lines[-1] if lines else type(error).__name__
-    return re.sub(r"^(Error: |(\w+: )?\[Errno \d+\] )", "", last)
+    label = re.escape(bpy.app.translations.pgettext_rpt("Error"))
+    return re.sub(rf"^({label}: |(\w+: )?\[Errno \d+\] )", "", last)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from ..core.errors import counted
 from ..core.files import clip_name, sha256_of
 from ..core.listing import IMAGE_SUFFIXES, pattern_images
 from . import compat
-from .build import BuiltScene, build_scene, mode_kept
+from .build import BuiltScene, build_scene, mode_kept, of_same_clip
 from .camera import clip_path, find_background, image_number, sequence_pattern
 from .export import export_scene, losses
 from .plan import SOURCE, ScenePlan, ScenePlanError, plan_scene
@@ -309,6 +309,7 @@ def _sights(built: BuiltScene) -> list[str]:
         for rig in scene.objects
         if rig != built.armature
         and rig.get(SOURCE) == built.armature[SOURCE]
+        and of_same_clip(rig, built.armature)
         and any(rig.visible_get(view_layer=layer) for layer in scene.view_layers)
     ]
     if earlier:

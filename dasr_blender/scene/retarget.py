@@ -19,7 +19,7 @@ from ..core.errors import counted
 from ..core.retarget import carried, fitting, moved
 from ..core.rotation import make_continuous
 from . import compat
-from .action import write_keys
+from .action import RIG_SLOT, write_keys
 from .plan import CATEGORY, RIG_SUFFIX, SOURCE
 
 BONES = "dasr_bones"  # what a character remembers of its bones
@@ -294,8 +294,8 @@ def _write(
 ) -> bpy.types.Action:
     """The keys as a new action, which the target plays; the one before stays in the file."""
     clip = source.name.removesuffix(RIG_SUFFIX)
-    action, slots, bags = compat.new_action(f"{clip} on {target.name}", {target.name: "OBJECT"})
-    slot, bag = slots[target.name], bags[target.name]
+    action, slots, bags = compat.new_action(f"{clip} on {target.name}", {RIG_SLOT: "OBJECT"})
+    slot, bag = slots[RIG_SLOT], bags[RIG_SLOT]
     when = np.array(frames)
     for name, key in keys.items():
         bone = target.pose.bones[name]

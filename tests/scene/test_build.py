@@ -113,6 +113,18 @@ def test_one_action_with_three_slots(toy_category, wild):
         assert built.armature["confidence"] == pytest.approx(wild.confidence[i], abs=1e-6)
 
 
+def test_a_rig_takes_another_clips_motion(toy_category, wild):
+    """As by hand in the Action editor, where nothing is said of slots."""
+    first, second = (build_scene(plan_scene(toy_category, wild, clip_path=None, name=name)) for name in "ab")
+    for owner, other in (
+        (first.armature, second.armature),
+        (first.camera, second.camera),
+        (first.camera.data, second.camera.data),
+    ):
+        owner.animation_data.action = second.action
+        assert owner.animation_data.action_slot == other.animation_data.action_slot
+
+
 def test_contacts_are_curves_and_markers(toy_category):
     motion = demo_motion(toy_category, DemoOptions(frames=40))
     found = find_contacts(toy_category, motion)

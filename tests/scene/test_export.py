@@ -274,6 +274,7 @@ def test_the_reason_of_an_operators_error():
     for words, expected in (
         (report.format("OSError: [Errno 28] No space left on device"), "No space left on device"),
         (report.format("KeyError: 'bone'"), "KeyError: 'bone'"),
+        (report.format("KeyError: 'bone'").replace("Location", "Pfad"), "KeyError: 'bone'"),  # Blender in German
         ("Error: Cannot open file /x.usd\nLocation: ops.py:109\n", "Cannot open file /x.usd"),
         ("Operator bpy.ops.x.poll() failed", "Operator bpy.ops.x.poll() failed"),
         ("", "RuntimeError"),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -276,6 +277,19 @@ def test_the_summary_says_where_the_clip_is_seen_and_what_stands_there_too(pan, 
         rig.hide_set(True)
     summary, _ = finished(asked(movie, set_scene_range=True), pan, toy_category)
     assert not summary.warnings
+
+
+def test_a_clip_of_the_same_name_elsewhere_is_another(pan, movie, toy_category, tmp_path):
+    scene = bpy.context.scene
+    finished(asked(movie), pan, toy_category)
+    assert scene.camera.name == "pan camera"
+    elsewhere = tmp_path / "elsewhere" / movie.name
+    elsewhere.parent.mkdir()
+    shutil.copy(movie, elsewhere)
+    summary, _ = finished(asked(elsewhere), pan, toy_category)
+    assert scene.camera.name == "pan camera"
+    assert any("still pan camera: to see" in w for w in summary.warnings)
+    assert not any("before, is still there" in w for w in summary.warnings)
 
 
 def test_another_clips_motion_is_not_solved(pan, movie, toy_category):
