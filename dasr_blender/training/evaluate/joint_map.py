@@ -217,7 +217,7 @@ def read_joint_map(path: Path, rig: Rig, joint_names: Sequence[str]) -> dict[str
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: no JSON, or no UTF-8
         raise TrainingError(
             f"{path}: not a readable joint map ({error}); write it again with joint-map"
         ) from error
@@ -238,7 +238,10 @@ def read_joint_map(path: Path, rig: Rig, joint_names: Sequence[str]) -> dict[str
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`joint-map RIG.glb --category quadruped`: guess a joint map and write it beside the rig."""
+    """`joint-map RIG.glb --category quadruped`: guess a joint map and write it beside the rig.
+
+    Raises TrainingError for a file that is there already, which may have been mended by hand.
+    """
     parser = argparse.ArgumentParser(
         prog="joint-map", description=__doc__.split("\n")[0] if __doc__ else None
     )
@@ -247,6 +250,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help=f"file to write (default: <rig>{SUFFIX} beside the rig)")
     options = parser.parse_args(argv)
     out = options.out or options.rig.with_name(options.rig.stem + SUFFIX)
+    if out.exists():
+        raise TrainingError(f"{out} is there already, and may be mended: move it, or write another file with --out")
     category = load_category(options.category)
     with tempfile.TemporaryDirectory() as folder:
         rig = bake_any(options.rig, Path(folder))
