@@ -178,7 +178,7 @@ def read_sequence(sequence: Path, camera: int, cache: Path, frames: int = 0) -> 
 def _masks(
     sequence: Path, camera: int, name: str, clip: Clip, images: Sequence[int], cache: Path
 ) -> tuple[Masks, str]:
-    """Its own silhouettes where every picture (their numbers: `images`) has one, else what can be made of the pictures."""
+    """Its own silhouettes where every picture (of the numbers `images`) has one, else what the pictures allow."""
     own = _numbered(sequence / "silhouettes", rf"Silhouette{camera}_(\d+)\.(?:png|jpg)")
     if own.keys() >= set(images):
         folder = cache / f"{name}-silhouettes"

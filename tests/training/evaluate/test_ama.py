@@ -138,7 +138,10 @@ def test_a_damaged_mesh_is_named(toy_category: Category, tmp_path: Path):
     write_sequence(tmp_path / "swing", toy_category)
     path = tmp_path / "swing" / "meshes" / "mesh_0001.obj"
     whole = path.read_text()
-    for content, reason in (("hello", "not a readable mesh"), (f"{whole}v 0 0 0\nf 1 2 -1\n", "vertices, but mesh_0000")):
+    for content, reason in (
+        ("hello", "not a readable mesh"),
+        (f"{whole}v 0 0 0\nf 1 2 -1\n", "vertices, but mesh_0000"),
+    ):
         path.write_text(content)
         with pytest.raises(TrainingError, match=rf"mesh_0001\.obj: .*{reason}"):
             ama.read_sequence(tmp_path / "swing", 1, tmp_path)
