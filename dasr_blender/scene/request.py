@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -64,15 +65,30 @@ def is_chosen(clip: bpy.types.MovieClip, settings: Any) -> bool:
     if settings.source == "MOVIECLIP":
         return clip == settings.movie_clip
     path = bpy.path.abspath(settings.filepath)
-    chosen = _first_file(chosen_path(path)) if path else None
+    chosen = _first_file(path, meant=True) if path else None
     return chosen is not None and chosen == _first_file(clip_path(clip))
 
 
-def _first_file(path: str) -> Path | None:
-    """The movie, or the first of the images, that Blender shows of a path; None where it shows nothing."""
+def _first_file(path: str, meant: bool = False) -> Path | None:
+    """The movie, or the first of the images, that Blender shows of a path; None where it shows nothing.
+
+    meant: of what `chosen_path` says is meant by it.
+    """
+    return _shown(path, meant, _changed(path), _changed(os.path.dirname(path)))
+
+
+def _changed(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=32)  # the clip editor asks at every redraw, and a folder may hold thousands of images
+def _shown(path: str, meant: bool, *changed: int) -> Path | None:
     shown = None
     with suppress(OSError):  # a folder that cannot be listed
-        shown, _ = find_background("", path, 1, np.zeros(1, int))
+        shown, _ = find_background("", chosen_path(path) if meant else path, 1, np.zeros(1, int))
     return shown.path if shown is not None else None
 
 
