@@ -138,6 +138,9 @@ def test_arrays_that_are_damaged_are_named(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(TrainingError, match=r"x\.npz: not a readable file of arrays .*; make it again"):
             read_npz(path, (), "make it again")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(TrainingError, match=r"one\.npy: not a readable file of arrays"):
+        read_npz(tmp_path / "one.npy", (), "make it again")
     with pytest.raises(OSError, match="none"):
         read_npz(tmp_path / "none.npz", (), "make it again")
 
