@@ -37,6 +37,11 @@ from .solve import (
 def chosen_path(path: str) -> str:
     """What is meant by the file that was chosen: an image stands for the sequence whose numbers go on beside it, as
     it does where Blender opens a clip."""
+    return _meant(path, *_changed(path))
+
+
+@lru_cache(maxsize=32)  # panels and tools ask at every redraw, and a folder may hold thousands of images
+def _meant(path: str, *_changes: int) -> str:
     if os.path.splitext(path)[1].lower() not in IMAGE_SUFFIXES or not os.path.isfile(path):
         return path
     pattern, number = sequence_pattern(path), image_number(path)
@@ -65,31 +70,32 @@ def is_chosen(clip: bpy.types.MovieClip, settings: Any) -> bool:
     if settings.source == "MOVIECLIP":
         return clip == settings.movie_clip
     path = bpy.path.abspath(settings.filepath)
-    chosen = _first_file(path, meant=True) if path else None
+    chosen = _first_file(chosen_path(path)) if path else None
     return chosen is not None and chosen == _first_file(clip_path(clip))
 
 
-def _first_file(path: str, meant: bool = False) -> Path | None:
-    """The movie, or the first of the images, that Blender shows of a path; None where it shows nothing.
-
-    meant: of what `chosen_path` says is meant by it.
-    """
-    return _shown(path, meant, _changed(path), _changed(os.path.dirname(path)))
+def _first_file(path: str) -> Path | None:
+    """The movie, or the first of the images, that Blender shows of a path; None where it shows nothing."""
+    return _shown(path, *_changed(path))
 
 
-def _changed(path: str) -> int:
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
-
-
-@lru_cache(maxsize=32)  # the clip editor asks at every redraw, and a folder may hold thousands of images
-def _shown(path: str, meant: bool, *changed: int) -> Path | None:
+@lru_cache(maxsize=32)  # as above
+def _shown(path: str, *_changes: int) -> Path | None:
     shown = None
     with suppress(OSError):  # a folder that cannot be listed
-        shown, _ = find_background("", chosen_path(path) if meant else path, 1, np.zeros(1, int))
+        shown, _ = find_background("", path, 1, np.zeros(1, int))
     return shown.path if shown is not None else None
+
+
+def _changed(path: str) -> list[int]:
+    """When the path, and the folder it lies in, last changed; 0 for what is not there."""
+    times = []
+    for place in (path, os.path.dirname(path)):
+        try:
+            times.append(os.stat(place).st_mtime_ns)
+        except OSError:
+            times.append(0)
+    return times
 
 
 def range_problem(settings: Any) -> str:
