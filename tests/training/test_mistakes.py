@@ -158,6 +158,7 @@ def test_settings_that_cannot_be_meant_are_refused(
     usual = ("train", "--shard", home / "shard", "--category", home / "toy", "--out", tmp_path / "run")
     for more, reason in (
         (("--batch", "0"), "--batch must be at least 1, not 0"),
+        (("--batch", "3", "--threads", "2"), "--batch 3 leaves less than two frames to each of 2 parts"),
         (("--minutes", "0"), "--minutes must be above 0"),
         (("--device", "foo"), "there is no device 'foo'"),
         (("--device", "cpu:x"), "there is no device 'cpu:x'"),
