@@ -171,6 +171,7 @@ def test_rows_that_cannot_be_read_are_refused_in_a_sentence(tiny: Category, tmp_
     (tmp_path / "bad.onnx").write_bytes(b"no network")
     for text, reason in (
         ("just-a-path", "NAME=PATH"),
+        ("@0=x.onnx", "NAME=PATH"),
         (f"x={tmp_path}/none.onnx", "no such"),
         (f"x={tmp_path}/bad.onnx", "onnxruntime"),
         (f"{OURS}={tiny.predictor_path}", "Two rows"),
