@@ -185,7 +185,7 @@ def _add_retarget(commands: argparse._SubParsersAction) -> None:
         "--bones",
         type=_given,
         metavar="FILE",
-        help="JSON, joint to bone or null; each run writes the one it used (default: told from names and places)",
+        help="JSON, joint to bone or null (default: what an earlier run wrote there, else told from names and places)",
     )
     command.add_argument(
         "--in-clip",

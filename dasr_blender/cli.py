@@ -247,10 +247,12 @@ def retarget(arguments: argparse.Namespace, channel: Channel) -> int:
         motion_path /= "motion.npz"
     motion = Motion.load(motion_path)
     category = load_category(arguments.category or motion.category)
-    bones = None if arguments.bones is None else read_bones(Path(arguments.bones), category.skeleton.names)
     out = Path(arguments.out or motion_path.parent).absolute()
     clip = reported_clip(motion_path.parent)
     stem = f"{clip_name(clip or motion.source or 'motion')}-on-{character.stem}"
+    bones_path = out / f"{stem}.bones.json"
+    said = Path(arguments.bones) if arguments.bones else bones_path if bones_path.is_file() else None
+    bones = None if said is None else read_bones(said, category.skeleton.names)
     with _canceller(channel, arguments.listen, out) as canceller:
 
         def step(fraction: float, text: str) -> None:
@@ -261,7 +263,7 @@ def retarget(arguments: argparse.Namespace, channel: Channel) -> int:
             category, motion, character, bones=bones, clip_path=clip, out_dir=out, formats=arguments.formats,
             stem=stem, placement=arguments.place, in_clip=arguments.in_clip, progress=step,
         )  # fmt: skip
-        files["bones"] = write_bones(out / f"{stem}.bones.json", used)
+        files["bones"] = write_bones(bones_path, used)
     for warning in warnings:
         channel.log(f"note: {warning}")
     channel.progress(1.0, "done", "Done")

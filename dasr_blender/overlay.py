@@ -17,6 +17,7 @@ import numpy as np
 
 from .core import Category, DasrError, Motion, find_feet, find_floor
 from .core.camera import project, transform
+from .core.errors import counted
 from .core.ground import foot_joints
 from .core.mesh import vertex_normals
 from .core.raster import rasterize
@@ -79,10 +80,17 @@ def draw_body(
 class OverlayPainter:
     """Draws any frame of a reconstruction.
 
-    category and motion belong together; panel_side is the longest side of one panel in pixels.
+    panel_side is the longest side of one panel in pixels.
     """
 
     def __init__(self, clip: Clip, category: Category, motion: Motion, panel_side: int = PANEL_SIDE) -> None:
+        """Raises DasrError when the motion is not of this category (MotionError) or has other frames than the clip."""
+        motion.validate(category)
+        if len(motion) != len(clip):
+            raise DasrError(
+                f"The motion has {counted(len(motion), 'frame')} but the clip {len(clip)}: read the frames that the "
+                "motion was made from"
+            )
         self._clip, self._motion, self._category = clip, motion, category
         scale = min(1.0, panel_side / max(clip.size))
         width, height = (
@@ -192,7 +200,7 @@ def write_overlay(
     """Write the overlay of a whole clip as mp4 and read it back.
 
     progress(fraction, text) is called for each frame and may raise to stop.
-    Raises DasrError when the video cannot be written or does not hold all frames.
+    Raises what OverlayPainter raises, and DasrError when the video cannot be written or does not hold all frames.
     """
     painter = OverlayPainter(clip, category, motion)
     write_video(

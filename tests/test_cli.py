@@ -450,6 +450,8 @@ def test_a_character_takes_on_the_motion(home: Path, tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 2
     assert left_behind(other) == ["walk-on-my hero.bones.json", "walk-on-my hero.glb"]
     assert json.loads((other / "walk-on-my hero.bones.json").read_text())["jaw"] is None
+    done = dasr(home, "retarget", out, hero, "--formats", "glb", "--out", other, "--json")  # what was mended is kept
+    assert json.loads(done.stdout.splitlines()[-1])["bones"]["jaw"] == ""
     for arguments, words in (
         ([tmp_path / "nothing", hero], "nothing"),
         ([out, tmp_path / "no.glb"], "no file .*no.glb"),

@@ -213,6 +213,9 @@ class _Frames:
     def __init__(self, pictures: np.ndarray) -> None:
         self.pictures, self.size = pictures, (pictures.shape[2], pictures.shape[1])
 
+    def __len__(self) -> int:
+        return len(self.pictures)
+
     def frame(self, i: int) -> np.ndarray:
         return self.pictures[i]
 

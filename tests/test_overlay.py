@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dasr_blender.clip import Clip
-from dasr_blender.core import Category, Motion
+from dasr_blender.core import Category, DasrError, Motion, MotionError
 from dasr_blender.core.rotation import rotvec_to_matrix
 from dasr_blender.demo import DemoOptions, demo_motion
 from dasr_blender.overlay import PANELS, OverlayPainter
@@ -61,3 +61,10 @@ def test_feet_meet_the_floors_line(toy_category: Category, walk: Motion) -> None
         gaps.append(np.flatnonzero(body(view).any(1)).max() - line[0])
     size = view.shape[0]
     assert abs(np.median(gaps)) < 0.03 * size and np.abs(gaps).max() < 0.06 * size
+
+
+def test_what_does_not_belong_together_is_refused(toy_category: Category, walk: Motion) -> None:
+    with pytest.raises(DasrError, match="24 frames but the clip 23"):
+        OverlayPainter(range(23), toy_category, walk)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(MotionError, match="the category given is 'other'"):
+        OverlayPainter(range(24), replace(toy_category, name="other"), walk)  # pyright: ignore[reportArgumentType]

@@ -31,6 +31,7 @@ class Case:
             "side": self.side,
             "masks": self.masks,
             "prediction": self.prediction,
+            "focal": self.motion.focal_px,
             **changes,
         }
         return track(
@@ -39,7 +40,7 @@ class Case:
             given["center"],
             given["side"],
             given["masks"],
-            self.motion.focal_px,
+            given["focal"],
             self.motion.principal_point,
             self.motion.image_size,
             self.motion.fps,

@@ -16,6 +16,8 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from .mask_store import MaskError
+
 
 class _Frames(Protocol):
     @property
@@ -27,6 +29,8 @@ class _Frames(Protocol):
 
 
 class _Masks(Protocol):
+    def __len__(self) -> int: ...
+
     def mask(self, i: int) -> np.ndarray: ...
 
 
@@ -63,11 +67,22 @@ def extract_crops(
 
     center (T, 2), side (T,) in pixels of clip.size; what lies outside the picture is 0.
     Resampling averages over areas when shrinking (no aliasing) and is bilinear when enlarging.
+    Raises MaskError when masks or crops are not the clip's: of other frames, or of another size.
     """
+    if not len(masks) == len(center) == len(side) == len(clip):
+        raise MaskError(
+            f"There are {len(clip)} frames but {len(masks)} masks and {len(center)} crops: make them of this clip"
+        )
     crops = np.zeros((len(clip), 4, size, size), np.uint8)
     for i in range(len(clip)):
-        rgb = sample_square(clip.frame(i), center[i], float(side[i]), size)
-        mask = sample_square((masks.mask(i) * 255.0).astype(np.uint8), center[i], float(side[i]), size)
+        frame, mask = clip.frame(i), masks.mask(i)
+        if mask.shape != frame.shape[:2]:
+            raise MaskError(
+                f"The mask of frame {i} is {mask.shape[1]}×{mask.shape[0]} pixels but the frame "
+                f"{frame.shape[1]}×{frame.shape[0]}: make the masks of this clip"
+            )
+        rgb = sample_square(frame, center[i], float(side[i]), size)
+        mask = sample_square((mask * 255.0).astype(np.uint8), center[i], float(side[i]), size)
         masked = cv2.multiply(rgb, cv2.merge([mask, mask, mask]), scale=1.0 / 255.0)
         crops[i, :3] = masked.transpose(2, 0, 1)
         crops[i, 3] = mask

@@ -84,6 +84,8 @@ def load_clip(
         raise ClipError(
             f"Frames {start}:{end}:{step} hold nothing: give start < end, counted from 0, and a step ≥ 1"
         )
+    if max_side < 1:
+        raise ClipError(f"Frames of {max_side} pixels hold nothing: give a longest side above 0")
     if fps is not None and not (0.0 < fps < 10000.0):
         raise ClipError(f"{fps} frames a second is no frame rate: give a number above 0")
     reader = open_reader(expanded(path))

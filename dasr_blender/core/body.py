@@ -63,11 +63,13 @@ class Body:
         """Rest vertices ``(V, 3)`` and joints ``(J, 3)``, float64, at the morphology `beta` ``(K,)``.
 
         relief: how far every vertex is raised along the mean body's normals beside that, ``(V,)`` metres; None or
-        nothing ``(0,)`` for not at all.
+        nothing ``(0,)`` for not at all.  Raises ValueError for a morphology of another length.
         """
         vertices, joints = self.vertices.astype(np.float64), self.joints.astype(np.float64)
         if beta is not None:
             beta = np.asarray(beta, dtype=np.float64)
+            if beta.shape != self.morphology_std.shape:
+                raise ValueError(f"a morphology of this body is {self.morphology_std.shape}, not {beta.shape}")
             vertices = vertices + np.tensordot(beta, self.morphology_vertices, axes=1)
             joints = joints + np.tensordot(beta, self.morphology_joints, axes=1)
         if relief is not None and len(relief):

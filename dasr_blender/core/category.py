@@ -80,12 +80,15 @@ class Category:
 
         pose: a motion, or the morphology ``(K,)`` (None for the mean) and `rotations` ``(T, J, 4)``.
         dual: dual-quaternion instead of linear-blend skinning.
+        Raises ValueError for arrays of another shape.
         """
         relief = None
         if isinstance(pose, Motion):
             pose, rotations, relief = pose.morphology, pose.joint_rotations, pose.relief
         if rotations is None:
             raise TypeError("a morphology needs the joint rotations beside it")
+        if np.ndim(rotations) != 3 or np.shape(rotations)[1:] != (len(self.skeleton), 4):
+            raise ValueError(f"joint rotations are (T, {len(self.skeleton)}, 4), not {np.shape(rotations)}")
         vertices, joints = self.body.shaped(pose, relief)
         transforms = skin_transforms(self.skeleton, joints, rotations)
         skin = dual_quaternion if dual else linear_blend

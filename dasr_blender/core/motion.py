@@ -171,7 +171,7 @@ class Motion:
             ValueError,
             EOFError,
             KeyError,
-            AttributeError,
+            TypeError,  # an array of .npy
             zipfile.BadZipFile,
             zlib.error,
         ) as error:

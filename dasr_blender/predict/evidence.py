@@ -126,12 +126,13 @@ def prior_errors(model: BodyModel, prediction: Prediction, frames: Array, config
 
 
 def frame_trust(masks: Array, boxes_side: Array, interpolated: Array | None) -> Array:
-    """Trust in every frame's mask, ``(T,)`` in 0…1, from the crops' masks ``(T, S, S)`` uint8.
+    """Trust in every frame's mask, ``(T,)`` in 0…1, from the crops' masks ``(T, S, S)``, uint8 0…255 or 0…1.
 
     Little where a mask was only filled in; less where its area jumps against the frames around it, which a
     subject's does not: something is in front of it, or the mask has run into the background.
     """
-    area = (masks > 127).mean((1, 2)) * np.asarray(boxes_side, np.float64) ** 2
+    shown = masks > (127 if masks.dtype == np.uint8 else 0.5)
+    area = shown.mean((1, 2)) * np.asarray(boxes_side, np.float64) ** 2
     trust = np.ones(len(masks))
     if len(masks) >= 5:
         reach = 4
@@ -141,7 +142,7 @@ def frame_trust(masks: Array, boxes_side: Array, interpolated: Array | None) -> 
         trust *= 1 / (1 + (jump / 0.15) ** 2)
     if interpolated is not None:
         trust = np.where(interpolated, 0.03, trust)
-    empty = ~(masks > 127).any((1, 2))
+    empty = ~shown.any((1, 2))
     return np.where(empty, 0.0, trust)
 
 

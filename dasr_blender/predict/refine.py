@@ -22,7 +22,7 @@ from .evidence import frame_trust
 from .pieces import run_in_pieces
 from .providers import AUTO, open_session
 from .refine_inputs import read_evidence, read_pose
-from .silhouettes import CropView
+from .silhouettes import CropView, check_crops
 from .smooth import smooth_rotations
 from .student import Prediction
 from .track import smooth_root
@@ -78,16 +78,17 @@ class Refiner:
     ) -> Motion:
         """The motion moved to where mask and surface map show the subject.
 
-        motion: as `track` found it, T frames.  masks ``(T, S, S)`` uint8: the crops'.  center ``(T, 2)`` and side
-        ``(T,)``: of the crops, pixels.  interpolated ``(T,)`` bool: frames whose mask was only filled in.
-        Raises PredictError when lengths differ.
+        motion: as `track` found it, T frames.  masks ``(T, S, S)``: the crops', uint8 0…255 or 0…1.  center
+        ``(T, 2)`` and side ``(T,)``: of the crops, pixels.  interpolated ``(T,)`` bool: frames whose mask was only
+        filled in.
+        Raises PredictError when the arrays do not belong to one clip.
         """
         count = len(prediction)
-        if not (len(motion) == len(masks) == len(center) == len(side) == count):
-            raise PredictError(
-                f"There are {count} predicted frames but {len(motion)} tracked, {len(center)} crops and {len(masks)} "
-                "masks; cut the crops anew."
-            )
+        if len(motion) != count:
+            raise PredictError(f"There are {count} predicted frames but {len(motion)} tracked; track the clip again.")
+        check_crops(count, center, side, masks)
+        if interpolated is not None and np.shape(interpolated) != (count,):
+            raise PredictError(f"interpolated is ({count},), one a frame, not {np.shape(interpolated)}.")
         report = progress or (lambda share, text: None)
         center, side = np.asarray(center, np.float64), np.asarray(side, np.float64)
         focal = np.broadcast_to(np.asarray(motion.focal_px, np.float64), (count,))

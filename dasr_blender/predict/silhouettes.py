@@ -10,8 +10,21 @@ import numpy as np
 
 from ..core.camera import CropBox, decode_root, project, ray_rotation, transform
 from ..core.raster import silhouette
+from .errors import PredictError
 
 Array = np.ndarray
+
+
+def check_crops(count: int, center: Array, side: Array, masks: Array) -> None:
+    """Raise PredictError unless these are the crops of `count` frames: (T, 2), (T,) and (T, S, S), all finite."""
+    shapes = tuple(np.shape(a) for a in (center, side, masks))
+    if shapes[:2] != ((count, 2), (count,)) or len(shapes[2]) != 3 or shapes[2] != (count, *shapes[2][-1:] * 2):
+        raise PredictError(
+            f"For {count} frames center, side and the crops' masks are ({count}, 2), ({count},) and ({count}, S, S), "
+            f"not {shapes[0]}, {shapes[1]} and {shapes[2]}; cut the crops anew."
+        )
+    if not (np.isfinite(center).all() and np.isfinite(side).all() and np.min(side) > 0):
+        raise PredictError("A crop's center or side is not finite, or its side not above 0; cut the crops anew.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +46,13 @@ class CropView:
     def of(
         center: Array, side: Array, focal: Array, pp: Array, masks: Array, image_size: Array, size: int
     ) -> CropView:
-        """masks ``(T, H, H)``: uint8 0…255 or 0…1, any size.  image_size: (width, height).  size: S."""
+        """masks ``(T, H, H)``: uint8 0…255 or 0…1, any size.  image_size: (width, height).  size: S.
+
+        Raises PredictError when the arrays have other shapes or are not finite.
+        """
+        check_crops(len(focal), center, side, masks)
+        if not np.isfinite(focal).all():
+            raise PredictError("The focal length is not finite in every frame; give one in pixels.")
         scale = 255.0 if masks.dtype == np.uint8 else 1.0
         small = [cv2.resize(m.astype(np.float32), (size, size), interpolation=cv2.INTER_AREA) for m in masks]
         at = (np.arange(size) + 0.5) / size - 0.5

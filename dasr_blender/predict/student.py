@@ -94,13 +94,18 @@ class Student:
 
         crops: ``(T, 4, S, S)`` uint8, RGB times mask, then the mask.  crop_info: ``(T, 3)``.
         Long clips go through in pieces that overlap by the reach of the network's temporal part, so the
-        result does not depend on where they are cut. Raises PredictError when the shapes do not fit.
+        result does not depend on where they are cut. Raises PredictError when shapes or types do not fit.
         """
         size = self.category.network.input_size
+        crops, crop_info = np.asarray(crops), np.asarray(crop_info)
         if crops.ndim != 4 or crops.shape[1:] != (4, size, size) or crop_info.shape != (len(crops), 3):
             raise PredictError(
                 f"The crops have the shape {crops.shape} and crop_info {crop_info.shape}, but category "
                 f"'{self.category.name}' takes (T, 4, {size}, {size}) and (T, 3); cut the crops anew."
+            )
+        if crops.dtype != np.uint8 or not np.isfinite(crop_info).all():
+            raise PredictError(
+                f"The crops are uint8, 0…255, not {crops.dtype}, and crop_info is finite; cut the crops anew."
             )
         if len(crops) == 0:
             raise PredictError(

@@ -25,7 +25,7 @@ from .config import DEFAULTS, TrackConfig
 from .errors import PredictError
 from .path import choose
 from .placing import fit_box, fit_silhouette
-from .silhouettes import CropView
+from .silhouettes import CropView, check_crops
 from .smooth import smooth, smooth_rotations
 from .student import Prediction
 from .surface import Surface, disagreement, map_view, read_surface, refine
@@ -55,10 +55,9 @@ def track(
     Raises PredictError when the arrays do not belong to one clip.
     """
     count = len(prediction)
-    if not (len(center) == len(side) == len(masks) == count):
-        raise PredictError(
-            f"There are {count} predicted frames but {len(center)} crops and {len(masks)} masks; cut the crops anew."
-        )
+    check_crops(count, center, side, masks)
+    if np.shape(focal) not in ((), (count,)):
+        raise PredictError(f"The focal length is one number or one a frame, ({count},), not {np.shape(focal)}.")
     focal = np.broadcast_to(np.asarray(focal, np.float64), (count,)).copy()
     center, side, pp = (np.asarray(a, np.float64) for a in (center, side, principal_point))
     view = CropView.of(center, side, focal, pp, np.asarray(masks), np.asarray(image_size), config.size)

@@ -14,7 +14,6 @@ from . import compat
 from .armature import ArmaturePlan
 from .camera import CameraPlan
 
-
 RIG_SLOT = "rig"
 
 

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ from .solve import (
 def chosen_path(path: str) -> str:
     """What is meant by the file that was chosen: an image stands for the sequence whose numbers go on beside it, as
     it does where Blender opens a clip."""
+    return _meant(path, *_changed(path))
+
+
+@lru_cache(maxsize=32)  # panels and tools ask at every redraw, and a folder may hold thousands of images
+def _meant(path: str, *_changes: int) -> str:
     if os.path.splitext(path)[1].lower() not in IMAGE_SUFFIXES or not os.path.isfile(path):
         return path
     pattern, number = sequence_pattern(path), image_number(path)
@@ -70,10 +76,26 @@ def is_chosen(clip: bpy.types.MovieClip, settings: Any) -> bool:
 
 def _first_file(path: str) -> Path | None:
     """The movie, or the first of the images, that Blender shows of a path; None where it shows nothing."""
+    return _shown(path, *_changed(path))
+
+
+@lru_cache(maxsize=32)  # as above
+def _shown(path: str, *_changes: int) -> Path | None:
     shown = None
     with suppress(OSError):  # a folder that cannot be listed
         shown, _ = find_background("", path, 1, np.zeros(1, int))
     return shown.path if shown is not None else None
+
+
+def _changed(path: str) -> list[int]:
+    """When the path, and the folder it lies in, last changed; 0 for what is not there."""
+    times = []
+    for place in (path, os.path.dirname(path)):
+        try:
+            times.append(os.stat(place).st_mtime_ns)
+        except OSError:
+            times.append(0)
+    return times
 
 
 def range_problem(settings: Any) -> str:

@@ -193,7 +193,7 @@ def ablate(config: AblateConfig) -> list[str]:
     facts = known(facts_path)
     print(table(facts))
     done = [f"{label}={config.out / label}.onnx" for label in facts]
-    print(f"dasr evaluate --rows {' '.join(done)}")
+    print(f"dasr evaluate --category {config.category} --dataset CLIPS --out SCORES --rows {' '.join(done)}")
     return failed
 
 

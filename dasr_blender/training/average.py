@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.category import PREDICTOR
 from ..core.files import written_atomically
 from .errors import TrainingError
 from .student.checkpoint import read_any, sizes_of_checkpoint
@@ -87,6 +88,8 @@ def main(argv: list[str] | None = None) -> int:
     import tyro
 
     config = tyro.cli(AverageConfig, args=argv, prog="average")
+    if config.out.resolve() in [(n / PREDICTOR if n.is_dir() else n).resolve() for n in config.networks]:
+        raise TrainingError(f"{config.out} is one of the networks; write their mean to another file")
     content = average(config.networks, config.weights)
     config.out.parent.mkdir(parents=True, exist_ok=True)
     with written_atomically(config.out) as temporary:

@@ -101,7 +101,7 @@ def network(path: Path, category: Category, out: Path, name: str) -> Path:
     """A bundle or an .onnx file as it is; a checkpoint's network as an .onnx file in `out`. Raises what that raises."""
     if path.suffix != ".pt":
         return path
-    from .export import write_onnx  # torch, which only a checkpoint needs
+    from .export import write_onnx  # torch, which only a checkpoint and a shard need
     from .student.checkpoint import load_student
 
     exported = out / f"{name}.onnx"
@@ -110,13 +110,11 @@ def network(path: Path, category: Category, out: Path, name: str) -> Path:
 
 
 def left_out(shard: Path, every: int) -> set[str]:
-    """Names of the clips of a shard that training keeps for validation. Raises OSError, and TrainingError (damaged)."""
-    path = Path(shard) / "index.json"
-    try:
-        names = [str(clip["name"]) for clip in json.loads(path.read_text(encoding="utf-8"))["clips"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"{path}: the shard's index is damaged ({error}); pack the clips again") from error
-    return set(names[every - 1 :: every]) if every else set()
+    """Names of the clips of a shard that training keeps for validation. Raises what `Shard` raises."""
+    from .student.data import Shard  # torch, which only a checkpoint and a shard need
+
+    packed = Shard(shard, every)
+    return {packed.clips[i]["name"] for i in packed.validation_clips}
 
 
 def teacher_folders(config: ReportConfig) -> list[Path]:

@@ -67,7 +67,7 @@ def half_weights(path: Path, out: Path) -> None:
 
 
 def eight_bit(path: Path, out: Path, crops: np.ndarray, crop_info: np.ndarray) -> None:
-    """`path` with its convolutions in 8 bits (static, a scale for every output channel).
+    """`path` with its convolutions in 8 bits (static, a scale for every output channel), other weights as they were.
 
     crops ``(N, 4, S, S)`` float32 in 0…1 and crop_info ``(N, 3)``: what the ranges are measured on, in clips of 12.
     """
@@ -91,6 +91,7 @@ def eight_bit(path: Path, out: Path, crops: np.ndarray, crop_info: np.ndarray) -
             part = slice(at, at + 12)
             return {"crops": crops[part], "crop_info": crop_info[part].astype(np.float32)}
 
+    half = any(tensor.name.endswith(HALF) for tensor in load_network(path).graph.initializer)
     with written_atomically(out) as temporary:
         ready = temporary.with_suffix(".pre.onnx")
         try:
@@ -106,6 +107,8 @@ def eight_bit(path: Path, out: Path, crops: np.ndarray, crop_info: np.ndarray) -
                 weight_type=QuantType.QInt8,
                 calibrate_method=CalibrationMethod.MinMax,
             )
+            if half:  # preparing it has widened them all
+                half_weights(temporary, temporary)
         finally:
             ready.unlink(missing_ok=True)
 

@@ -22,7 +22,7 @@ def read_npz(path: str | Path, needed: Iterable[str], remedy: str) -> dict[str, 
     try:
         with np.load(path, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (AttributeError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile, zlib.error) as error:
         raise TrainingError(f"{path}: not a readable file of arrays ({error}); {remedy}") from error
     lacking = [name for name in needed if name not in arrays]
     if lacking:

@@ -64,6 +64,12 @@ class Trainer:
         body, surface = TorchBody(category, config.vertices), BodySurface(category)
         self.team, self.precision = team, Precision(config.precision, team.device)
         self.run_of = Run(config, self.student, sources, body, surface, team, self.precision)
+        parts = self.run_of.parts
+        if config.batch < 2 * parts:  # each part has statistics of its own, and one frame has none
+            raise TrainingError(
+                f"--batch {config.batch} leaves less than two frames to each of {parts} parts ({team.world} processes, "
+                f"{self.run_of.threads} --threads each); give at least {2 * parts}"
+            )
         self.frames, self.clips = FrameStage(self.run_of), ClipStage(self.run_of)
         self.stage, self.best = "frames", None
         share, kind, cores = config.clip_share, config.clock, config.threads

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dasr_blender.clip import crop_boxes, extract_crops, sample_square
+from dasr_blender.clip import MaskError, crop_boxes, extract_crops, sample_square
 
 SIZES = [(40.0, 64), (64.0, 64), (200.0, 64), (333.7, 128), (90.3, 128)]
 
@@ -75,7 +75,7 @@ def fake(frame: np.ndarray, mask: np.ndarray, count: int) -> tuple[SimpleNamespa
             return count
 
     size = (frame.shape[1], frame.shape[0])
-    return Frames(size=size, frame=lambda i: frame), SimpleNamespace(mask=lambda i: mask)
+    return Frames(size=size, frame=lambda i: frame), Frames(mask=lambda i: mask)
 
 
 def test_crops_are_masked_and_carry_the_mask() -> None:
@@ -91,6 +91,16 @@ def test_crops_are_masked_and_carry_the_mask() -> None:
     assert (crops[1, 3] > 127).sum() == 60 * 40  # side 72 at 72 pixels: the mask's own size
     columns = np.flatnonzero(crops[0, 3].max(axis=0) > 127)
     assert columns[0] == 6 and columns[-1] == 65
+
+
+def test_masks_of_another_clip_are_refused() -> None:
+    frame, mask = np.zeros((120, 160, 3), np.uint8), np.ones((120, 160), np.float32)
+    center, side = crop_boxes(np.array([[60.0, 40, 120, 80]] * 2))
+    clip, fewer = fake(frame, mask, 2)[0], fake(frame, mask, 1)[1]
+    with pytest.raises(MaskError, match="2 frames but 1 masks and 2 crops"):
+        extract_crops(clip, fewer, center, side, 72)
+    with pytest.raises(MaskError, match="frame 0 is 80×60 pixels but the frame 160×120"):
+        extract_crops(clip, fake(frame, mask[::2, ::2], 2)[1], center, side, 72)
 
 
 def test_crops_are_fast() -> None:

@@ -224,6 +224,8 @@ def test_bad_ranges(tmp_path: Path) -> None:
         for start, end, step in ((3, 3, 1), (-1, None, 1), (0, None, 0)):
             with pytest.raises(ClipError, match="hold nothing"):
                 load_clip(source, start, end, step)
+        with pytest.raises(ClipError, match="longest side above 0"):
+            load_clip(source, max_side=0)
         with pytest.raises(ClipError, match="frame rate"):
             load_clip(source, fps=0.0)
 

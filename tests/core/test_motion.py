@@ -157,6 +157,9 @@ def test_damaged_files(motion: Motion, tmp_path: Path) -> None:
         Motion.load(tmp_path / "none.npz")
     with pytest.raises(MotionError, match="readable"):
         Motion.load(tmp_path)
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(MotionError, match="readable"):
+        Motion.load(tmp_path / "one.npy")
 
 
 def test_a_missing_field_and_a_pickle_are_refused(motion: Motion, tmp_path: Path) -> None:

@@ -121,3 +121,7 @@ def test_category_poses_its_body(toy_category: Category, motion) -> None:
     np.testing.assert_allclose(got, expected, atol=1e-6)
     with pytest.raises(TypeError, match="rotations"):
         toy_category.posed_vertices(beta)
+    with pytest.raises(ValueError, match=r"is \(\d+,\), not \(99,\)"):
+        toy_category.posed_vertices(np.zeros(99), motion.joint_rotations)
+    with pytest.raises(ValueError, match=r"are \(T, 30, 4\), not \(30, 4\)"):
+        toy_category.posed_vertices(beta, motion.joint_rotations[0])

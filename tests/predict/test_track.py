@@ -145,8 +145,20 @@ def test_one_frame_and_an_empty_mask_work(toy_category: Category) -> None:
 
 def test_arrays_of_different_lengths_are_refused(toy_category: Category) -> None:
     given = case(toy_category, frames=4)
-    with pytest.raises(PredictError, match="4 predicted frames but 4 crops and 3 masks"):
-        given.run(toy_category, masks=given.masks[:3])
+    whole = given.run(toy_category)
+    shares = given.run(toy_category, masks=given.masks / 255.0)
+    assert np.array_equal(shares.camera_from_root, whole.camera_from_root)
+    for name, wrong, reason in (
+        ("masks", given.masks[:3], r"not \(4, 2\), \(4,\) and \(3, "),
+        ("masks", given.masks[:, :-1], "cut the crops anew"),  # of the picture's shape, not the crop's
+        ("masks", given.masks[:, None], "cut the crops anew"),
+        ("center", given.center[:, 0], r"not \(4,\), "),
+        ("side", np.full(4, np.nan), "not finite"),
+        ("focal", np.full(3, 200.0), r"one a frame, \(4,\), not \(3,\)"),
+        ("focal", np.nan, "not finite"),
+    ):
+        with pytest.raises(PredictError, match=reason):
+            given.run(toy_category, **{name: wrong})
 
 
 def test_the_path_is_the_cheapest_of_all_paths() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -213,6 +214,23 @@ def test_which_movie_clip_is_the_chosen_one(pan, movie):
     other.unlink()
     assert not is_chosen(wrong, _Settings(source="FILE", filepath=str(other.with_name("gone.avi"))))
     assert is_chosen(wrong, _Settings(source="MOVIECLIP", movie_clip=wrong, filepath=str(movie)))
+
+
+def test_a_folder_is_listed_again_only_when_it_changed(pan, tmp_path, monkeypatch):
+    """The clip editor's tools ask at every redraw which clip is the chosen one, the panel what a file stands for."""
+    for i in (8, 9):
+        cv2.imwrite(str(tmp_path / f"shot.{i:04d}.png"), pan.frames[i])
+    clip = bpy.data.movieclips.load(str(tmp_path / "shot.0008.png"))
+    file = _Settings(source="FILE", filepath=str(tmp_path / "shot.0008.png"))
+    listed, own = [], Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: listed.append(self) or own(self))
+    assert is_chosen(clip, file) and listed
+    once = len(listed)
+    assert is_chosen(clip, file) and chosen_path(file.filepath).endswith("####.png") and len(listed) == once
+    cv2.imwrite(str(tmp_path / "shot.0007.png"), pan.frames[7])
+    os.utime(tmp_path, ns=(1, 1))
+    assert is_chosen(clip, file) and len(listed) > once
+    assert clip_start(clip) == 0  # it is the second image now
 
 
 def test_settings_that_ask_for_nothing_that_can_be_done(monkeypatch):

@@ -70,6 +70,8 @@ def test_the_mean_is_exported_and_started_from_but_not_resumed(
     folder, config = made
     out = folder / "mean" / "student.pt"
     names = [str(folder / name / "student.pt") for name in ("first", "second")]
+    with pytest.raises(TrainingError, match="is one of the networks"):
+        average.main(["--networks", *names, "--out", names[1]])
     assert average.main(["--networks", *names, "--out", str(out)]) == 0
     bundle = folder / "toy-mean"
     shutil.copytree(folder / "toy", bundle)

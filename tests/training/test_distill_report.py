@@ -100,9 +100,11 @@ def test_the_table_is_one_and_says_what_it_holds(written: Path) -> None:
     assert "- IoU:" in text and (written / "real-000001.jpg").stat().st_size > 5000
 
 
-def test_only_clips_that_training_left_out_can_be_asked_for(tmp_path: Path, home: Path) -> None:
-    clips = [{"name": name, "start": 0, "rows": 5} for name in ("000000", "000001", "000002")]
-    (tmp_path / "index.json").write_text(json.dumps({"clips": clips}))
+def test_only_clips_that_training_left_out_can_be_asked_for(tiny: Category, tmp_path: Path, home: Path) -> None:
+    pytest.importorskip("torch")
+    from dasr_blender.training.pack import pack
+
+    pack(home / "truth", tmp_path, tiny, crop=32)
     config = ReportConfig(
         before=home, after=home, out=tmp_path, teacher=(home / "taught",), left_out_of=tmp_path, held_out=2
     )

@@ -160,6 +160,10 @@ def test_wrong_input_is_refused(trained: Category, toy_category: Category, tmp_p
         student.run(crops[:, :3], info)
     with pytest.raises(PredictError, match="no frames"):
         student.run(crops[:0], info[:0])
+    with pytest.raises(PredictError, match="uint8, 0…255, not float32"):
+        student.run(crops.astype(np.float32) / 255, info)
+    with pytest.raises(PredictError, match="crop_info is finite"):
+        student.run(crops, np.full_like(info, np.nan))
     with pytest.raises(PredictError, match="no predictor"):
         Student(toy_category)
     broken = tmp_path / "predictor.onnx"

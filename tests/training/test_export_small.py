@@ -15,6 +15,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 from onnx import TensorProto, helper, numpy_helper
 
 from dasr_blender.core import load_category, save_category
+from dasr_blender.training import export_small
 from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.export_small import eight_bit, half_weights, main
 
@@ -81,6 +82,17 @@ def test_eight_bit_convolutions_are_close(tmp_path: Path) -> None:
     before, after = (answers(p, crops, info) for p in (path, tmp_path / "small.onnx"))
     assert 0 < np.abs(before - after).max() < 0.1 * np.abs(before).max()
     assert "DequantizeLinear" in {n.op_type for n in onnx.load(str(tmp_path / "small.onnx")).graph.node}
+
+
+def test_eight_bits_of_half_precision_weights_leave_none_in_32(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(export_small, "SMALLEST", 80)  # as many as the head has
+    half_weights(convolutions(tmp_path / "whole.onnx"), tmp_path / "half.onnx")
+    crops, info = some_input(36)
+    eight_bit(tmp_path / "half.onnx", tmp_path / "small.onnx", crops, info)
+    before, after = (answers(p, crops, info) for p in (tmp_path / "half.onnx", tmp_path / "small.onnx"))
+    assert 0 < np.abs(before - after).max() < 0.1 * np.abs(before).max()
+    kinds = {t.data_type for t in onnx.load(str(tmp_path / "small.onnx")).graph.initializer if len(t.dims) > 1}
+    assert kinds == {TensorProto.INT8, TensorProto.FLOAT16}
 
 
 def test_the_command_on_a_predictor(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from toy import save_toy_category, toy_category_in_memory, toy_rotations
+
 from dasr_blender.core import load_category, save_category
 from dasr_blender.core.rotation import (
     geodesic,
@@ -24,7 +26,6 @@ from dasr_blender.training.synth import mapped, mapping
 from dasr_blender.training.synth.fit_rig import FitConfig, TorchBody, rotation_matrix
 from dasr_blender.training.synth.rig import Rig, rig_map
 from dasr_blender.training.synth.rigs import RIGS, Chain, Link, RigSpec
-from tests.toy import save_toy_category, toy_category_in_memory, toy_rotations
 
 SCALE = 1.3
 JAW = 7

@@ -138,6 +138,9 @@ def test_arrays_that_are_damaged_are_named(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(TrainingError, match=r"x\.npz: not a readable file of arrays .*; make it again"):
             read_npz(path, (), "make it again")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(TrainingError, match=r"one\.npy: not a readable file of arrays"):
+        read_npz(tmp_path / "one.npy", (), "make it again")
     with pytest.raises(OSError, match="none"):
         read_npz(tmp_path / "none.npz", (), "make it again")
 
@@ -155,6 +158,7 @@ def test_settings_that_cannot_be_meant_are_refused(
     usual = ("train", "--shard", home / "shard", "--category", home / "toy", "--out", tmp_path / "run")
     for more, reason in (
         (("--batch", "0"), "--batch must be at least 1, not 0"),
+        (("--batch", "3", "--threads", "2"), "--batch 3 leaves less than two frames to each of 2 parts"),
         (("--minutes", "0"), "--minutes must be above 0"),
         (("--device", "foo"), "there is no device 'foo'"),
         (("--device", "cpu:x"), "there is no device 'cpu:x'"),

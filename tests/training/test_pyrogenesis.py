@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from toy import toy_category_in_memory
 
 from dasr_blender.core.mesh import volume
 from dasr_blender.core.rotation import matrix_to_quat, rotvec_to_matrix
@@ -20,7 +21,6 @@ from dasr_blender.training.synth import bake as baking
 from dasr_blender.training.synth import pyrogenesis, rigs_game
 from dasr_blender.training.synth.rig import known_animals, load_rig, rig_map
 from dasr_blender.training.synth.rigs_game import GAME_RIGS, GameRig
-from tests.toy import toy_category_in_memory
 
 NAMES = ["rump", "breast", "neck", "head", *(f"{leg}{i}_{s}" for leg in "fh" for s in "lr" for i in range(4))]
 PARENTS = [-1, 0, 1, 2, *([1, 4, 5, 6, 1, 8, 9, 10]), *([0, 12, 13, 14, 0, 16, 17, 18])]

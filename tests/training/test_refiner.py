@@ -320,6 +320,11 @@ def test_what_is_no_refiner_says_so(looking_twice: Category, bundle: Path) -> No
     wrong = replace(looking_twice, refiner_path=looking_twice.predictor_path)
     with pytest.raises(PredictError, match="not a refiner"):
         Refiner(wrong)
-    given = case(looking_twice)
+    given, refiner = case(looking_twice), Refiner(looking_twice)
     with pytest.raises(PredictError, match="cut the crops anew"):
-        Refiner(looking_twice).run(given.motion, given.prediction, given.masks[1:], given.center, given.side)
+        refiner.run(given.motion, given.prediction, given.masks[1:], given.center, given.side)
+    usual = given.motion, given.prediction
+    with pytest.raises(PredictError, match="one a frame"):
+        refiner.run(*usual, given.masks, given.center, given.side, np.zeros(1, bool))
+    whole, shares = (refiner.run(*usual, m, given.center, given.side) for m in (given.masks, given.masks / 255.0))
+    assert np.abs(whole.camera_from_root - shares.camera_from_root).max() < 1e-5

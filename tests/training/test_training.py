@@ -80,17 +80,42 @@ def test_the_second_stage_resumes_to_the_same_weights(config: distill.TrainConfi
     assert [row["step"] for row in log.read(part.log)] == ["1", "2", "3", "1", "2", "3"]
 
 
+WATCHED = """
+import pathlib, sys
+from dasr_blender.training import __main__ as training
+from dasr_blender.training import distill
+
+def gloo():
+    tasks = pathlib.Path("/proc/self/task")  # which only Linux has
+    return any("gloo" in (task / "comm").read_text() for task in tasks.iterdir()) if tasks.is_dir() else None
+
+def leave(team, leave=distill.leave):
+    held.append(gloo())
+    leave(team)
+
+held, distill.leave = [], leave
+status = training.main(sys.argv[1:])
+held.append(gloo())
+assert held in ([True, False], [None, None]), held
+sys.exit(status)
+"""
+
+
 def test_two_processes_make_the_weights_that_one_makes(config: distill.TrainConfig, tmp_path: Path) -> None:
     """torchrun with gloo: two processes of one part each are one process of two parts.
 
     One step on frames, three on clips: sums come in another order, and Adam makes a step of its own size of what was
     nearly no gradient at all. Through the backbone that grows: after three steps on frames a tenth of the weights
     differed by more than 1e-5 on a processor without AVX-512, hardly any by more than 1e-4.
+
+    Nor does either keep a thread of gloo's: one that lives when the interpreter ends may abort a process whose work is
+    done.
     """
+    (tmp_path / "watched.py").write_text(WATCHED)
     config = replace(config, frame_steps=1)
     alone = distill.train(replace(config, out=tmp_path / "alone", threads=2))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "dasr_blender.training", "train", "--shard", str(config.shard)]
+    command += ["watched.py", "train", "--shard", str(config.shard)]
     command += ["--out", str(tmp_path / "both"), "--category", config.category, "--threads", "1"]
     command += ["--frame-steps", "1", "--clip-steps", "3", "--batch", "8", "--clip-batch", "2"]
     command += ["--width", "64", "--vertices", "50", "--no-imagenet", "--no-plot", "--device", "cpu"]
@@ -109,35 +134,6 @@ def test_two_processes_make_the_weights_that_one_makes(config: distill.TrainConf
     for ours, theirs in zip(*rows, strict=True):
         for name in ("loss", "root", "joints", "vertices"):
             assert float(ours[name]) == pytest.approx(float(theirs[name]), rel=1e-2), name
-
-
-GOODBYE = """
-import os, pathlib
-import torch
-from dasr_blender.training.parallel import join, leave
-
-def threads():
-    return [(task / "comm").read_text().strip() for task in pathlib.Path("/proc/self/task").iterdir()]
-
-team = join("cpu")
-import torch._dynamo  # as the optimisers do at their first step
-assert team.agree(1.0 + team.rank) == [1.0]
-assert any("gloo" in name for name in threads()), threads()
-leave(team)
-assert not any("gloo" in name for name in threads()), threads()
-"""
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which only Linux has")
-def test_no_thread_is_left_behind(tmp_path: Path) -> None:
-    """One that lives when the interpreter ends may abort a process whose work is done."""
-    (tmp_path / "goodbye.py").write_text(GOODBYE)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "goodbye.py"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    found = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert found.returncode == 0, found.stdout + found.stderr
 
 
 def test_a_team_of_one_adds_nothing() -> None:

@@ -12,6 +12,7 @@ The data is not ours to give; this reads it for those who have it.
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 
 from ...clip import Clip, Masks, load_clip, masks_from_folder
 from ..errors import TrainingError
-from .options import EvaluateConfig
+from .options import EvaluateConfig, apart
 from .real import RealClip, find_masks, real_scene
 from .rendered import score, sum_up
 from .rows import Row
@@ -91,32 +92,74 @@ def unit(vertices: Array) -> float:
     return next(factor for limit, factor in ((10.0, 1.0), (1000.0, 0.01), (np.inf, 0.001)) if size < limit)
 
 
+def _files(sequence: Path, camera: int) -> tuple[dict[int, Path], dict[int, Path]]:
+    """Number → mesh, and number → picture of a camera; TrainingError when no number has both."""
+    meshes = _numbered(sequence / "meshes", r"mesh_(\d+)\.obj")
+    images = _numbered(sequence / "images", rf"Image{camera}_(\d+)\.(?:png|jpg)")
+    if not meshes.keys() & images.keys():
+        raise TrainingError(f"{sequence}: no frame has both meshes/mesh_N.obj and images/Image{camera}_N.png")
+    return meshes, images
+
+
+def read_mesh(path: Path) -> tuple[Array, Array]:
+    """Vertices (V, 3) and faces (F, 3) of an .obj file; TrainingError names the file."""
+    import trimesh
+
+    try:
+        mesh = trimesh.load(path, process=False, force="mesh")
+        vertices, faces = np.asarray(mesh.vertices, np.float64), np.asarray(mesh.faces)
+    except Exception as error:  # trimesh raises what its parsers raise
+        raise TrainingError(f"{path}: not a readable mesh ({error}); get it again") from error
+    if not len(faces) or not np.isfinite(vertices).all():
+        raise TrainingError(f"{path}: not a readable mesh (it has no faces, or no numbers); get it again")
+    return vertices, faces
+
+
+def find_views(sequences: Sequence[Path], chosen: Sequence[int] = ()) -> list[tuple[Path, int]]:
+    """Each sequence with each of its cameras, or those of `chosen`.
+
+    Raises TrainingError when there is none, naming a sequence that lacks files or shares another's name.
+    """
+    views = [
+        (Path(sequence), camera)
+        for sequence in sequences
+        for camera in sorted(cameras(Path(sequence)))
+        if not chosen or camera in chosen
+    ]
+    if not views:
+        raise TrainingError(f"None of the sequences has a camera {', '.join(map(str, chosen))}")
+    apart("sequences", [(Path(sequence).name, Path(sequence)) for sequence in sequences])
+    for sequence, camera in views:
+        _files(sequence, camera)
+    return views
+
+
 def read_sequence(sequence: Path, camera: int, cache: Path, frames: int = 0) -> Scene:
     """One camera's view of a sequence with its true surface; the first `frames` of it, or all (0).
 
     Pictures larger than the pipeline's working size are shrunk, and the camera with them. A single focal length
     stands for both axes, as everywhere here. Raises TrainingError naming what is missing.
     """
-    import trimesh
-
     calibration = read_calibration(cameras(sequence)[camera])
-    meshes = _numbered(sequence / "meshes", r"mesh_(\d+)\.obj")
-    images = _numbered(sequence / "images", rf"Image{camera}_(\d+)\.(?:png|jpg)")
+    meshes, images = _files(sequence, camera)
     both = sorted(meshes.keys() & images.keys())[: frames or None]
-    if not both:
-        raise TrainingError(f"{sequence}: no frame has both meshes/mesh_N.obj and images/Image{camera}_N.png")
     suffix = images[both[0]].suffix
     order = sorted(images)
     first, last = order.index(both[0]), order.index(both[-1])
     clip = load_clip(sequence / "images" / f"Image{camera}_%04d{suffix}", start=first, end=last + 1)
     name = f"{sequence.name}-{camera}"
-    masks, source = _masks(sequence, camera, name, clip, cache)
+    masks, source = _masks(sequence, camera, name, clip, order, cache)
     scene = real_scene(RealClip(name, sequence), clip, masks)
     surfaces, faces = [], None
     for number in both:
-        mesh = trimesh.load(meshes[number], process=False, force="mesh")
-        surfaces.append(np.asarray(mesh.vertices, np.float64))
-        faces = np.asarray(mesh.faces) if faces is None else faces
+        vertices, own = read_mesh(meshes[number])
+        surfaces.append(vertices)
+        faces = own if faces is None else faces
+        if len(vertices) != len(surfaces[0]):
+            raise TrainingError(
+                f"{meshes[number]}: has {len(vertices)} vertices, but {meshes[both[0]].name} has {len(surfaces[0])}; "
+                "the meshes of a sequence share their faces"
+            )
     factor = unit(surfaces[0])
     pose, intrinsics = calibration.camera_from_world, calibration.intrinsics
     placed = [factor * (points @ pose[:3, :3].T + pose[:3, 3]) for points in surfaces]
@@ -132,16 +175,17 @@ def read_sequence(sequence: Path, camera: int, cache: Path, frames: int = 0) -> 
     return scene
 
 
-def _masks(sequence: Path, camera: int, name: str, clip: Clip, cache: Path) -> tuple[Masks, str]:
-    """Its own silhouettes, else what can be made from the pictures."""
+def _masks(
+    sequence: Path, camera: int, name: str, clip: Clip, images: Sequence[int], cache: Path
+) -> tuple[Masks, str]:
+    """Its own silhouettes where every picture (of the numbers `images`) has one, else what the pictures allow."""
     own = _numbered(sequence / "silhouettes", rf"Silhouette{camera}_(\d+)\.(?:png|jpg)")
-    if len(own) >= clip.source_count:
+    if own.keys() >= set(images):
         folder = cache / f"{name}-silhouettes"
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, path in own.items():  # one camera's files in a folder of their own
-            link = folder / f"{number:06d}{path.suffix}"
-            if not link.exists():
-                link.write_bytes(path.read_bytes())
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier run, and maybe of others
+        folder.mkdir(parents=True)
+        for number in images:  # one camera's files in a folder of their own
+            shutil.copyfile(own[number], folder / f"{number:06d}{own[number].suffix}")
         return masks_from_folder(folder, clip), "true"
     return find_masks(RealClip(name, sequence), clip, cache)
 
@@ -152,14 +196,7 @@ def evaluate_ama(
     report: Callable[[str, int, int], None],
 ) -> dict[str, Any]:
     """Scores of every camera of every sequence, or of those in `config.cameras`."""
-    views = [
-        (Path(sequence), camera)
-        for sequence in config.ama
-        for camera in sorted(cameras(Path(sequence)))
-        if not config.cameras or camera in config.cameras
-    ]
-    if not views:
-        raise TrainingError(f"None of the sequences has a camera {', '.join(map(str, config.cameras))}")
+    views = find_views(config.ama, config.cameras)
     done = iter(range(1, len(views) + 1))
 
     def scenes() -> Iterator[Scene]:

@@ -23,6 +23,7 @@ from .bake_any import bake_any
 
 SUFFIX = ".joints.json"
 
+
 def read_joint_map(path: Path, rig: Rig, joint_names: Sequence[str]) -> dict[str, int]:
     """Joint → number of its bone, for the joints that the file maps.
 
@@ -39,7 +40,10 @@ def read_joint_map(path: Path, rig: Rig, joint_names: Sequence[str]) -> dict[str
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`joint-map RIG.glb --category quadruped`: guess a joint map and write it beside the rig."""
+    """`joint-map RIG.glb --category quadruped`: guess a joint map and write it beside the rig.
+
+    Raises TrainingError for a file that is there already, which may have been mended by hand.
+    """
     parser = argparse.ArgumentParser(
         prog="joint-map", description=__doc__.split("\n")[0] if __doc__ else None
     )
@@ -48,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help=f"file to write (default: <rig>{SUFFIX} beside the rig)")
     options = parser.parse_args(argv)
     out = options.out or options.rig.with_name(options.rig.stem + SUFFIX)
+    if out.exists():
+        raise TrainingError(f"{out} is there already, and may be mended: move it, or write another file with --out")
     category = load_category(options.category)
     with tempfile.TemporaryDirectory() as folder:
         rig = bake_any(options.rig, Path(folder))

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from ..errors import TrainingError
 
 
 @dataclass(frozen=True)
@@ -48,3 +51,14 @@ class EvaluateConfig:
     """Clips a rigged model is filmed in."""
     publish: bool = False
     """Also write the scores into the category's bundle, and bring its hashes up to date (CARD.md's too)."""
+
+
+def apart(what: str, named: Sequence[tuple[str, Path]]) -> None:
+    """Raise TrainingError when two of a kind share a name, under which scores and pictures are kept."""
+    first: dict[str, Path] = {}
+    for name, path in named:
+        if name in first:
+            raise TrainingError(
+                f"Two {what} are called {name}, {first[name]} and {path}: give one alone, or rename one"
+            )
+        first[name] = path

@@ -31,7 +31,7 @@ from ..errors import TrainingError
 from ..picture import write_picture
 from .chroma import chroma_masks, screen_hue
 from .keypoints import FILES, read_keypoints, transfer
-from .options import EvaluateConfig
+from .options import EvaluateConfig, apart
 from .rows import SINGLE, Row
 from .scene import Scene, posed_in_camera
 from .scores import draw, jitter
@@ -52,7 +52,10 @@ class RealClip:
 
 
 def find_clips(paths: Sequence[Path], only: Sequence[str] = ()) -> list[RealClip]:
-    """Real clips in files and folders, any depth; TrainingError when there is none, or a path does not exist."""
+    """Real clips in files and folders, any depth.
+
+    Raises TrainingError when there is none, a path does not exist, or two clips share a name.
+    """
     found: list[RealClip] = []
 
     def look(path: Path, prefix: str) -> None:
@@ -73,6 +76,7 @@ def find_clips(paths: Sequence[Path], only: Sequence[str] = ()) -> list[RealClip
     wanted = [c for c in found if not only or any(fnmatch(c.name, pattern) for pattern in only)]
     if not wanted:
         raise TrainingError(f"No real clip in {', '.join(map(str, paths))} that is asked for")
+    apart("real clips", [(clip.name, clip.source) for clip in wanted])
     return wanted
 
 

@@ -50,6 +50,8 @@ def find_rigged(folder: Path) -> list[tuple[str, Path]]:
         name = file.parent.name if file.stem == "scene" else file.stem
         if name in found:
             name = file.relative_to(folder).with_suffix("").as_posix().replace("/", "-")
+        if name in found:  # fox.glb beside fox.gltf
+            name += file.suffix
         found[name] = file
     return list(found.items())
 

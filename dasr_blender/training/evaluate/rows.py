@@ -209,10 +209,10 @@ def make_rows(
     if category.predictor_path is not None or not others:
         rows.append(feed_forward(OURS, category))
     for text in others:
-        name, sign, path = text.partition("=")
+        label, sign, path = text.partition("=")
+        name, _, seed = label.partition("@")
         if not sign or not name or not path:
             raise TrainingError(f"--rows takes NAME=PATH, such as window13@0=runs/0.onnx, not '{text}'")
-        name, _, seed = name.partition("@")
         other = _category(category, Path(path))
         if other.skeleton.names != category.skeleton.names:
             raise TrainingError(

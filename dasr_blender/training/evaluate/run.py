@@ -30,11 +30,7 @@ def evaluate(config: EvaluateConfig, category: Category, progress: Progress | No
 
     Raises TrainingError when nothing, or what cannot be meant, is asked for, and what reading the clips raises.
     """
-    asked = config.dataset is not None or config.real or config.rigged is not None or config.ama
-    if not asked:
-        raise TrainingError("Nothing to score: give --dataset, --real, --rigged or --ama")
-    if config.views < 1 or min(config.clips, config.frames) < 0:
-        raise TrainingError("--views must be positive, --clips and --frames not negative")
+    check(config, category)
     rows = make_rows(category, config.rows, config.baselines, config.quality)
     result: dict[str, Any] = {
         "category": category.name,
@@ -59,6 +55,32 @@ def evaluate(config: EvaluateConfig, category: Category, progress: Progress | No
 
         result["ama"] = evaluate_ama(config, rows, report)
     return result
+
+
+def check(config: EvaluateConfig, category: Category) -> None:
+    """Raise TrainingError for what cannot be done as asked, before hours are spent on what can."""
+    if not (config.dataset is not None or config.real or config.rigged is not None or config.ama):
+        raise TrainingError("Nothing to score: give --dataset, --real, --rigged or --ama")
+    if config.views < 1 or min(config.clips, config.frames) < 0:
+        raise TrainingError("--views must be positive, --clips and --frames not negative")
+    if config.publish and config.dataset is None:
+        raise TrainingError("Only scores on rendered clips can be published: give --dataset")
+    if config.publish and category.predictor_path is None:
+        raise TrainingError(f"category '{category.name}' has no network of its own whose scores could be published")
+    if config.dataset is not None:
+        clip_folders(config.dataset)
+    if config.real:
+        from .real import find_clips
+
+        find_clips(config.real, config.only)
+    if config.rigged is not None:
+        from .rigged import find_rigged
+
+        find_rigged(config.rigged)
+    if config.ama:
+        from .ama import find_views
+
+        find_views(config.ama, config.cameras)
 
 
 def rendered(
@@ -94,10 +116,7 @@ def _main_row(part: dict[str, Any]) -> dict[str, Any]:
 
 def publish(category: Category, result: dict[str, Any]) -> None:
     """Write the scores of the category's own predictor into the bundle that `category` was read from."""
-    if category.path is None:
-        raise TrainingError(f"category '{category.name}' has no folder to write its scores to")
-    if OURS not in result.get("rendered", {}).get("rows", {}):
-        raise TrainingError("Only scores on rendered clips can be published: give --dataset")
+    assert category.path is not None  # it was read
     scores = {k: result[k] for k in ("dataset", "clips", "frames", "mean", "splits")}
     if "real" in result:
         scores["real"] = {

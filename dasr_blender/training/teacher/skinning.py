@@ -67,7 +67,7 @@ class GaussianBones(nn.Module):
     flip: Tensor
     free: Tensor
 
-    def __init__(self, category: Category, morphology: Array, width: int = 48, seed: int = 0) -> None:
+    def __init__(self, category: Category, morphology: Array, width: int = 48) -> None:
         super().__init__()
         body = category.body
         vertices, joints = body.shaped(morphology)

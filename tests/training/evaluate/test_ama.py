@@ -119,3 +119,36 @@ def test_what_is_missing_is_named(toy_category: Category, tmp_path: Path):
     (tmp_path / "swing" / "calibration" / "Camera1.Pmat.cal").write_text("x")
     with pytest.raises(TrainingError, match="Camera1"):
         ama.read_sequence(tmp_path / "swing", 1, tmp_path)
+
+
+def test_silhouettes_go_by_their_numbers_and_are_read_anew(toy_category: Category, tmp_path: Path):
+    write_sequence(tmp_path / "swing", toy_category)
+    folder = tmp_path / "swing" / "silhouettes"
+    right = ama.read_sequence(tmp_path / "swing", 1, tmp_path / "cache").masks
+    cv2.imwrite(str(folder / "Silhouette1_9999.png"), right[0])  # of a picture that is not there
+    for path in sorted((tmp_path / "swing" / "images").iterdir())[:1]:
+        path.unlink()
+    fewer = ama.read_sequence(tmp_path / "swing", 1, tmp_path / "cache").masks
+    assert len(fewer) == FRAMES - 1 and all(np.array_equal(a, b) for a, b in zip(fewer, right[1:], strict=True))
+    cv2.imwrite(str(folder / "Silhouette1_0001.png"), right[3])
+    assert np.array_equal(ama.read_sequence(tmp_path / "swing", 1, tmp_path / "cache").masks[0], right[3])
+
+
+def test_a_damaged_mesh_is_named(toy_category: Category, tmp_path: Path):
+    write_sequence(tmp_path / "swing", toy_category)
+    path = tmp_path / "swing" / "meshes" / "mesh_0001.obj"
+    whole = path.read_text()
+    for content, reason in (
+        ("hello", "not a readable mesh"),
+        (f"{whole}v 0 0 0\nf 1 2 -1\n", "vertices, but mesh_0000"),
+    ):
+        path.write_text(content)
+        with pytest.raises(TrainingError, match=rf"mesh_0001\.obj: .*{reason}"):
+            ama.read_sequence(tmp_path / "swing", 1, tmp_path)
+
+
+def test_sequences_of_one_name_are_refused(toy_category: Category, tmp_path: Path):
+    for where in ("one", "two"):
+        write_sequence(tmp_path / where / "swing", toy_category)
+    with pytest.raises(TrainingError, match="Two sequences are called swing"):
+        ama.find_views([tmp_path / "one" / "swing", tmp_path / "two" / "swing"])

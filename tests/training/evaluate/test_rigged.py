@@ -99,6 +99,9 @@ def test_a_map_with_a_wrong_name_says_which(toy_category: Category, tmp_path: Pa
         path.write_text(text)
         with pytest.raises(TrainingError, match=reason):
             joint_map.read_joint_map(path, rig, names)
+    path.write_bytes('{"head": "Köpf"}'.encode("latin-1"))
+    with pytest.raises(TrainingError, match="x.joints"):
+        joint_map.read_joint_map(path, rig, names)
 
 
 @pytest.fixture(scope="module")
@@ -161,12 +164,13 @@ def test_a_folder_of_rigged_models_is_scored(toy_category: Category, tmp_path: P
 
 
 def test_models_of_one_name_are_told_apart(tmp_path: Path) -> None:
-    paths = [tmp_path / name for name in ("a/fox.glb", "b/fox.glb", "dog/scene.gltf", "cat/in/scene.gltf")]
+    paths = [tmp_path / name for name in ("a/fox.glb", "b/fox.glb", "dog/scene.gltf", "in/scene.gltf")]
+    paths.append(tmp_path / "b/fox.gltf")
     for path in paths:
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert dict(rigged.find_rigged(tmp_path)) == {
-        "fox": paths[0], "b-fox": paths[1], "dog": paths[2], "in": paths[3],
+        "fox": paths[0], "b-fox": paths[1], "dog": paths[2], "in": paths[3], "b-fox.gltf": paths[4],
     }  # fmt: skip
 
 
@@ -246,6 +250,10 @@ def test_a_joint_map_is_guessed_for_a_file_and_written_beside_it(
     assert found["front_upper.L"] == "FrontUpperLeg.L" and found["hind_lower.R"] == "Shin.R"
     assert found["chest"] == "Chest" and found["pelvis"] == "Pelvis" and found["tail_1"] is None
     assert "11 of 30" in capsys.readouterr().out
+    (tmp_path / "mine.joints.json").write_text("{}")  # mended
+    with pytest.raises(TrainingError, match="is there already"):
+        joint_map.main([str(model), "--category", str(toy_category_folder)])
+    assert (tmp_path / "mine.joints.json").read_text() == "{}"
     with pytest.raises(TrainingError, match="no such file"):
         joint_map.main([str(tmp_path / "none.glb"), "--category", str(toy_category_folder)])
 

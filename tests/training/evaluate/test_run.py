@@ -28,6 +28,8 @@ from dasr_blender.predict import PredictError
 from dasr_blender.training import evaluate
 from dasr_blender.training.clip_folder import save_surface
 from dasr_blender.training.errors import TrainingError
+from dasr_blender.training.evaluate import run
+from dasr_blender.training.evaluate.options import EvaluateConfig
 from dasr_blender.training.evaluate.rendered import spread
 from dasr_blender.training.evaluate.rows import FIT, MEAN, ONCE, OURS, SINGLE, Row, make_rows
 from dasr_blender.training.evaluate.scene import read_scene
@@ -169,6 +171,7 @@ def test_rows_that_cannot_be_read_are_refused_in_a_sentence(tiny: Category, tmp_
     (tmp_path / "bad.onnx").write_bytes(b"no network")
     for text, reason in (
         ("just-a-path", "NAME=PATH"),
+        ("@0=x.onnx", "NAME=PATH"),
         (f"x={tmp_path}/none.onnx", "no such"),
         (f"x={tmp_path}/bad.onnx", "onnxruntime"),
         (f"{OURS}={tiny.predictor_path}", "Two rows"),
@@ -182,6 +185,24 @@ def test_rows_that_cannot_be_read_are_refused_in_a_sentence(tiny: Category, tmp_
     assert "--clips and --frames not negative" in capsys.readouterr().err
     assert cli.main([*usual, "--dataset", str(tmp_path)]) == 1
     assert "holds no clip folder" in capsys.readouterr().err
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_scored(tiny: Category, clips: Path, tmp_path: Path):
+    """Of several inputs the last may be wrong, and the first take hours."""
+    usual, said = EvaluateConfig(out=tmp_path, dataset=clips / "rendered"), []
+    toy = clips / "real" / "toy"
+    for wrong, reason in (
+        ({"ama": (tmp_path,)}, "Pmat"),
+        ({"rigged": tmp_path}, "no .glb"),
+        ({"real": (tmp_path / "none",)}, "no such clip"),
+        ({"real": (toy, toy)}, "Two real clips are called toy"),
+        ({"dataset": None, "real": (toy,), "publish": True}, "give --dataset"),
+    ):
+        with pytest.raises(TrainingError, match=reason):
+            run.evaluate(replace(usual, **wrong), tiny, lambda *done: said.append(done))
+    with pytest.raises(TrainingError, match="no network of its own"):
+        run.evaluate(replace(usual, publish=True), replace(tiny, predictor_path=None))
+    assert not said
 
 
 def test_a_surface_beside_the_clip_is_the_truth(tiny: Category, clips: Path):
