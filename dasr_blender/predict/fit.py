@@ -117,6 +117,13 @@ def fit(
             f"The motion has {count} frames but there are {len(prediction)} predicted, {len(crops)} crops and "
             f"{len(side)} boxes; cut the crops anew."
         )
+    if np.ndim(crops) != 4 or crops.shape[1] != 4 or crops.shape[2] != crops.shape[3] or crops.dtype != np.uint8:
+        raise PredictError(
+            f"The crops are {crops.dtype} of the shape {np.shape(crops)}, but must be uint8, (T, 4, S, S): masked "
+            "colours, then the mask, 0…255; cut the crops anew."
+        )
+    if interpolated is not None and np.shape(interpolated) != (count,):
+        raise PredictError(f"The motion has {count} frames but {np.shape(interpolated)} say whose mask was filled in.")
     if quality == "draft":
         return Fitted(begin, np.zeros(count), prediction)
     solver = _Solver(

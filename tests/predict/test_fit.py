@@ -572,6 +572,11 @@ def test_qualities_and_what_does_not_belong_together(toy_category: Category, cli
         fit(toy_category, clip.motion, clip.prediction, crops_of(clip)[:9], clip.center, clip.side)
     with pytest.raises(PredictError, match="10 frames but its second look 9"):
         fit(*args, begin=clip.motion.part(slice(0, 9)))
+    for crops in (crops_of(clip)[:, :3], crops_of(clip)[:, :, :-2], crops_of(clip) / 255):
+        with pytest.raises(PredictError, match="must be uint8"):
+            fit(toy_category, clip.motion, clip.prediction, crops, clip.center, clip.side)
+    with pytest.raises(PredictError, match=r"10 frames but \(9,\) say"):
+        fit(*args, interpolated=np.zeros(9, bool))
 
 
 def turned(motion: Motion, degrees: float, farther: float = 1.0) -> Motion:
