@@ -345,7 +345,7 @@ def _remembered(target: bpy.types.Object) -> dict[str, dict[str, str]]:
 def _doubts(target: bpy.types.Object, chosen: Mapping[int, str], category: Category) -> Iterator[str]:
     """What the user should know."""
     names = category.skeleton.names
-    lost = [name for j, name in enumerate(names) if j not in chosen and not _may_lack(category, j)]
+    lost = [name for j, name in enumerate(names) if j not in chosen and not _may_lack(category.skeleton, j, chosen)]
     if lost:
         yield f"{counted(len(lost), 'joint')} had no bone in '{target.name}': {_listed(lost)}."
     own = target.data.bones
@@ -365,9 +365,12 @@ def _doubts(target: bpy.types.Object, chosen: Mapping[int, str], category: Categ
         yield f"'{target.name}' has NLA tracks, which play along with the new action: mute those that should not."
 
 
-def _may_lack(category: Category, joint: int) -> bool:
-    """Joints that many rigs have no bone for: the body's middle, and ends such as toes, ears and a jaw."""
-    return joint == 0 or not category.skeleton.children(joint)
+def _may_lack(skeleton: Skeleton, joint: int, chosen: Mapping[int, str]) -> bool:
+    """Joints that many rigs have no bone for: the body's middle, ends such as toes, ears and a jaw, and those that a
+    limb's bone above reaches beyond."""
+    above = int(skeleton.parents[joint])
+    within = skeleton.roles[joint] == "limb" and above in chosen and skeleton.roles[above] == "limb"
+    return joint == 0 or not skeleton.children(joint) or within and skeleton.main_child(joint) in chosen
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:
