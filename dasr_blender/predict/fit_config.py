@@ -61,7 +61,7 @@ class FitConfig:
     root_turn: float = 0.2
     """usual error of the tracked root's rotation"""
     root_shift: float = 0.05
-    root_depth: float = 0.05
+    root_depth: float = 0.07
     """and of its place across and along the view, the latter in log depth"""
     joint_turn: float = 1.2
     """usual error of a predicted joint, as a share of what the network expects of itself"""
