@@ -25,6 +25,7 @@ from .finder import Finder
 from .following import Chosen, binary, follow
 from .looks import Looks, Network
 from .mask_store import Masks
+from .others import another_subject
 from .saliency import Saliency
 from .subject import Subject, seed_frame, seed_from
 from .teaching import taught
@@ -80,7 +81,7 @@ def automatic_masks(
         _rechoose(finder, chosen, anchors, silhouettes)
     masks = _final(finder, chosen, anchors, painted)
     full = [None if m is None else _to_clip(m, clip) for m in masks]
-    return Masks.pack(full, "automatic")
+    return Masks.pack(full, "automatic", [] if named else another_subject(finder, masks))
 
 
 def _choose(finder: Finder, seeds: Anchors, anchors: Anchors, named: bool) -> Chosen:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -62,6 +63,16 @@ def test_the_largest_is_followed_unless_another_is_named(tmp_path: Path) -> None
     assert overlaps(click, red).min() > 0.85 and click.source == "automatic" and not click.interpolated.any()
     box = automatic_masks(clip, Subject(0, box=(10, 25, 60, 40)), network=redness)
     assert overlaps(box, red).min() > 0.85
+
+
+def test_another_subject_is_told_with_a_place_on_it(tmp_path: Path) -> None:
+    clip, red, _ = scene(tmp_path)
+    (told,) = automatic_masks(clip, network=redness).warnings
+    x, y, frame = map(int, re.search(r"--subject (\d+),(\d+)@(\d+)", told).groups())
+    assert red[frame][y, x]
+    assert automatic_masks(clip, Subject(frame, point=(x, y)), network=redness).warnings == []
+    alone, _, _ = scene(tmp_path / "alone", hidden=tuple(range(2, 12)))  # seen for a moment only
+    assert automatic_masks(alone, network=redness).warnings == []
 
 
 def test_frames_without_the_subject_are_interpolated(tmp_path: Path) -> None:
