@@ -23,7 +23,8 @@ _SQUARE = np.radians(30)  # a skeleton that is turned by less than this from its
 _UNPLAYED = np.radians(12)  # what it costs to leave a joint of a leg, or a bone between others, out
 
 _SIDES = {"l": "L", "left": "L", "links": "L", "r": "R", "right": "R", "rechts": "R"}
-_FRONT = {"front", "fore", "arm", "upperarm", "forearm", "hand", "wrist", "elbow", "humerus", "radius", "v"}
+_FRONT = {"front", "fore", "arm", "upperarm", "forearm", "lowerarm", "hand", "wrist", "elbow", "humerus", "radius", "v"}
+_FRONT |= {"shldr", "oberarm", "unterarm"}
 _HIND = {"back", "hind", "rear", "h"}
 _LIMB = (
     _FRONT
@@ -41,10 +42,11 @@ _LIMB = (
         "feet",
         "toe",
     }
-    | {"toes", "hock", "paw", "hoof", "ball", "femur", "tibia", "hip", "hips", "bein", "huf", "lowerarm"}
-    | {"oberschenkel", "unterschenkel", "schenkel"}
+    | {"toes", "hock", "paw", "hoof", "ball", "femur", "tibia", "hip", "hips", "bein", "huf"}
+    | {"oberschenkel", "unterschenkel", "schenkel", "fuß", "fuss", "zeh", "zehen"}
 )
-_GIRDLE = {"shoulder", "clavicle", "collar", "scapula", "pelvis"}
+_GIRDLE = {"shoulder", "clavicle", "collar", "scapula", "pelvis", "schulter"}
+_NECK = {"neck", "hals"}
 _HELPERS = {
     "ik",
     "fk",
@@ -70,7 +72,8 @@ def tokens(name: str) -> list[str]:
 
 def _side(name: str, place: Array, width: float) -> str:
     """L, R or '' from the name, else from where the bone lies (left is +X)."""
-    for word in tokens(name):
+    last = re.search(r"[._-]([LRlr])(\.\d+)?$", name)
+    for word in [last[1].lower()] if last else tokens(name):  # `r_toe.L` is the left rear's
         if word in _SIDES:
             return _SIDES[word]
     return "" if abs(place[0]) < 0.03 * width else "L" if place[0] > 0 else "R"
@@ -93,13 +96,18 @@ def guess_bones(
     side = [_side(n, heads[i], width) for i, n in enumerate(names)]
     found: dict[str, str | None] = dict.fromkeys(joint_names)
     human = "upper_arm.L" in found
+    above_elbows = _shoulders_above_elbows(words, parents)
     limbs = [
-        i for i in range(len(names)) if words[i] & _LIMB and side[i] and not words[i] & (_HELPERS | _GIRDLE)
+        i
+        for i in range(len(names))
+        if side[i]
+        and (i in above_elbows or words[i] & _LIMB and not words[i] & _GIRDLE)
+        and not words[i] & _HELPERS
     ]
     middle = float(np.median(heads[limbs][:, 1])) if limbs else 0.0
 
     def is_front(i: int) -> bool:
-        if words[i] & _FRONT:
+        if words[i] & _FRONT or i in above_elbows:
             return True
         return not (human or words[i] & _HIND) and bool(_whole_limb_front(i))
 
@@ -120,7 +128,8 @@ def guess_bones(
     for s in "LR":
         for front in (True, False):
             members = [i for i in limbs if side[i] == s and is_front(i) == front]
-            chains[s, front] = _longest_chain(members, parents)
+            chain = _longest_chain(members, parents)
+            chains[s, front] = _without_repeats(chain, words) if human else chain
     arms = ("upper_arm", "forearm", "hand") if human else tuple(f"front_{p}" for p in _PARTS)
     legs = ("thigh", "shin", "foot", "toe") if human else tuple(f"hind_{p}" for p in _PARTS)
     for (s, front), chain in chains.items():
@@ -131,12 +140,20 @@ def guess_bones(
             if f"{joint}.{s}" in found:
                 hits = [i for i in range(len(names)) if words[i] & wanted and side[i] == s]
                 hits = [i for i in hits if not words[i] & {"ik", "pole", "target", "back", "hind"}]
+                hits = [i for i in hits if i not in above_elbows]
                 found[f"{joint}.{s}"] = names[hits[0]] if hits else None
     chest = _common(chains["L", True], chains["R", True], parents)
+    while chest is not None and words[chest] & _NECK and parents[chest] >= 0:  # collar bones may hang on the neck
+        chest = int(parents[chest])
     hips = _common(chains["L", False], chains["R", False], parents)
+    if human and hips is not None and chest is not None:  # the trunk may hang beside the pelvis, on what holds both
+        below = next((b for b in _ancestors(hips, parents) if b in _ancestors(chest, parents)), None)
+        hips = hips if below is None or np.allclose(heads[below, 2], heads[:, 2].min()) else below
     head = next(
         (i for i in range(len(names)) if words[i] & {"head", "kopf"} and not words[i] & {"end"}), None
     )
+    if head is None and chest is not None:
+        head = _what_bears_ears(words, side, parents, chest)
     if chest is not None and chest != hips:
         found["chest"] = names[chest]
     if hips is not None and hips != chest:
@@ -148,7 +165,7 @@ def guess_bones(
         found["jaw"] = names[jaw]
     if chest is not None and head is not None:
         between = _between(chest, head, parents)
-        necks = [i for i in between if words[i] & {"neck", "hals"}] or between
+        necks = [i for i in between if words[i] & _NECK] or between
         _fill(found, ("neck",) if human else ("neck_1", "neck_2"), necks, names)
     if human and chest is not None and hips is not None:
         _fill(found, ("spine_1", "spine_2"), _between(hips, chest, parents), names)
@@ -158,6 +175,37 @@ def guess_bones(
 
 
 _PARTS = ("upper", "lower", "foot", "toe")
+_TRUNK = ("root", "spine_1", "spine_2", "chest")  # of a person
+
+
+def _what_bears_ears(words: Sequence[set[str]], side: Sequence[str], parents: Array, chest: int) -> int | None:
+    """The head of a rig that calls it something else: what both ears, else both eyes, hang on."""
+    for part in ("ear", "eye"):
+        left, right = ([i for i, said in enumerate(words) if part in said and side[i] == s][:1] for s in "LR")
+        head = _common(left, right, parents)
+        while head is not None and "face" in words[head]:  # Rigify's, which bends nothing
+            head = int(parents[head]) if parents[head] >= 0 else None
+        if head is not None and chest in _ancestors(head, parents)[1:]:
+            return head
+    return None
+
+
+def _shoulders_above_elbows(words: Sequence[set[str]], parents: Array) -> set[int]:
+    """Bones called a shoulder that are upper arms, since bones are named after joints: an elbow comes next."""
+    found = set()
+    for elbow in (i for i, said in enumerate(words) if "elbow" in said and not said & _HELPERS):
+        above = (b for b in _ancestors(int(parents[elbow]), parents) if words[b] & (_FRONT | _GIRDLE))
+        upper = next(above, None)
+        if upper is not None and "shoulder" in words[upper] and not words[upper] & _FRONT:
+            found.add(upper)
+    return found
+
+
+def _without_repeats(chain: list[int], words: Sequence[set[str]]) -> list[int]:
+    """A limb whose bones are cut in two, as `upperarm01` and `upperarm02`: the first of each. Names that only count
+    their bones stay."""
+    first = [i for k, i in enumerate(chain) if k == 0 or words[i] != words[chain[k - 1]]]
+    return first if len(first) >= 3 else chain
 
 
 def _is_tail(words: set[str]) -> bool:
@@ -219,9 +267,12 @@ def match_bones(
     """
     joints = category.skeleton.names
     known = max((_by_profile(profile, names) for profile in category.profiles.values()), key=len)
-    if len(known) >= 0.8 * len(joints):
-        return {joint: known.get(joint) for joint in joints}
     found = guess_bones(joints, names, parents, heads)
+    if len(known) >= 0.8 * len(joints):
+        trunk = [joint for joint in _TRUNK if joint in found]
+        if len(trunk) == len(_TRUNK) and found["chest"] not in (None, known.get("chest")):
+            known = known | {joint: found[joint] for joint in trunk}  # more or fewer bones than usual: told by the tree
+        return {joint: known.get(joint) for joint in joints}
     place = {name: i for i, name in enumerate(names)}
     _add_trunk(found, place, names, parents)
     _add_free_feet(category, found, place, names, parents, heads)

@@ -20,6 +20,7 @@ from ..core.retarget import carried, fitting, moved
 from ..core.rotation import make_continuous
 from . import compat
 from .action import RIG_SLOT, write_keys
+from .control_rig import control_keys, is_control_rig, match_controls, turn_by_bones
 from .plan import CATEGORY, RIG_SUFFIX, SOURCE
 
 BONES = "dasr_bones"  # what a character remembers of its bones
@@ -63,6 +64,8 @@ def matched(category: Category, target: bpy.types.Object) -> dict[str, str]:
     used = _remembered(target).get(category.name, {})
     if any(used.values()) and set(used) == set(category.skeleton.names) and all(b in bones for b in used.values() if b):
         return used
+    if is_control_rig(target):
+        return {joint: bone or "" for joint, bone in match_controls(category, target).items()}
     names = [bone.name for bone in bones]
     parents = np.array([bones.find(bone.parent.name) if bone.parent else -1 for bone in bones], np.int64)
     heads = np.array([bone.head_local for bone in bones], np.float64).reshape(-1, 3)
@@ -104,18 +107,27 @@ def retarget(
     heads = {j: np.array(own[bone].head_local, np.float64) for j, bone in chosen.items()}
     fit = fitting(skeleton, joints, heads)
     axes = {j: np.array(own[bone].matrix_local.to_3x3(), np.float64) for j, bone in chosen.items()}
+    controls = is_control_rig(target)
     loose = [j for j, bone in chosen.items() if not set(_above(own[bone])) & set(chosen.values())]
+    if controls:  # hang on what follows others by constraints, but for the one that carries all
+        loose = loose[:1] if min(chosen) in loose else []
     hung = {j: up for j in loose if (up := _carrier(skeleton, j, chosen)) is not None}
     gone = moved(fit, joints, turns, places, {j: heads[j] for j in loose if j not in hung})
     pointed = carried(skeleton, fit, joints, turns, places, axes)
-    keys = _local(target, chosen, pointed, gone, hung)
+    held: list[str] | None = None
+    if controls:
+        keys, held = _by_controls(target, chosen, pointed, gone, skeleton)
+    else:
+        keys = _local(target, chosen, pointed, gone, hung)
     action = _write(source, target, keys, range(first, last + 1))
-    if in_clip:
-        target.matrix_world = source.matrix_world @ Matrix(fit.matrix).inverted()
+    place = source.matrix_world @ Matrix(fit.matrix).inverted() if in_clip else None
+    if place is not None:
+        target.matrix_world = place
     used = {joint: chosen.get(j, "") for j, joint in enumerate(skeleton.names)}
     target[BONES] = json.dumps({**_remembered(target), category.name: used})
     scene.frame_set(scene.frame_current)
-    return Retargeted(action.name, (first, last), len(chosen), fit.scale, tuple(_doubts(target, chosen, category)))
+    doubts = [*_doubts(target, chosen, category, held), *_driven(target, chosen), *_misplaced(target, place)]
+    return Retargeted(action.name, (first, last), len(chosen), fit.scale, tuple(doubts))
 
 
 def _checked(
@@ -131,6 +143,13 @@ def _checked(
             f"'{target.name}' is linked from another file: make a library override of it first (Object › Library "
             "Override › Make)"
         )
+    for rig in (source, target):
+        if rig.data.is_editmode:
+            raise RetargetError(f"'{rig.name}' is in Edit Mode, where nothing moves: leave that first (Tab)")
+        if rig.data.pose_position == "REST":
+            raise RetargetError(f"'{rig.name}' shows its Rest Position: choose Pose Position in its properties")
+    if is_control_rig(target) and not target.evaluated_get(bpy.context.evaluated_depsgraph_get()).is_evaluated:
+        raise RetargetError(f"'{target.name}' is not in the scene that is shown: its controls are told by moving it")
     chosen: dict[int, str] = {}
     for joint, bone in bones.items():
         if not bone:
@@ -265,6 +284,23 @@ def _local(
     }
 
 
+def _by_controls(
+    target: bpy.types.Object,
+    chosen: Mapping[int, str],
+    pointed: Mapping[int, np.ndarray],
+    gone: Mapping[int, np.ndarray],
+    skeleton: Skeleton,
+) -> tuple[dict[str, _Keys], list[str]]:
+    """Keys for a generated control rig, whose limbs are switched to turn (FK), and controls that do not obey."""
+    if target.animation_data is not None and target.animation_data.action is not None:
+        target.animation_data.action.use_fake_user = True
+        target.animation_data.action = None  # played on top of what is tried
+    turn_by_bones(target)
+    depth = {j: len(skeleton.chain(j)) for j in chosen}
+    rotation, location, held = control_keys(target, chosen, pointed, gone, depth)
+    return {name: _Keys(turns, location.get(name)) for name, turns in rotation.items()}, held
+
+
 def _in_order(
     target: bpy.types.Object, chosen: Mapping[int, str], hung: Mapping[int, int]
 ) -> list[bpy.types.Bone]:
@@ -342,19 +378,22 @@ def _remembered(target: bpy.types.Object) -> dict[str, dict[str, str]]:
     return found if isinstance(found, dict) else {}
 
 
-def _doubts(target: bpy.types.Object, chosen: Mapping[int, str], category: Category) -> Iterator[str]:
-    """What the user should know."""
+def _doubts(
+    target: bpy.types.Object, chosen: Mapping[int, str], category: Category, held: list[str] | None
+) -> Iterator[str]:
+    """What the user should know. held: bones that did not turn as they should, None where nobody looked."""
     names = category.skeleton.names
     lost = [name for j, name in enumerate(names) if j not in chosen and not _may_lack(category.skeleton, j, chosen)]
     if lost:
         yield f"{counted(len(lost), 'joint')} had no bone in '{target.name}': {_listed(lost)}."
     own = target.data.bones
     involved = {name for bone in chosen.values() for name in (bone, *_above(own[bone]))}
-    held = [
-        bone.name
-        for bone in target.pose.bones
-        if bone.name in involved and any(c.enabled and c.influence > 0 for c in bone.constraints)
-    ]
+    if held is None:
+        held = [
+            bone.name
+            for bone in target.pose.bones
+            if bone.name in involved and any(c.enabled and c.influence > 0 for c in bone.constraints)
+        ]
     if held:
         yield (
             f"{counted(len(held), 'bone')} of '{target.name}' ({_listed(held)}) also follow constraints, which act on "
@@ -363,6 +402,33 @@ def _doubts(target: bpy.types.Object, chosen: Mapping[int, str], category: Categ
     tracks = target.animation_data.nla_tracks if target.animation_data is not None else ()
     if any(not track.mute and track.strips for track in tracks):
         yield f"'{target.name}' has NLA tracks, which play along with the new action: mute those that should not."
+
+
+def _driven(target: bpy.types.Object, chosen: Mapping[int, str]) -> Iterator[str]:
+    """Bones whose keys count for nothing."""
+    drivers = target.animation_data.drivers if target.animation_data is not None else ()
+    paths = [driver.data_path for driver in drivers if not driver.mute]
+    starts = {bone: f'pose.bones["{bpy.utils.escape_identifier(bone)}"].' for bone in chosen.values()}
+    fields = ("location", "rotation_")
+    driven = [b for b, start in starts.items() if any(p.startswith(tuple(start + f for f in fields)) for p in paths)]
+    if driven:
+        yield (
+            f"{counted(len(driven), 'bone')} of '{target.name}' ({_listed(driven)}) have drivers, which overrule the "
+            "keys: mute those, or choose other bones."
+        )
+
+
+def _misplaced(target: bpy.types.Object, place: Matrix | None) -> Iterator[str]:
+    """An object that did not go where it was put."""
+    if place is None:
+        return
+    bpy.context.view_layer.update()
+    now = np.array(target.evaluated_get(bpy.context.evaluated_depsgraph_get()).matrix_world)
+    if not np.allclose(now, np.array(place), atol=1e-3 * max(place.to_scale())):
+        yield (
+            f"'{target.name}' does not stand in the clip: constraints, drivers or NLA tracks of its object, or a "
+            "parent with an uneven scale, hold it elsewhere."
+        )
 
 
 def _may_lack(skeleton: Skeleton, joint: int, chosen: Mapping[int, str]) -> bool:

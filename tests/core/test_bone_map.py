@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dasr_blender.core import Category, DasrError
+from dasr_blender.core import Category, DasrError, load_category
 from dasr_blender.core.bone_map import guess_bones, match_bones, read_bones, write_bones
 
 NAMES = {  # another artist's words for the joints
@@ -72,6 +72,73 @@ def test_people_are_recognised_too() -> None:
     expected = ("Shoulder", "Arm", "ForeArm", "Hand", "UpLeg", "Leg", "Foot", "ToeBase")
     for part, bone in zip(parts, expected, strict=True):
         assert found[f"{part}.R"] == f"Right{bone}", part
+
+
+def test_the_side_at_a_name_s_end_counts_and_a_head_bears_ears(toy_category: Category) -> None:
+    """Rigify's cat: `r_toe.L` is of the left rear paw, and its head is the last bone of the spine."""
+    others = {"head": "spine.006", "hind_toe.L": "r_toe.L", "hind_toe.R": "r_toe.R"}
+    names, parents, heads = rig(toy_category, lambda joint: others.get(joint, artist_name(joint)))
+    found = match_bones(toy_category, names, parents, heads)
+    assert {joint: found[joint] for joint in others} == others and found["neck_2"] == "Neck2"
+
+
+PERSON = ("shoulder", "upper_arm", "forearm", "hand", "thigh", "shin", "foot", "toe")
+ELBOWS = ("collar", "shoulder", "elbow", "wrist", "hip", "knee", "ankle", "foot")  # bones named after joints
+UNREAL = ("clavicle", "upperarm", "lowerarm", "hand", "thigh", "calf", "foot", "ball")
+
+
+def person(trunk, limbs, *, spine="{}_{}", cut=(), arms_on=None, beside=None):
+    """Joint names, and a person's rig: names, parents and heads. trunk: from the root up to the head, whose last but
+    two is the chest. limbs: names of `PERSON`. cut: those that are two bones. arms_on: what the collar bones hang on.
+    beside: a pelvis, which the legs hang on next to the spine."""
+    bones = [(name, k - 1, (0.0, 0.0, 1 + 0.1 * k)) for k, name in enumerate(trunk)]
+    index = {name: k for k, name in enumerate(trunk)}
+    if beside:
+        bones.append((beside, 0, (0.0, 0.0, 0.95)))
+    for side, x in (("l", 1), ("r", -1)):
+        for first, heights in ((0, (1.4, 1.4, 1.2, 1.0)), (4, (0.9, 0.5, 0.1, 0.0))):
+            parent = index[arms_on or trunk[-3]] if first == 0 else len(trunk) if beside else 0
+            for name, z in zip(limbs[first : first + 4], heights, strict=True):
+                for part in ("01", "02") if name in cut else ("",):
+                    bones.append((spine.format(side, name + part), parent, (0.2 * x, 0.0, z)))
+                    parent = len(bones) - 1
+    joints = ["root", "spine_1", "spine_2", "chest", "neck", "head"] + [f"{p}.{s}" for p in PERSON for s in "LR"]
+    names, parents, heads = zip(*bones, strict=True)
+    return joints, list(names), np.array(parents), np.array(heads, float)
+
+
+@pytest.mark.parametrize(
+    ("limbs", "trunk", "more"),
+    [
+        (ELBOWS, ["pelvis", "spine1", "spine2", "spine3", "neck", "head"], {"spine": "{}_{}"}),
+        (UNREAL, ["pelvis", "spine_01", "spine_02", "chest", "neck_01", "head"], {"arms_on": "neck_01"}),
+        (("lCollar", "lShldrBend", "lForearmBend", "lHand", "lThigh", "lShin", "lFoot", "lToe"),
+         ["hip", "abdomenLower", "abdomenUpper", "chestUpper", "neckLower", "head"],
+         {"beside": "pelvis", "spine": "{0}{1}"}),
+        (("clavicle", "upperarm", "lowerarm", "wrist", "upperleg", "lowerleg", "foot", "toe"),
+         ["root", "spine03", "spine02", "spine01", "neck01", "head"], {"cut": ("upperarm", "lowerarm", "upperleg")}),
+    ],
+)  # fmt: skip
+def test_people_of_other_programs(limbs, trunk, more) -> None:
+    limbs = tuple(name.removeprefix("l") if name[1:2].isupper() else name for name in limbs)
+    joints, names, parents, heads = person(trunk, limbs, **more)
+    found = guess_bones(joints, names, parents, heads)
+    assert [found[j] for j in joints[:6]] == trunk
+    for side in "LR":
+        for part, limb in zip(PERSON, limbs, strict=True):
+            bone = more.get("spine", "{}_{}").format(side.lower(), limb + ("01" if limb in more.get("cut", ()) else ""))
+            assert found[f"{part}.{side}"] == bone, part
+
+
+def test_known_names_with_a_longer_or_shorter_trunk() -> None:
+    """Unreal's newer mannequin has five bones in its spine; others of Mixamo's kind have two."""
+    human = load_category("human")
+    for count in (5, 2):
+        trunk = ["pelvis", *(f"spine_{k:02d}" for k in range(1, count + 1)), "neck_01", "head"]
+        _, names, parents, heads = person(trunk, UNREAL, spine="{1}_{0}")
+        found = match_bones(human, names, parents, heads)
+        assert (found["root"], found["chest"]) == ("pelvis", f"spine_{count:02d}") and found["spine_1"] == "spine_01"
+        assert found["spine_2"] == {5: "spine_04", 2: None}[count] and found["forearm.R"] == "lowerarm_r"
 
 
 def test_known_names_are_known_behind_a_namespace(toy_category: Category) -> None:

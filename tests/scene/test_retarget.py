@@ -142,7 +142,7 @@ def test_edits_of_the_reconstruction_count_and_the_former_motion_is_kept(toy_cat
     assert matched(toy_category, rig) == neck  # remembered
     rig.data.bones["my head"].name = "other"
     told_anew = matched(toy_category, rig)
-    assert told_anew["head"] == "" and told_anew["jaw"] == "my jaw"
+    assert told_anew["head"] == "other" and told_anew["jaw"] == "my jaw"
     rig[BONES] = "no JSON"
     assert matched(toy_category, rig) == told_anew
 
@@ -167,6 +167,19 @@ def test_constraints_and_layers_are_told(toy_category, built) -> None:
     assert "my hind_foot.L" in told and "NLA" in told
 
 
+def test_drivers_and_what_holds_the_object_are_told(toy_category, built) -> None:
+    rig = character(toy_category)
+    rig.pose.bones["my head"].driver_add("rotation_euler", 0).driver.expression = "0.5"
+    held = bpy.data.objects.new("held", None)
+    built.scene.collection.objects.link(held)
+    held.location = (9, 9, 9)
+    rig.constraints.new("COPY_LOCATION").target = held
+    names = own_names(toy_category)
+    told = retarget(toy_category, built.armature, rig, names, built.scene, in_clip=True).warnings
+    assert len(told) == 2 and "my head" in told[0] and "drivers" in told[0] and "does not stand in the clip" in told[1]
+    assert len(retarget(toy_category, built.armature, rig, names, built.scene).warnings) == 1
+
+
 def test_what_cannot_be_is_one_sentence_and_changes_nothing(toy_category, built) -> None:
     rig, names = character(toy_category), own_names(toy_category)
     actions = set(bpy.data.actions)
@@ -183,6 +196,16 @@ def test_what_cannot_be_is_one_sentence_and_changes_nothing(toy_category, built)
     refused("no bone 'Hed'", bones=names | {"head": "Hed"})
     refused("no joint 'fin'", bones={"fin": "my head"})
     refused("chosen for .* and for", bones=names | {"jaw": "my head"})
+    for thing in (built.armature, rig):
+        thing.data.pose_position = "REST"
+        refused(f"'{thing.name}' shows its Rest Position")
+        thing.data.pose_position = "POSE"
+        bpy.context.view_layer.objects.active = thing
+        for item in (built.armature, rig):
+            item.select_set(item == thing)
+        bpy.ops.object.mode_set(mode="EDIT")
+        refused(f"'{thing.name}' is in Edit Mode")
+        bpy.ops.object.mode_set(mode="OBJECT")
     del built.armature.pose.bones[bones_of(built)[3]]["joint"]
     refused("lost its bone of chest")
     for thing, name in ((None, "Nothing"), (rig, "'hero'"), (built.mesh, "toy mesh")):
