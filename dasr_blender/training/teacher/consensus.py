@@ -28,8 +28,8 @@ Array = np.ndarray
 
 # What a clip is bent by when its shape is known: near its outlines, and freer of where it began.
 FIRM = FitConfig(passing=False, outline_noise=0.006, joint_turn=4.0, rest=3.0, root_turn=0.3, root_depth=0.3)
-# And when it is not: a relief that is only what many outlines ask for.
-STIFF = FitConfig(passing=False, outline_noise=0.006, relief_height=0.05, morphology=0.6)
+# And when it is not: a relief that is only what many outlines ask for, at distances that may still change with it.
+STIFF = FitConfig(passing=False, outline_noise=0.006, relief_height=0.05, morphology=0.6, root_depth=0.15)
 
 
 @dataclass(frozen=True)
