@@ -63,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser(name, help=what, add_help=False)
     _add_listen(demo)
     for command in (listing, doctor, demo):
-        command.add_argument("--json", action="store_true", help="print messages as JSON, one object a line")
+        _add_json(command)
     return root
 
 
@@ -122,13 +122,7 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         help="find how it turns and zooms, take it to stand still, or solve it with Blender's motion tracker",
     )
     command.add_argument("--fps", type=_positive, metavar="F", help="frames a second, if the file is wrong")
-    command.add_argument(
-        "--place",
-        choices=("camera", "root", "ground"),
-        default="camera",
-        help="put it before the first frame's camera, keep the subject's root still, or put it on the ground "
-        "(default: camera)",
-    )
+    _add_place(command, default="camera")
     command.add_argument(
         "--formats",
         type=_formats,
@@ -169,7 +163,7 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="processor threads of the network (default: one a core)",
     )
-    command.add_argument("--json", action="store_true", help="print messages as JSON, one object a line")
+    _add_json(command)
     _add_listen(command)
 
 
@@ -192,12 +186,7 @@ def _add_retarget(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="move and scale the character to where the subject is, and add the clip's camera",
     )
-    command.add_argument(
-        "--place",
-        choices=("camera", "root", "ground"),
-        default="ground",
-        help="where the motion goes on: as reconstruct has it (default: ground)",
-    )
+    _add_place(command, default="ground")
     command.add_argument(
         "--formats",
         type=_character_formats,
@@ -207,8 +196,22 @@ def _add_retarget(commands: argparse._SubParsersAction) -> None:
     )
     command.add_argument("--category", type=_given, metavar="NAME", help="name or folder (default: the motion's own)")
     command.add_argument("--out", type=_given, metavar="DIR", help="folder for the files (default: MOTION's)")
-    command.add_argument("--json", action="store_true", help="print messages as JSON, one object a line")
+    _add_json(command)
     _add_listen(command)
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="print messages as JSON, one object a line")
+
+
+def _add_place(command: argparse.ArgumentParser, default: str) -> None:
+    command.add_argument(
+        "--place",
+        choices=("camera", "root", "ground"),
+        default=default,
+        help="put it before the first frame's camera, keep the subject's root still, or put it on the ground "
+        f"(default: {default})",
+    )
 
 
 def _add_listen(command: argparse.ArgumentParser) -> None:

@@ -278,3 +278,27 @@ def toy_motion(category: Category, frames: int = 8, image_size: tuple[int, int] 
         source="toy.mp4",
         source_hash="0" * 64,
     )
+
+
+ARTIST_NAMES = {
+    "root": "Armature_root",
+    "pelvis": "Hips",
+    "spine": "Spine01",
+    "chest": "Spine02",
+    "neck_1": "Neck1",
+    "neck_2": "Neck2",
+    "head": "Head",
+    "jaw": "Jaw",
+    **{f"tail_{k}": f"Tail_{k:02d}" for k in range(1, 5)},
+}
+ARTIST_LIMBS = {"ear": "Ear", "front_upper": "FrontUpLeg", "front_lower": "FrontLowLeg", "front_foot": "FrontFoot"}
+ARTIST_LIMBS |= {"front_toe": "FrontToe", "hind_upper": "Thigh", "hind_lower": "Shin"}
+ARTIST_LIMBS |= {"hind_foot": "Foot", "hind_toe": "Toe"}
+
+
+def artist_name(joint: str, left: str = "Left", right: str = "Right") -> str:
+    """The bone of a joint, in the words of another artist."""
+    if joint in ARTIST_NAMES:
+        return ARTIST_NAMES[joint]
+    stem, side = joint.split(".")
+    return f"{left if side == 'L' else right}{ARTIST_LIMBS[stem]}"

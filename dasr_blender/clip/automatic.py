@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from .anchors import anchors_from, click_seed
-from .choosing import AutomaticConfig, overlap
+from .choosing import AutomaticConfig, grown, overlap
 from .corrections import Correction, by_frame
 from .evidence import LIMIT, SURE, log_odds, smooth, trusts
 from .finder import Finder
@@ -142,13 +142,12 @@ def _reach(finder: Finder, i: int, chosen: Chosen) -> np.ndarray:
     """(h, w) bool: where the subject can be in frame i, about what the nearest key frames show, faintly or well."""
     keys = finder.keys
     around = [i] if i in chosen else [max(k for k in keys if k < i), min(k for k in keys if k > i)]
-    result = np.zeros((finder.size[1], finder.size[0]), np.uint8)
+    result = np.zeros((finder.size[1], finder.size[0]), bool)
     for k in around:
         soft = chosen.get(k)
         if soft is not None:
-            result |= finder.carry(soft > 255 * finder.config.faint, k, i).astype(np.uint8)
-    grown = 2 * max(2, round(0.08 * float(np.sqrt(max(int(result.sum()), 1))))) + 1
-    return cv2.dilate(result, np.ones((grown, grown), np.uint8)) > 0
+            result |= finder.carry(soft > 255 * finder.config.faint, k, i)
+    return grown(result, 0.08)
 
 
 def _rechoose(finder: Finder, chosen: Chosen, anchors: Anchors, silhouettes: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from ..core.errors import counted
-from .choosing import AutomaticConfig, overlap, prominence
+from .choosing import AutomaticConfig, grown, overlap, prominence
 from .evidence import Background, log_odds
 from .flow import flow, warp
 from .looks import Looks
@@ -192,9 +192,7 @@ class Finder:
         if not anchored and blob.sum() > self.config.swollen * reference.sum():
             # it runs into the background in every look: what of it lies about where flow carried the subject;
             # the margin lets a mask that was too small grow again, frame by frame
-            reach = 2 * max(2, round(0.06 * float(np.sqrt(reference.sum())))) + 1
-            around = cv2.dilate(reference.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
-            blob = blob & around
+            blob = blob & grown(reference, 0.06)
         if overlap(blob, reference) < (0.05 if anchored else self.config.lost):
             return None
         # keep the soft rim of the chosen blob whole; of other blobs, what may be a limb that is seen less clearly

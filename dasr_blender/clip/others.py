@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from .choosing import grown
+
 if TYPE_CHECKING:
     from .finder import Finder
 
@@ -30,9 +32,8 @@ def another_subject(finder: Finder, masks: Sequence[np.ndarray | None]) -> list[
         if odds is None or not (odds > 0.0).any():
             continue
         looked += 1
-        own = (odds > 0.0).astype(np.uint8)
-        reach = 2 * max(1, round(_APART * float(np.sqrt(own.sum())))) + 1
-        near = cv2.dilate(own, np.ones((reach, reach), np.uint8)) > 0
+        own = odds > 0.0
+        near = grown(own, _APART)
         soft = finder.saliency(i)
         for blob in finder.blobs(soft)[:3]:
             if blob.sum() < _SIZE * own.sum() or (blob & near).any() or soft[blob].mean() < _SURE:

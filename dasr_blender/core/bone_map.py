@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from .rotation import geodesic
 
 Array = np.ndarray
 
-LOW = 0.12  # of a body's height: joints below it are of feet
+_LOW = 0.12  # of a body's height: joints below it are of feet
 _SQUARE = np.radians(30)  # a skeleton that is turned by less than this from its axes is along them
 _UNPLAYED = np.radians(12)  # what it costs to leave a joint of a leg, or a bone between others, out
 
@@ -273,12 +275,31 @@ def match_bones(
         if len(trunk) == len(_TRUNK) and found["chest"] not in (None, known.get("chest")):
             known = known | {joint: found[joint] for joint in trunk}  # more or fewer bones than usual: told by the tree
         return {joint: known.get(joint) for joint in joints}
-    place = {name: i for i, name in enumerate(names)}
-    _add_trunk(found, place, names, parents)
-    _add_free_feet(category, found, place, names, parents, heads)
+    bones = _Bones(names, parents, heads)
+    _add_trunk(found, bones)
+    _add_free_feet(category, found, bones)
     if "upper_arm.L" not in found:  # people's legs and arms have names that say which joint is meant
-        _settle_legs(category, found, place, names, parents, heads)
+        _settle_legs(category, found, bones)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Bones:
+    """A rig's bones at rest, as `guess_bones` takes them."""
+
+    names: Sequence[str]
+    parents: Array
+    heads: Array
+
+    @cached_property
+    def place(self) -> dict[str, int]:
+        """Name → number."""
+        return {name: i for i, name in enumerate(self.names)}
+
+
+def foot_height(joints: Array) -> float:
+    """The height below which joints ``(J, 3)`` of a body at rest are of feet."""
+    return float(joints[:, 2].min() + _LOW * np.ptp(joints[:, 2]))
 
 
 def axes_between(body: Array, character: Array) -> Array:
@@ -298,8 +319,9 @@ def axes_between(body: Array, character: Array) -> Array:
     return square if np.linalg.det(square) > 0 and geodesic(square, best) < _SQUARE else best
 
 
-def _add_trunk(found: dict[str, str | None], place: Mapping[str, int], names: Sequence[str], parents: Array) -> None:
+def _add_trunk(found: dict[str, str | None], bones: _Bones) -> None:
     """Which bone bends in the middle of an animal's trunk; or, where the trunk is one bone, that it is the root's."""
+    names, parents, place = bones.names, bones.parents, bones.place
     if not {"pelvis", "spine", "chest"} <= found.keys():
         return
     pelvis, chest = found["pelvis"], found["chest"]
@@ -315,18 +337,12 @@ def _add_trunk(found: dict[str, str | None], place: Mapping[str, int], names: Se
             found["root"] = names[max(common, key=lambda bone: len(_ancestors(bone, parents)))]
 
 
-def _add_free_feet(
-    category: Category,
-    found: dict[str, str | None],
-    place: Mapping[str, int],
-    names: Sequence[str],
-    parents: Array,
-    heads: Array,
-) -> None:
+def _add_free_feet(category: Category, found: dict[str, str | None], bones: _Bones) -> None:
     """Feet that hang on no leg, as rigs have them whose legs reach for their feet (IK): low, beneath the leg's end."""
+    names, parents, heads, place = bones.names, bones.parents, bones.heads, bones.place
     skeleton, rest = category.skeleton, category.body.joints
     ground, top = heads[:, 2].min(), heads[:, 2].max()
-    low = rest[:, 2].min() + LOW * np.ptp(rest[:, 2])
+    low = foot_height(rest)
     used = {place[bone] for bone in found.values() if bone is not None}
     held = {i for i in range(len(names)) if used & set(_ancestors(i, parents))}
     holding = {bone for i in used for bone in _ancestors(i, parents)}
@@ -353,24 +369,18 @@ def _add_free_feet(
             held.add(foot)
 
 
-def _settle_legs(
-    category: Category,
-    found: dict[str, str | None],
-    place: Mapping[str, int],
-    names: Sequence[str],
-    parents: Array,
-    heads: Array,
-) -> None:
+def _settle_legs(category: Category, found: dict[str, str | None], rig: _Bones) -> None:
     """Which of a leg's bones play which of its joints, by where they point.
 
     Names do not tell a shoulder blade from an upper leg, nor whether the one joint of a leg is an elbow or a wrist.
     """
+    names, parents, place = rig.names, rig.parents, rig.place
     skeleton, rest = category.skeleton, category.body.joints
     played = [j for j, joint in enumerate(skeleton.names) if found[joint] is not None]
     if len(played) < 3:
         return
-    turn = axes_between(rest[played], heads[[place[str(found[skeleton.names[j]])] for j in played]])
-    heads = heads @ turn
+    turn = axes_between(rest[played], rig.heads[[place[str(found[skeleton.names[j]])] for j in played]])
+    heads = rig.heads @ turn
     taken = {place[bone] for bone in found.values() if bone is not None}
     for top in (j for j in range(len(skeleton)) if skeleton.roles[j] == "limb"):
         if skeleton.roles[int(skeleton.parents[top])] == "limb":

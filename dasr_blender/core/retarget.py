@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .bone_map import LOW, axes_between
+from .bone_map import axes_between, foot_height
 from .rotation import shortest_rotation
 from .skeleton import Skeleton
 
@@ -62,7 +62,7 @@ def fitting(skeleton: Skeleton, joints: Array, heads: Mapping[int, Array]) -> Fi
     turn = axes_between(joints[played], np.stack([heads[j] for j in played]))
     scale = _scale(skeleton, joints, heads)
     laid, aims = np.tile(np.eye(3), (len(skeleton), 1, 1)), np.full(len(skeleton), -1)
-    low = _low(joints)
+    low = foot_height(joints)
     for j in range(len(skeleton)):
         aim, parent = _played_next(skeleton, j, heads), int(skeleton.parents[j])
         if joints[j, 2] < low or not _points(skeleton, joints, j):  # soles lie on the ground in every rest pose
@@ -150,7 +150,7 @@ def _points(skeleton: Skeleton, joints: Array, joint: int) -> bool:
 
 def _scale(skeleton: Skeleton, joints: Array, heads: Mapping[int, Array]) -> float:
     """How long the character's legs are, beside the body's; without legs, how wide its joints lie."""
-    low = _low(joints)
+    low = foot_height(joints)
     body, character = 0.0, 0.0
     for j in range(len(skeleton)):
         aim = _played_next(skeleton, j, heads)
@@ -164,8 +164,3 @@ def _scale(skeleton: Skeleton, joints: Array, heads: Mapping[int, Array]) -> flo
             float(np.linalg.norm(x - x.mean(0))) for x in (joints[played], np.stack([heads[j] for j in played]))
         )
     return character / body if body and character else 1.0
-
-
-def _low(joints: Array) -> float:
-    """The height below which joints (J, 3) are of feet."""
-    return float(joints[:, 2].min() + LOW * np.ptp(joints[:, 2]))

@@ -292,9 +292,7 @@ def _by_controls(
     skeleton: Skeleton,
 ) -> tuple[dict[str, _Keys], list[str]]:
     """Keys for a generated control rig, whose limbs are switched to turn (FK), and controls that do not obey."""
-    if target.animation_data is not None and target.animation_data.action is not None:
-        target.animation_data.action.use_fake_user = True
-        target.animation_data.action = None  # played on top of what is tried
+    _put_aside(target)  # it would play on top of what is tried
     turn_by_bones(target)
     depth = {j: len(skeleton.chain(j)) for j in chosen}
     rotation, location, held = control_keys(target, chosen, pointed, gone, depth)
@@ -348,11 +346,17 @@ def _write(
     if animation is not None and animation.action is not None:
         for marker in animation.action.pose_markers:
             action.pose_markers.new(marker.name).frame = marker.frame
-    before = target.animation_data.action if target.animation_data is not None else None
-    if before is not None:
-        before.use_fake_user = True
+    _put_aside(target)
     compat.assign_action(target, action, slot)
     return action
+
+
+def _put_aside(target: bpy.types.Object) -> None:
+    """What the target plays stays in the file, unused."""
+    animation = target.animation_data
+    if animation is not None and animation.action is not None:
+        animation.action.use_fake_user = True
+        animation.action = None
 
 
 def _in_mode(mode: str, quaternions: np.ndarray) -> tuple[str, np.ndarray]:

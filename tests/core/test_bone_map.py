@@ -5,30 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from toy import artist_name
 
 from dasr_blender.core import Category, DasrError, load_category
 from dasr_blender.core.bone_map import guess_bones, match_bones, read_bones, write_bones
-
-NAMES = {  # another artist's words for the joints
-    "root": "Armature_root",
-    "pelvis": "Hips",
-    "spine": "Spine01",
-    "chest": "Spine02",
-    "neck_1": "Neck1",
-    "neck_2": "Neck2",
-    "head": "Head",
-    "jaw": "Jaw",
-    **{f"tail_{k}": f"Tail_{k:02d}" for k in range(1, 5)},
-}
-LIMBS = {"ear": "Ear", "front_upper": "FrontUpLeg", "front_lower": "FrontLowLeg", "front_foot": "FrontFoot"}
-LIMBS |= {"front_toe": "FrontToe", "hind_upper": "Thigh", "hind_lower": "Shin", "hind_foot": "Foot", "hind_toe": "Toe"}
-
-
-def artist_name(joint: str, left: str = "Left", right: str = "Right") -> str:
-    if joint in NAMES:
-        return NAMES[joint]
-    stem, side = joint.split(".")
-    return f"{left if side == 'L' else right}{LIMBS[stem]}"
 
 
 def rig(category: Category, rename=lambda name: name):

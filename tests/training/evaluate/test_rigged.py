@@ -31,33 +31,6 @@ from dasr_blender.training.evaluate.rig_surface import rendered_rig
 from dasr_blender.training.evaluate.rows import MeanPose, make_rows
 from dasr_blender.training.synth.rig import Rig
 
-NAMES = {  # another artist's words for the joints
-    "root": "Armature_root",
-    "pelvis": "Hips",
-    "spine": "Spine01",
-    "chest": "Spine02",
-    "neck_1": "Neck1",
-    "neck_2": "Neck2",
-    "head": "Head",
-    "jaw": "Jaw",
-    **{f"tail_{k}": f"Tail_{k:02d}" for k in range(1, 5)},
-}
-LIMBS = {"ear": "Ear", "front_upper": "FrontUpLeg", "front_lower": "FrontLowLeg", "front_foot": "FrontFoot"}
-LIMBS |= {
-    "front_toe": "FrontToe",
-    "hind_upper": "Thigh",
-    "hind_lower": "Shin",
-    "hind_foot": "Foot",
-    "hind_toe": "Toe",
-}
-
-
-def bone_name(joint: str) -> str:
-    if joint in NAMES:
-        return NAMES[joint]
-    stem, side = joint.split(".")
-    return f"{'Left' if side == 'L' else 'Right'}{LIMBS[stem]}"
-
 
 def toy_rig(category: Category, frames: int = 20, factor: float = 3.0) -> Rig:
     """The toy body as a rig with a bone a joint, another size, and one action."""
@@ -74,7 +47,7 @@ def toy_rig(category: Category, frames: int = 20, factor: float = 3.0) -> Rig:
         np.arange(len(category.body.vertices)),
         category.body.skin_index,
         category.body.skin_weight,
-        tuple(bone_name(n) for n in skeleton.names),
+        tuple(toy.artist_name(n) for n in skeleton.names),
         skeleton.parents,
         rest,
         joints,
@@ -136,7 +109,7 @@ def test_a_folder_of_rigged_models_is_scored(toy_category: Category, tmp_path: P
     folder.mkdir()
     for name in ("one.glb", "two.glb", "broken.glb"):
         (folder / name).write_bytes(name.encode())
-    (folder / "two.joints.json").write_text(json.dumps({n: bone_name(n) for n in category.skeleton.names}))
+    (folder / "two.joints.json").write_text(json.dumps({n: toy.artist_name(n) for n in category.skeleton.names}))
 
     def bake(path: Path, cache: Path) -> Rig:
         if path.stem == "broken":
