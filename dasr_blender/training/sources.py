@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -45,19 +46,9 @@ def open_sources(config: TrainConfig, category: Category) -> tuple[Source, ...]:
     own = _opened(config.shard, category, 25)
     if not config.teacher:
         return (Source(own),)
-    if len(config.teacher) != len(config.teacher_share):
-        raise TrainingError(
-            f"--teacher names {len(config.teacher)} and --teacher-share {len(config.teacher_share)}; give each teacher "
-            "its share, in the same order"
-        )
-    for share in (*config.teacher_share, sum(config.teacher_share)):
-        if not 0.0 < share < 1.0:
-            raise TrainingError(
-                f"a teacher's share, and that of all together, must lie between 0 and 1, not at {share:g}; to train on "
-                "one shard alone, give it with --shard"
-            )
-    sources = [Source(own, 1.0 - sum(config.teacher_share))]
-    for folder, share in zip(config.teacher, config.teacher_share, strict=True):
+    rest, *shares = shares_of(config.teacher, config.teacher_share, "one shard alone, give it with --shard")
+    sources = [Source(own, rest)]
+    for folder, share in zip(config.teacher, shares, strict=True):
         teacher = _opened(folder, category, config.teacher_held_out)
         if own.sizes != teacher.sizes:
             raise TrainingError(
@@ -68,6 +59,28 @@ def open_sources(config: TrainConfig, category: Category) -> tuple[Source, ...]:
     return tuple(sources)
 
 
+def shares_of(teachers: tuple[Path, ...], shares: tuple[float, ...], alone: str) -> list[float]:
+    """What share of the rows is not the teachers', and each teacher's.
+
+    alone: how an error's advice ends, 'to train on …'. Raises TrainingError for shares that are not one to a teacher or
+    leave nothing to the rest.
+    """
+    if not teachers:
+        return [1.0]
+    if len(teachers) != len(shares):
+        raise TrainingError(
+            f"--teacher names {len(teachers)} and --teacher-share {len(shares)}; give each teacher "
+            "its share, in the same order"
+        )
+    for share in (*shares, sum(shares)):
+        if not 0.0 < share < 1.0:
+            raise TrainingError(
+                f"a teacher's share, and that of all together, must lie between 0 and 1, not at {share:g}; to train on "
+                f"{alone}"
+            )
+    return [1.0 - sum(shares), *shares]
+
+
 def _opened(folder: Path, category: Category, validation_every: int) -> Shard:
     shard = Shard(folder, validation_every)
     shard.check(category)
@@ -76,24 +89,24 @@ def _opened(folder: Path, category: Category, validation_every: int) -> Shard:
     return shard
 
 
-def divide(sources: tuple[Source, ...], count: int, number: int) -> list[int]:
+def given(shares: Sequence[float], rows: int) -> list[int]:
+    """How many of the first `rows` rows of a run each source gives. Each takes its part of what those before it have
+    left."""
+    left, share = [rows], 1.0
+    for one in shares[:-1]:
+        left.append(math.floor(left[-1] * max(share - one, 0.0) / share))
+        share -= one
+    return [own - others for own, others in pairwise([*left, 0])]
+
+
+def divide(shares: Sequence[float], count: int, number: int) -> list[int]:
     """How many of the `count` rows of a run's batch `number` each source gives.
 
     Over all batches exactly its share, and in none more than a row from it (two with several teachers): whatever
-    n·share leaves over is carried to the next batch. Each source takes its part of what those before it have left.
+    n·share leaves over is carried to the next batch.
     """
-
-    def left(rows: int) -> list[int]:
-        """How many of the first `rows` rows of the run are left for each source and those after it."""
-        found, share = [rows], 1.0
-        for source in sources[:-1]:
-            found.append(math.floor(found[-1] * max(share - source.share, 0.0) / share))
-            share -= source.share
-        return [*found, 0]
-
-    before, after = left(number * count), left((number + 1) * count)
-    due = [b - a for a, b in zip(before, after, strict=True)]
-    return [own - others for own, others in pairwise(due)]
+    before, after = given(shares, number * count), given(shares, (number + 1) * count)
+    return [b - a for a, b in zip(before, after, strict=True)]
 
 
 def joined(batches: list[Batch]) -> Batch:
@@ -104,7 +117,7 @@ def joined(batches: list[Batch]) -> Batch:
 def draw(sources: tuple[Source, ...], count: int, number: int, generator: torch.Generator) -> Batch:
     """Stored rows of a run's batch `number`, `count` of them, drawn from the training clips of every source."""
     parts = []
-    for source, some in zip(sources, divide(sources, count, number), strict=True):
+    for source, some in zip(sources, divide([s.share for s in sources], count, number), strict=True):
         rows = source.shard.training_rows
         pick = torch.randint(len(rows), (some,), generator=generator).numpy()
         if some:

@@ -244,7 +244,7 @@ class ClipStage:
         run, generator = self.run, self.run.generator(4, step, part)
         count = max(1, run.config.clip_batch // run.parts)
         parts_of: list[Batch] = []
-        shares = divide(run.sources, count, step * run.parts + part)
+        shares = divide([s.share for s in run.sources], count, step * run.parts + part)
         for cached, some in zip(self.cached, shares, strict=True):
             pick = torch.randint(len(cached["features"]), (some,), generator=generator)
             if some:

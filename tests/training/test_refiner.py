@@ -71,7 +71,7 @@ def state_of(category: Category, refiner: learn.Refiner, given: Case, motion: Mo
             motion.focal_px, motion.principal_point, motion.image_size,
         ),
         **refine_inputs.read_pose(motion, given.center, given.side),
-        "trust": np.ones(len(motion), np.float32),
+        "trust": np.ones(len(motion), np.float32), "quality": np.ones(len(motion), np.float32),
     }  # fmt: skip
     truth = refine_inputs.read_pose(given.motion, given.center, given.side)
     arrays |= {f"true_{k}": v for k, v in truth.items()}
@@ -233,13 +233,76 @@ def test_answers_are_kept_and_split(settings: train.RefinerTraining, trained: Pa
     category = load_category(settings.category)
     assert collect(settings.clips, category, category.body.vertices[:9], settings.out / "answers") == 4
     assert [f.stat().st_mtime_ns for f in files] == times
-    answers = Answers(settings.out / "answers", 6, validation_every=4)
-    assert len(answers.training) == 3 and len(answers.validation) == 1
+    answers = Answers([settings.out / "answers"], 6, [4])
+    (training,), (validation,) = answers.training, answers.validation
+    assert len(training) == 3 and len(validation) == 1
     drawn = [answers.drawn(step, 3, seed=0) for step in range(2)]
-    assert {c for c, _ in drawn[0]} == {c for c, _ in drawn[1]} == set(answers.training.tolist())
+    assert {c for c, _ in drawn[0]} == {c for c, _ in drawn[1]} == set(training.tolist())
     assert answers.drawn(1, 3, seed=0) == drawn[1]
     with pytest.raises(TrainingError, match="no clip has 99 frames"):
-        Answers(settings.out / "answers", 99)
+        Answers([settings.out / "answers"], 99, [0])
+
+
+def test_frames_of_no_quality_teach_nothing(toy_category: Category) -> None:
+    """Labels of frames that are not believed may say anything: gradients are those of the others alone."""
+    given, refiner = case(toy_category), train.make_refiner(toy_category)
+    state = state_of(toy_category, refiner, given, bent(toy_category, given.motion))
+    state["quality"][3:] = 0.0
+    other = {k: v.clone() for k, v in state.items()}
+    other["true_translation"][3:] += 0.2
+    other["true_joints"][3:] = other["true_joints"][3:].flip(1)
+    weights = learn.RefinerLoss()
+    losses = [learn.loss_of(refiner, s, 1, 2, weights)[0] for s in (state, other)]
+    grads = [torch.autograd.grad(loss, list(refiner.parameters()), allow_unused=True) for loss in losses]
+    assert losses[0].item() > 0 and torch.equal(losses[0], losses[1])
+    known = [(a, b) for a, b in zip(*grads, strict=True) if a is not None and b is not None]
+    assert known and all(torch.equal(a, b) for a, b in known)
+
+
+def test_a_teacher_has_its_share_and_its_own_columns(
+    settings: train.RefinerTraining, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every folder of clips gives its share of the stretches, and the log says how each is doing."""
+    category = load_category(settings.category)
+    write_clips(category, tmp_path / "cat" / "set", 3, frames=8, seed=50)
+    shutil.copytree(settings.out / "answers", tmp_path / "run" / "answers")
+    config = replace(
+        settings, out=tmp_path / "run", teacher=(tmp_path / "cat" / "set",), teacher_share=(0.25,),
+        teacher_held_out=3, start=trained,
+    )  # fmt: skip
+    trainer = train.RefinerTrainer(config)
+    assert len(list((tmp_path / "run" / "answers-0-cat-set").glob("*.npz"))) == 3
+    own, taught = trainer.answers.training
+    drawn = [clip for step in range(20) for clip, _ in trainer.answers.drawn(step, 4, seed=0)]
+    assert sum(clip in taught for clip in drawn) == 20 and sum(clip in own for clip in drawn) == 60
+    assert sorted(set(drawn)) == sorted([*own, *taught])
+    began = torch.load(trained, weights_only=True)["refiner"]
+    assert all(torch.equal(p, began[k]) for k, p in trainer.refiner.named_parameters())
+    trainer.run()
+    said = (tmp_path / "run" / "log.csv").read_text().splitlines()[0]
+    assert "val_seen" in said and "val_teacher_seen" in said and "start_teacher_root" in said
+
+
+def test_training_begins_from_a_bundle(
+    settings: train.RefinerTraining, trained: Path, looking_twice: Category, bundle: Path, tmp_path: Path
+) -> None:
+    assert looking_twice.path is not None
+    category = load_category(settings.category)
+    weights = torch.load(trained, weights_only=True)["refiner"]
+    for source in (trained, looking_twice.path, looking_twice.path / "refiner.onnx"):
+        refiner = train.make_refiner(category, settings.width, settings.blocks)
+        train.start_from(refiner, source, category)
+        assert all(torch.equal(p, weights[k]) for k, p in refiner.named_parameters())
+    blank = train.make_refiner(category, settings.width, settings.blocks)  # many of its arrays are equal
+    export.write_onnx(blank, 2, tmp_path / "blank.onnx")
+    train.start_from(refiner, tmp_path / "blank.onnx", category)
+    assert all(torch.equal(p, q) for p, q in zip(refiner.parameters(), blank.parameters(), strict=True))
+    with pytest.raises(TrainingError, match="a refiner of other sizes than this one; give its --width"):
+        train.start_from(train.make_refiner(category), trained, category)
+    with pytest.raises(FileNotFoundError, match=r"refiner\.onnx"):
+        train.start_from(refiner, bundle, category)
+    with pytest.raises(TrainingError, match="a refiner of other sizes"):
+        train.start_from(refiner, bundle / "predictor.onnx", category)
 
 
 def test_bad_input_is_said_in_a_sentence(
@@ -252,6 +315,8 @@ def test_bad_input_is_said_in_a_sentence(
     for arguments, reason in (
         (refining, "no clip folder with labels"),
         ([*refining, "--batch", "0"], "--batch must be at least 1"),
+        ([*refining, "--teacher", str(tmp_path), "--teacher-share", "1.5"], "must lie between 0 and 1, not at 1.5"),
+        ([*refining, "--teacher", str(tmp_path), str(tmp_path)], "--teacher names 2 and --teacher-share 1"),
         ([*exporting, str(tmp_path / "no.pt")], "no.pt: No such file"),
         ([*exporting, str(tmp_path / "bad.pt")], "bad.pt is no checkpoint"),
         ([*exporting, str(tmp_path / "other.pt")], "other.pt holds no weights of a refiner"),

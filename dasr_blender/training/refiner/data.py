@@ -2,11 +2,12 @@
 """Clips as the refiner learns from them: what the student and tracking made of each, and the truth.
 
 One `.npz` a clip: the arrays of `predict.refine_inputs`, in half precision where a thousandth of the crop is enough,
-and the true pose under the same names with `true_` before them.
+the true pose under the same names with `true_` before them, and `quality` (T,), how far a frame's labels are believed.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..evaluate.rows import OURS, Tracked
 from ..evaluate.scene import Scene, read_scene
 from ..interrupt import deaf_children
 from ..npz import read_npz
+from ..sources import given
 
 Array = np.ndarray
 
@@ -49,6 +51,7 @@ def answers_to(scene: Scene, row: Tracked, points: Array) -> dict[str, Array]:
     if scene.true is not None:
         true = read_pose(scene.true, scene.center, scene.side)
         arrays |= {f"true_{name}": value for name, value in true.items()}
+        arrays["quality"] = scene.true.confidence.astype(np.float32)
     return {name: v.astype(np.float16) if name in HALF else v for name, v in arrays.items()}
 
 
@@ -97,24 +100,40 @@ def collect(clips: Path, category: Category, points: Array, out: Path, workers: 
 
 
 class Answers:
-    """All clips of a folder that are long enough, in memory."""
+    """All clips of one or several folders that are long enough, in memory.
 
-    def __init__(self, folder: Path, length: int, validation_every: int = 25) -> None:
-        """length: frames of a stretch.  validation_every: each n-th clip is for validation, 0 for none.
+    training and validation: of each folder, the numbers of its clips.
+    """
 
-        Raises TrainingError when no clip is long enough.
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        length: int,
+        validation_every: Sequence[int],
+        shares: Sequence[float] = (1.0,),
+    ) -> None:
+        """length: frames of a stretch.  validation_every: of each folder, each n-th clip is for validation, 0 for none.
+        shares: of the stretches that are drawn.
+
+        Raises TrainingError when a folder has no clip that is long enough.
         """
-        self.length = length
+        self.length, self.shares = length, shares
         self.clips: list[dict[str, Array]] = []
-        for file in sorted(folder.glob("*.npz")):
-            stored = read_npz(file, POSE, "take it away, so that it is collected again")
-            if len(stored["translation"]) >= length:
-                self.clips.append(stored)
-        every, numbers = validation_every, np.arange(len(self.clips))
-        held = numbers % every == every - 1 if every else np.zeros(len(numbers), bool)
-        self.training, self.validation = numbers[~held], numbers[held]
-        if not len(self.training):
-            raise TrainingError(f"{folder}: no clip has {length} frames")
+        self.training: list[Array] = []
+        self.validation: list[Array] = []
+        for folder, every in zip(folders, validation_every, strict=True):
+            first = len(self.clips)
+            for file in sorted(folder.glob("*.npz")):
+                stored = read_npz(file, POSE, "take it away, so that it is collected again")
+                if len(stored["translation"]) >= length:
+                    stored.setdefault("quality", np.ones(len(stored["translation"]), np.float32))
+                    self.clips.append(stored)
+            numbers = np.arange(len(self.clips) - first)
+            held = numbers % every == every - 1 if every else np.zeros(len(numbers), bool)
+            self.training.append(numbers[~held] + first)
+            self.validation.append(numbers[held] + first)
+            if held.all():
+                raise TrainingError(f"{folder}: no clip has {length} frames")
 
     def batch(self, chosen: list[tuple[int, int]]) -> dict[str, Tensor]:
         """Stretches (clip, first frame), one after the other: float32 (len(chosen) · length, …), with trust of 1."""
@@ -126,12 +145,15 @@ class Answers:
         return found | {"trust": torch.ones(len(found["distance"]))}
 
     def drawn(self, step: int, count: int, seed: int) -> list[tuple[int, int]]:
-        """Training stretches (clip, first frame) of a step: every clip once before any a second time."""
+        """Training stretches (clip, first frame) of a step, from every folder its share: every clip once before any of
+        the same folder a second time."""
         chosen = []
-        for number in range(step * count, (step + 1) * count):
-            turn, place = divmod(number, len(self.training))
-            order = np.random.default_rng([seed, 1, turn]).permutation(len(self.training))
-            clip = int(self.training[order[place]])
-            spare = len(self.clips[clip]["translation"]) - self.length + 1
-            chosen.append((clip, int(np.random.default_rng([seed, 2, number]).integers(spare))))
+        before, after = given(self.shares, step * count), given(self.shares, (step + 1) * count)
+        for source, clips in enumerate(self.training):
+            for number in range(before[source], after[source]):
+                turn, place = divmod(number, len(clips))
+                order = np.random.default_rng([seed, 1, turn, source]).permutation(len(clips))
+                clip = int(clips[order[place]])
+                spare = len(self.clips[clip]["translation"]) - self.length + 1
+                chosen.append((clip, int(np.random.default_rng([seed, 2, number, source]).integers(spare))))
         return chosen

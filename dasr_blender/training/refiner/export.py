@@ -16,7 +16,8 @@ from ...core.files import written_atomically
 from ...predict.refine_inputs import DISTANCE, OUTLINE
 from ..errors import TrainingError
 from ..export import OPSET, TOLERANCE, without_folding
-from .network import Refiner, State
+from ..student.shipped import apart
+from .network import WITHIN, Refiner, State
 from .train import load_refiner
 
 INPUTS = (
@@ -115,6 +116,7 @@ def write_onnx(refiner: Refiner, rounds: int, path: Path) -> None:
             dynamo=False,
         )
         model = onnx.load(str(temporary))
+        apart(model, WITHIN, {k: p.numpy() for k, p in refiner.named_parameters()})
         facts = {
             "rounds": str(rounds),
             "radius": str(refiner.config.radius),

@@ -148,12 +148,13 @@ def refined(refiner: Refiner, batch: State, clips: int, rounds: int) -> list[Sta
 
 @torch.no_grad()
 def with_truth(refiner: Refiner, batch: State) -> State:
-    """The batch with where the true surface is, true_points (B,V,3) in the ray's axes and true_seen (B,V,2), and which
-    frames count (B,): those whose start is not turned beyond what looking again can mend."""
+    """The batch with where the true surface is, true_points (B,V,3) in the ray's axes and true_seen (B,V,2), and how
+    much each frame counts (B,): by its labels' quality, where the start is not turned beyond what looking again can
+    mend."""
     truth = {k: batch[f"true_{k}"] for k in POSE}
     points = refiner.surface.posed_points(truth)["points"]
     seen = crop_pixels(points, None, truth["translation"], batch["crop_info"])
-    counts = (geodesic(batch["rotation"], truth["rotation"]) < BEYOND).float()
+    counts = batch["quality"] * (geodesic(batch["rotation"], truth["rotation"]) < BEYOND)
     return {**batch, "true_points": points, "true_seen": seen, "counts": counts}
 
 

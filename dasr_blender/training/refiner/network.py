@@ -36,6 +36,9 @@ from ..student.rotation import rotvec_to_matrix
 
 State = dict[str, Tensor]
 
+WITHIN = "refiner."
+"""what the names of its arrays begin with in an exported file"""
+
 FIELDS = 4
 """kinds of residuals: surface map, outline to body, body into the mask, rim to the outline"""
 

@@ -8,6 +8,7 @@ they will on new clips: take a student that was not trained on the animals in th
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,16 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.category import Category, load_category
+from ...core.category import REFINER, Category, load_category
 from ...core.files import written_atomically
 from ..errors import TrainingError
+from ..sources import shares_of
 from ..student import log
 from ..student.checkpoint import check_category, check_sizes, load_weights, read, refuse_to_overwrite
 from ..student.schedule import Clock, learning_rate
+from ..student.scores import TEACHER
+from ..student.shipped import arrays_of, is_shipped, load_network
 from ..train_config import at_least_one
 from .data import Answers, collect
 from .learn import Mistakes, RefinerLoss, errors, loss_of, mirrored, mistaken, refined, with_truth
-from .network import Refiner, RefinerConfig
+from .network import WITHIN, Refiner, RefinerConfig
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,14 @@ class RefinerTraining:
     """Folder of labelled clips (see `synth`)."""
     out: Path
     """Folder for the student's answers, the checkpoint and the log."""
+    teacher: tuple[Path, ...] = ()
+    """Folders of clips that a teacher labelled (see `teach`), to train on together with those of `clips`."""
+    teacher_share: tuple[float, ...] = (0.3,)
+    """Share of every batch that comes from each teacher's clips."""
+    teacher_held_out: int = 8
+    """Each n-th clip of a teacher is kept for validation; 0 for none."""
+    start: Path | None = None
+    """Begin with the weights of a checkpoint (refiner.pt), a bundle or its refiner.onnx."""
     category: str = "quadruped"
     """Bundle whose student answers: a name or a folder."""
     workers: int = 2
@@ -72,6 +84,7 @@ def check(config: RefinerTraining) -> None:
         at_least_one(name, getattr(config, name))
     if config.minutes <= 0 and not config.steps:
         raise TrainingError(f"--minutes must be above 0, not {config.minutes:g}")
+    shares_of(config.teacher, config.teacher_share, "one folder alone, give it with --clips")
 
 
 def make_refiner(category: Category, width: int = 128, blocks: int = 2) -> Refiner:
@@ -92,6 +105,27 @@ def load_refiner(checkpoint: Path, category: Category) -> tuple[Refiner, dict[st
     refiner = Refiner(RefinerConfig(**state["sizes"]), category)
     load_weights(refiner, state["refiner"], checkpoint)
     return refiner.eval(), state
+
+
+def start_from(refiner: Refiner, source: Path, category: Category) -> None:
+    """Give `refiner` the weights of a checkpoint, a bundle or its refiner.onnx.
+
+    Raises OSError, and TrainingError for a file that is damaged, or of another category or other sizes.
+    """
+    if is_shipped(source):
+        weights = arrays_of(load_network(source, REFINER), WITHIN)
+    else:
+        state = read(source, "refiner")
+        check_category(source, state, category)
+        weights = state["refiner"]
+    own = dict(refiner.named_parameters())
+    if any(k not in weights or weights[k].shape != p.shape for k, p in own.items()):
+        raise TrainingError(
+            f"{source} holds a refiner of other sizes than this one; give its --width and --blocks, or no --start"
+        )
+    with torch.no_grad():
+        for name, parameter in own.items():
+            parameter.copy_(torch.as_tensor(weights[name]))
 
 
 def counterparts(refiner: Refiner, category: Category) -> tuple[Tensor, Tensor]:
@@ -120,11 +154,18 @@ class RefinerTrainer:
         if config.resume and self.checkpoint.exists():
             self._load()
         else:
+            if config.start is not None:
+                start_from(self.refiner, config.start, self.category)
             self.log.unlink(missing_ok=True)
         points = self.refiner.surface.vertices.numpy()
-        count = collect(config.clips, self.category, points, config.out / "answers", config.workers)
-        self.answers = Answers(config.out / "answers", config.length, config.validation_every)
-        print(f"answers to {count} clips, {len(self.answers.validation)} for validation", flush=True)
+        kept = [config.out / "answers"]
+        kept += [config.out / f"answers-{n}-{f.parent.name}-{f.name}" for n, f in enumerate(config.teacher)]
+        for clips, folder in zip((config.clips, *config.teacher), kept, strict=True):
+            count = collect(clips, self.category, points, folder, config.workers)
+            print(f"answers to {count} clips of {clips}", flush=True)
+        rest, *shares = shares_of(config.teacher, config.teacher_share, "")
+        held = [config.validation_every, *[config.teacher_held_out] * len(config.teacher)]
+        self.answers = Answers(kept, config.length, held, (rest, *shares))
         self.mirror = counterparts(self.refiner, self.category)
 
     def save(self) -> None:
@@ -206,15 +247,20 @@ class RefinerTrainer:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Errors on the clips that are not trained on, as tracking leaves them (start_…) and refined (val_…)."""
+        """Errors on the clips that are not trained on, as tracking leaves them (start_…) and refined (val_…); of the
+        teachers' clips start_teacher_… and val_teacher_…."""
+        own, *teachers = self.answers.validation
+        return self._errors_on(own) | self._errors_on([c for clips in teachers for c in clips], TEACHER)
+
+    def _errors_on(self, clips: Iterable[int], whose: str = "") -> dict[str, float]:
         found: list[dict[str, float]] = []
-        for clip in self.answers.validation:
+        for clip in clips:
             batch = with_truth(self.refiner, self.answers.batch([(int(clip), 0)]))
             last = refined(self.refiner, batch, 1, self.config.rounds)[-1]
             before, after = (errors(self.refiner, state, batch, 1) for state in (batch, last))
             found.append(
-                {f"start_{k}": float(v) for k, v in before.items()}
-                | {f"val_{k}": float(v) for k, v in after.items()}
+                {f"start_{whose}{k}": float(v) for k, v in before.items()}
+                | {f"val_{whose}{k}": float(v) for k, v in after.items()}
             )
         return {k: float(np.mean([f[k] for f in found])) for k in found[0]} if found else {}
 

@@ -35,33 +35,38 @@ def is_shipped(source: Path) -> bool:
     return source.is_dir() or source.suffix == ".onnx"
 
 
-def label(path: Path, sizes: StudentConfig, arrays: dict[str, np.ndarray]) -> None:
-    """Write a network's sizes into its exported file, and each array that the exporter merged with an equal one.
+def apart(model: onnx.ModelProto, within: str, arrays: dict[str, np.ndarray]) -> None:
+    """Put back each of `arrays` that the exporter merged with an equal one, named `within` and its own name.
 
-    Of equal arrays torch's exporter keeps one and copies it for the others, now and then after they are asked for: they
-    are put back as arrays of their own.
+    Of equal arrays torch's exporter keeps one and copies it for the others, now and then after they are asked for.
     """
-    import onnx
     from onnx import numpy_helper
 
-    model = onnx.load(str(path))
     for node in [n for n in model.graph.node if n.op_type == "Identity"]:
-        name = node.output[0].removeprefix(WITHIN)
-        if node.output[0].startswith(WITHIN) and name in arrays:
+        name = node.output[0].removeprefix(within)
+        if node.output[0].startswith(within) and name in arrays:
             model.graph.node.remove(node)
             model.graph.initializer.append(numpy_helper.from_array(arrays[name], node.output[0]))
+
+
+def label(path: Path, sizes: StudentConfig, arrays: dict[str, np.ndarray]) -> None:
+    """Write a network's sizes into its exported file, and its arrays apart (see `apart`)."""
+    import onnx
+
+    model = onnx.load(str(path))
+    apart(model, WITHIN, arrays)
     onnx.helper.set_model_props(model, {SIZES: json.dumps(asdict(sizes))})
     onnx.save(model, str(path))
 
 
-def load_network(source: Path) -> onnx.ModelProto:
-    """An exported network as ONNX has it. source: a bundle's folder or its `predictor.onnx`.
+def load_network(source: Path, file: str = PREDICTOR) -> onnx.ModelProto:
+    """An exported network as ONNX has it. source: a bundle's folder, in which it is `file`, or the file itself.
 
     Raises FileNotFoundError, and TrainingError for a file that is no network.
     """
     import onnx
 
-    path = source / PREDICTOR if source.is_dir() else source
+    path = source / file if source.is_dir() else source
     if not path.exists():
         raise FileNotFoundError(f"no network at {path}")
     try:
@@ -73,6 +78,17 @@ def load_network(source: Path) -> onnx.ModelProto:
     return model
 
 
+def arrays_of(model: onnx.ModelProto, within: str = WITHIN) -> dict[str, np.ndarray]:
+    """Arrays of an exported network whose names begin with `within`, float32, by the rest of their names."""
+    from onnx import numpy_helper
+
+    return {
+        tensor.name.removeprefix(within).removesuffix(HALF): numpy_helper.to_array(tensor).astype(np.float32)
+        for tensor in model.graph.initializer
+        if tensor.name.startswith(within)
+    }
+
+
 def read_shipped(source: Path) -> tuple[dict[str, np.ndarray], StudentConfig]:
     """Arrays of an exported network by their names in `Student`, float32, and its sizes.
 
@@ -80,15 +96,9 @@ def read_shipped(source: Path) -> tuple[dict[str, np.ndarray], StudentConfig]:
     Raises FileNotFoundError, and TrainingError for a file that does not keep its weights so: an older one, one in 8
     bits, or one not made by this package.
     """
-    from onnx import numpy_helper
-
     model = load_network(source)
     said = {prop.key: prop.value for prop in model.metadata_props}
-    arrays = {
-        tensor.name.removeprefix(WITHIN).removesuffix(HALF): numpy_helper.to_array(tensor).astype(np.float32)
-        for tensor in model.graph.initializer
-        if tensor.name.startswith(WITHIN)
-    }
+    arrays = arrays_of(model)
     if SIZES not in said or "backbone.stem.gain" not in arrays:
         raise TrainingError(
             f"{source} does not keep its weights as training has them, so training cannot begin from it; give "
