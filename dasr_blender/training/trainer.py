@@ -8,7 +8,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +26,7 @@ from .student.checkpoint import (
     check_sizes,
     load_weights,
     make_student,
+    plain,
     read,
     refuse_to_overwrite,
     start_from,
@@ -36,13 +36,6 @@ from .student.model import Student
 from .student.schedule import Clock, Patience, learning_rate
 from .student.scores import verdict
 from .train_config import TrainConfig, settled, sizes_of
-
-
-def _plain(value: object) -> object:
-    """A setting as a checkpoint holds it: paths as text, also those in a tuple."""
-    if isinstance(value, tuple):
-        return tuple(_plain(each) for each in value)
-    return str(value) if isinstance(value, Path) else value
 
 
 class Trainer:
@@ -130,7 +123,7 @@ class Trainer:
             "patience": (self.patience.best, self.patience.waited),
             "best": self.best,
             "scale": (self.precision.scale, self.precision.good),
-            "config": {k: _plain(v) for k, v in asdict(self.config).items()},
+            "config": {k: plain(v) for k, v in asdict(self.config).items()},
         }
         with written_atomically(self.checkpoint) as path:
             torch.save(state, path)

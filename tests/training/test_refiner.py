@@ -71,7 +71,8 @@ def state_of(category: Category, refiner: learn.Refiner, given: Case, motion: Mo
             motion.focal_px, motion.principal_point, motion.image_size,
         ),
         **refine_inputs.read_pose(motion, given.center, given.side),
-        "trust": np.ones(len(motion), np.float32), "quality": np.ones(len(motion), np.float32),
+        "trust": np.ones(len(motion), np.float32),
+        "quality": np.ones(len(motion), np.float32), "measured": np.ones(len(motion), np.float32),
     }  # fmt: skip
     truth = refine_inputs.read_pose(given.motion, given.center, given.side)
     arrays |= {f"true_{k}": v for k, v in truth.items()}
@@ -259,6 +260,18 @@ def test_frames_of_no_quality_teach_nothing(toy_category: Category) -> None:
     assert known and all(torch.equal(a, b) for a, b in known)
 
 
+def test_of_a_teachers_clips_sizes_and_distances_are_not_learnt(toy_category: Category) -> None:
+    given, refiner = case(toy_category), train.make_refiner(toy_category)
+    state = state_of(toy_category, refiner, given, bent(toy_category, given.motion))
+    state["true_translation"] = state["true_translation"] + 0.1
+    found = learn.errors(refiner, state, learn.with_truth(refiner, state), 1)
+    assert min(float(v) for v in found.values()) >= 0 and all(float(found[k]) > 1e-3 for k in learn.METRES)
+    state["measured"] = torch.zeros_like(state["measured"])
+    taught = learn.errors(refiner, state, learn.with_truth(refiner, state), 1)
+    assert all(float(taught[k]) == 0 for k in learn.METRES)
+    assert all(torch.equal(taught[k], found[k]) for k in found if k not in learn.METRES)
+
+
 def test_a_teacher_has_its_share_and_its_own_columns(
     settings: train.RefinerTraining, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +294,8 @@ def test_a_teacher_has_its_share_and_its_own_columns(
     trainer.run()
     said = (tmp_path / "run" / "log.csv").read_text().splitlines()[0]
     assert "val_seen" in said and "val_teacher_seen" in said and "start_teacher_root" in said
+    assert "val_points" in said and "val_teacher_points" not in said and "val_teacher_depth" not in said
+    assert train.load_refiner(trainer.checkpoint, category)[1]["config"]["teacher"] == (str(config.teacher[0]),)
 
 
 def test_training_begins_from_a_bundle(

@@ -102,7 +102,9 @@ def collect(clips: Path, category: Category, points: Array, out: Path, workers: 
 class Answers:
     """All clips of one or several folders that are long enough, in memory.
 
-    training and validation: of each folder, the numbers of its clips.
+    Labels of the first folder are the truth. Those of the others are a teacher's, which explains pictures: where a body
+    is in them counts, how large and how far it is does not. training and validation: of each folder, the numbers of its
+    clips.
     """
 
     def __init__(
@@ -121,12 +123,13 @@ class Answers:
         self.clips: list[dict[str, Array]] = []
         self.training: list[Array] = []
         self.validation: list[Array] = []
-        for folder, every in zip(folders, validation_every, strict=True):
-            first = len(self.clips)
+        for number, (folder, every) in enumerate(zip(folders, validation_every, strict=True)):
+            first, measured = len(self.clips), np.float32(number == 0)
             for file in sorted(folder.glob("*.npz")):
                 stored = read_npz(file, POSE, "take it away, so that it is collected again")
                 if len(stored["translation"]) >= length:
                     stored.setdefault("quality", np.ones(len(stored["translation"]), np.float32))
+                    stored["measured"] = np.full(len(stored["translation"]), measured)
                     self.clips.append(stored)
             numbers = np.arange(len(self.clips) - first)
             held = numbers % every == every - 1 if every else np.zeros(len(numbers), bool)

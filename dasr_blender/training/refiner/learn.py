@@ -18,6 +18,10 @@ BEYOND = 0.8
 """radians that a start may be turned from the truth and still be mended"""
 
 
+METRES = ("points", "depth")
+"""losses of sizes and distances, which a teacher's clips have none of"""
+
+
 @dataclass(frozen=True)
 class RefinerLoss:
     """Weights of the losses."""
@@ -150,19 +154,20 @@ def refined(refiner: Refiner, batch: State, clips: int, rounds: int) -> list[Sta
 def with_truth(refiner: Refiner, batch: State) -> State:
     """The batch with where the true surface is, true_points (B,V,3) in the ray's axes and true_seen (B,V,2), and how
     much each frame counts (B,): by its labels' quality, where the start is not turned beyond what looking again can
-    mend."""
+    mend; and how much its sizes and distances do."""
     truth = {k: batch[f"true_{k}"] for k in POSE}
     points = refiner.surface.posed_points(truth)["points"]
     seen = crop_pixels(points, None, truth["translation"], batch["crop_info"])
     counts = batch["quality"] * (geodesic(batch["rotation"], truth["rotation"]) < BEYOND)
-    return {**batch, "true_points": points, "true_seen": seen, "counts": counts}
+    return {**batch, "true_points": points, "true_seen": seen, "counts": counts, "metres": counts * batch["measured"]}
 
 
 def errors(refiner: Refiner, state: State, batch: State, clips: int) -> dict[str, Tensor]:
     """Mean errors against the truth over the frames that count, each in its own unit (see `RefinerLoss`)."""
     surface = refiner.surface
     truth = {k: batch[f"true_{k}"] for k in POSE}
-    true, true_seen, counts = batch["true_points"], batch["true_seen"], batch["counts"]
+    true, true_seen = batch["true_points"], batch["true_seen"]
+    counts, metres = batch["counts"], batch["metres"]
     posed = surface.posed_points(state)["points"]
     seen = crop_pixels(posed, None, state["translation"], batch["crop_info"])
 
@@ -177,11 +182,11 @@ def errors(refiner: Refiner, state: State, batch: State, clips: int) -> dict[str
     whole = (whole[:, 2:] * whole[:, 1:-1] * whole[:, :-2]).flatten()
     turned = geodesic(state["rotation"], truth["rotation"])
     return {
-        "points": mean((posed - true).norm(dim=-1)),
+        "points": mean((posed - true).norm(dim=-1), metres),
         "seen": mean((seen - true_seen).norm(dim=-1).clamp(max=0.5)),
         "joints": mean(geodesic(state["joints"][:, 1:], truth["joints"][:, 1:])),
         "root": mean(turned[:, None]),
-        "depth": mean((state["translation"] - truth["translation"])[:, 2:].abs()),
+        "depth": mean((state["translation"] - truth["translation"])[:, 2:].abs(), metres),
         "motion": mean((motion(posed) - motion(true)).norm(dim=-1).flatten(0, 1), whole),
     }
 

@@ -23,13 +23,13 @@ from ...core.files import written_atomically
 from ..errors import TrainingError
 from ..sources import shares_of
 from ..student import log
-from ..student.checkpoint import check_category, check_sizes, load_weights, read, refuse_to_overwrite
+from ..student.checkpoint import check_category, check_sizes, load_weights, plain, read, refuse_to_overwrite
 from ..student.schedule import Clock, learning_rate
 from ..student.scores import TEACHER
 from ..student.shipped import arrays_of, is_shipped, load_network
 from ..train_config import at_least_one
 from .data import Answers, collect
-from .learn import Mistakes, RefinerLoss, errors, loss_of, mirrored, mistaken, refined, with_truth
+from .learn import METRES, Mistakes, RefinerLoss, errors, loss_of, mirrored, mistaken, refined, with_truth
 from .network import WITHIN, Refiner, RefinerConfig
 
 
@@ -180,7 +180,7 @@ class RefinerTrainer:
             "minutes": self.clock.elapsed,
             "clips": len(self.answers.clips),
             "category": [self.category.name, self.category.version],
-            "config": {k: str(v) if isinstance(v, Path) else v for k, v in asdict(config).items()},
+            "config": {k: plain(v) for k, v in asdict(config).items()},
         }
         with written_atomically(self.checkpoint) as path:
             torch.save(state, path)
@@ -248,7 +248,7 @@ class RefinerTrainer:
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Errors on the clips that are not trained on, as tracking leaves them (start_…) and refined (val_…); of the
-        teachers' clips start_teacher_… and val_teacher_…."""
+        teachers' clips start_teacher_… and val_teacher_…, but for sizes and distances."""
         own, *teachers = self.answers.validation
         return self._errors_on(own) | self._errors_on([c for clips in teachers for c in clips], TEACHER)
 
@@ -262,7 +262,8 @@ class RefinerTrainer:
                 {f"start_{whose}{k}": float(v) for k, v in before.items()}
                 | {f"val_{whose}{k}": float(v) for k, v in after.items()}
             )
-        return {k: float(np.mean([f[k] for f in found])) for k in found[0]} if found else {}
+        told = [k for k in found[0] if not (whose and k.endswith(METRES))] if found else []
+        return {k: float(np.mean([f[k] for f in found])) for k in told}
 
 
 def train(config: RefinerTraining) -> Path:

@@ -102,6 +102,13 @@ def refuse_to_overwrite(checkpoint: Path, resume: bool) -> None:
         )
 
 
+def plain(value: object) -> object:
+    """A setting as a checkpoint holds it: paths as text, also those in a tuple."""
+    if isinstance(value, tuple):
+        return tuple(plain(each) for each in value)
+    return str(value) if isinstance(value, Path) else value
+
+
 def load_weights(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
     """Give a network the weights of a checkpoint. Raises TrainingError naming one whose weights are not its own."""
     own = module.state_dict()
