@@ -56,6 +56,8 @@ class Filming:
             moves = f"turns by up to {np.degrees(ego.angle):.1f}°"
             if ego.zooms:
                 moves += f" and zooms {ego.focal_scale.min():.2f}× to {ego.focal_scale.max():.2f}×"
+            if ego.travels:
+                moves += " and travels as standing feet tell"
         return (
             f"the camera {moves}; focal length {self.focal / self.scale:.0f} pixels, {SOURCES[self.source]}"
         )
@@ -68,6 +70,7 @@ class Filming:
             "solved": self.solved or None,
             "still": ego.still,
             "zooms": ego.zooms,
+            "travels": ego.travels,
             "degrees": round(float(np.degrees(ego.angle)), 3),
             "zoom": [round(float(ego.focal_scale.min()), 4), round(float(ego.focal_scale.max()), 4)],
             "residual_px": round(residual / self.scale, 3),
@@ -131,7 +134,7 @@ def _load(path: Path) -> Egomotion | None:
     except DAMAGED:
         path.unlink(missing_ok=True)
         return None
-    for name in ("still", "zooms"):
+    for name in ("still", "zooms", "travels"):
         values[name] = bool(values[name])
     values["focal"] = float(values["focal"]) if np.isfinite(values["focal"]) else None
     values["warnings"] = [str(w) for w in values["warnings"]]

@@ -27,7 +27,7 @@ from .clip import (
     load_clip,
 )
 from .clip.flow import flow
-from .core import Cancelled, Category, DasrError, Motion, load_category
+from .core import Cancelled, Category, DasrError, Motion, filmed_following, load_category
 from .core.camera import crop_info
 from .core.files import DAMAGED, clip_name, sha256_of
 from .doubts import cut_warnings, find_warnings, twin_warnings
@@ -372,6 +372,9 @@ def _predict(
         with run.stage("refine", "Looking again") as step:
             refiner = Refiner(category, options.provider, threads=options.threads)
             motion = refiner.run(motion, prediction, crops[:, 3], center, side, interpolated, progress=step)
+    if filming.egomotion.travels:
+        motion = filmed_following(category, motion)
+        tracked = replace(tracked, world_from_camera=motion.world_from_camera)
     with run.stage("fit", "Fitting the body to the picture") as step:
         fitted = fit(
             category,
@@ -384,7 +387,7 @@ def _predict(
             flow=flow,
             interpolated=interpolated,
             masks_given=masks.given,
-            camera_known=filming.egomotion.sure,
+            camera_known=filming.egomotion.sure or filming.egomotion.travels,
             quality=options.quality,
             progress=step,
         )

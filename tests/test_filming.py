@@ -4,17 +4,22 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from filmed import Film, film
+from tiny_predictor import save_tiny_category
 
 from dasr_blender import filming as module
+from dasr_blender import job, predict
 from dasr_blender.clip import ClipError, Egomotion, standing_still
-from dasr_blender.core import Category
+from dasr_blender.core import Category, filmed_following, load_category
 from dasr_blender.filming import Filming, check_focal, how_filmed
 from dasr_blender.job import JobOptions
+from dasr_blender.predict import Fitted
 from dasr_blender.workspace import Workspace
 
 
@@ -91,11 +96,44 @@ def test_a_camera_that_is_said_to_stand_still(pan: Film, tmp_path: Path) -> None
 def test_words_and_summary(pan: Film) -> None:
     turn = pan.motion.world_from_camera[:, :3, :3]
     zoom = np.linspace(1, 1.5, 8)
-    egomotion = Egomotion(turn, zoom, False, True, np.full(8, 50), np.r_[0, np.full(7, 0.4)])
+    egomotion = Egomotion(turn, zoom, False, True, False, np.full(8, 50), np.r_[0, np.full(7, 0.4)])
     found = Filming(egomotion, 300.0, "pan", 0.5)
     assert f"turns by up to {np.degrees(egomotion.angle):.1f}° and zooms 1.00× to 1.50×" in found.words()
     assert "600 pixels, from the pan" in found.words()
     np.testing.assert_allclose(found.focal_px, 300 * zoom)
     summary = json.loads(json.dumps(found.summary()))
     assert summary["zooms"] and not summary["still"] and summary["zoom"] == [1.0, 1.5]
-    assert summary["residual_px"] == 0.8 and summary["degrees"] > 1
+    assert summary["residual_px"] == 0.8 and summary["degrees"] > 1 and not summary["travels"]
+    along = Filming(replace(egomotion, travels=True), 300.0, "pan", 0.5)
+    assert "to 1.50× and travels as standing feet tell; focal" in along.words() and along.summary()["travels"]
+
+
+def test_feet_are_held_before_a_camera_that_goes_along(
+    toy_category: Category, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its way is in the motion, and the fit is told that the world stands still."""
+    made = film(toy_category, "travel", frames=24, size=(256, 144))
+    for kind, pictures in (("frames", made.frames[..., ::-1]), ("masks", made.masks)):
+        (tmp_path / kind).mkdir()
+        for t, picture in enumerate(pictures):
+            cv2.imwrite(str(tmp_path / kind / f"{t:05d}.png"), picture)
+    known = []
+
+    def fit(*arguments: object, camera_known: bool, **named: object) -> Fitted:
+        known.append(camera_known)
+        return predict.fit(*arguments, camera_known=camera_known, **{**named, "quality": "draft"})  # pyright: ignore
+
+    monkeypatch.setattr(job, "fit", fit)
+    bundle = save_tiny_category(tmp_path)
+    options = {"clip": str(tmp_path / "frames"), "masks": str(tmp_path / "masks"), "category": str(bundle)}
+    along, still = (
+        job.run_job(job.JobOptions(**options, out=str(tmp_path / camera), overlay=False, camera=camera)).motion
+        for camera in ("auto", "still")
+    )
+    way = along.world_from_camera[:, :3, 3]
+    assert np.linalg.norm(way - way[0], axis=1).max() > 0 and known == [True, True]
+    turning = replace(along, world_from_camera=along.world_from_camera.copy())
+    turning.world_from_camera[:, :3, 3] = 0
+    expected = filmed_following(load_category(bundle), turning).world_from_camera
+    np.testing.assert_allclose(along.world_from_camera, expected, atol=1e-6)
+    assert not np.any(still.world_from_camera[:, :3, 3])

@@ -3,7 +3,7 @@
 
 Corners of key frames are followed (`tracks`), every frame's turn from its key frame is fitted (`turning`), all
 turns are made to agree (`chain`), and a pan that is wide enough tells the focal length (`calibrate`). A camera that
-also travels is explained as far as turning can, and said.
+also travels is explained as far as turning can, and said; standing feet tell the rest (`core.travel`).
 """
 
 from __future__ import annotations
@@ -37,15 +37,16 @@ class Egomotion:
     """The camera over T frames; the world is the first frame's camera.
 
     rotation ``(T, 3, 3)`` world_from_camera; focal_scale ``(T,)``, relative to the first frame; still: it did
-    not move or zoom at all; zooms; inliers ``(T,)`` corners that the movement explains, 0 where the frame was
-    filled in; residual_px ``(T,)`` their median error, pixels of the working size; focal: pixels of the working
-    size in the first frame, where the pan tells it; warnings.
+    not move or zoom at all; zooms; travels: turning alone does not explain what is seen; inliers ``(T,)`` corners that
+    the movement explains, 0 where the frame was filled in; residual_px ``(T,)`` their median error, pixels of the
+    working size; focal: pixels of the working size in the first frame, where the pan tells it; warnings.
     """
 
     rotation: Array
     focal_scale: Array
     still: bool
     zooms: bool
+    travels: bool
     inliers: Array
     residual_px: Array
     focal: float | None = None
@@ -75,6 +76,7 @@ def standing_still(count: int, warnings: Sequence[str] = ()) -> Egomotion:
         np.tile(np.eye(3), (count, 1, 1)),
         np.ones(count),
         True,
+        False,
         False,
         np.zeros(count, int),
         np.zeros(count),
@@ -192,17 +194,19 @@ def solve_turns(
         if turn is not None:
             inliers[t + 1] = int((turn.residual < 2.0).sum())
             residual[t + 1] = np.median(turn.residual) / comparer.scale
-    warnings = []
-    if solution.cost > TRAVELS:
+    warnings, travels = [], solution.cost > TRAVELS
+    if travels:
         warnings.append(
             f"The camera seems to travel, not only to turn (its turning leaves {solution.cost / comparer.scale:.1f} "
-            "pixels unexplained), so paths in the world are rough: solve it with Blender's tracker"
+            "pixels unexplained), so paths in the world, told by standing feet, are rough: solve it with Blender's "
+            "tracker"
         )
     return Egomotion(
         solution.rotation,
         solution.scale,
         False,
         zooms,
+        travels,
         inliers,
         residual,
         None if found is None else found / comparer.scale,

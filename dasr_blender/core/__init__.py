@@ -35,7 +35,7 @@ from .skeleton import (
     skin_transforms,
 )
 from .skinning import dual_quaternion, linear_blend
-from .travel import filmed_by
+from .travel import filmed_by, filmed_following
 from .views import View, ViewError, read_views, remove_view, views_path, write_view
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "dual_quaternion",
     "encode_root",
     "filmed_by",
+    "filmed_following",
     "find_contacts",
     "find_feet",
     "find_floor",

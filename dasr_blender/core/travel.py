@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A camera solved by other means, put into a motion: how long its unit is, the subject says.
+"""A camera that travels, put into a motion: how far, the subject says.
 
-A solve has no scale; what the camera sees of the subject has one (the body's own). The two meet where the subject
-stands: a foot on the floor is as far away as the floor's solved points round it. Without such points, the unit is
-the one with which low feet stand still, which believes the gait to be right.
+A camera solved by other means has no scale; what it sees of the subject has one (the body's own). The two meet where
+the subject stands: a foot on the floor is as far away as the floor's solved points round it. Without such points, the
+unit is the one with which low feet stand still, which believes the gait to be right.
+
+Where nothing was solved but how the camera turns, low feet that stand still tell its whole way, at any moment: whoever
+films goes along with them, or round them.
 """
 
 from __future__ import annotations
@@ -14,11 +17,15 @@ import numpy as np
 
 from .camera import transform
 from .category import Category
-from .ground import Feet, find_feet, leg_length, mean_up
+from .ground import Feet, find_feet, find_floor, foot_joints, leg_length, mean_up
 from .motion import Motion
 
 Array = np.ndarray
 
+LOW = 0.15  # leg lengths: a foot this much above the lowest one does not stand
+MOMENT = 0.6  # seconds around each frame in which feet are asked how the camera goes
+ALIKE = 0.01  # leg lengths a frame: feet that move this much apart stand together
+SMOOTH = 0.12  # seconds over which a way that feet tell is smoothed
 LAG = 0.2  # seconds over which a foot is watched: shorter than a stance, longer than its trembling
 STEP = 0.06  # leg lengths that a standing foot may seem to move in that time
 ALONG_RAY = 0.35  # share of movement towards and from the camera that is believed
@@ -56,6 +63,67 @@ def filmed_by(
         unit = _unit_of_gait(category, motion, poses, feet, above)
     poses[:, :3, 3] *= unit
     return replace(motion, world_from_camera=poses), unit
+
+
+def filmed_following(category: Category, motion: Motion) -> Motion:
+    """The motion with its camera's way along the floor as standing feet tell it.
+
+    The camera's turns, its height and what it sees stay as they are. In a world in which it stood still, a foot that
+    stands goes where the camera does not; at any moment that is how most low feet move, while those that swing all move
+    differently. A category that has no feet, and a motion of few frames, stay as they are.
+    """
+    if not foot_joints(category) or len(motion) < 3:
+        return motion
+    poses = np.array(motion.world_from_camera, np.float64)
+    poses[:, :3, 3] = poses[0, :3, 3]
+    still = replace(motion, world_from_camera=poses)
+    feet, leg = find_feet(category, still), leg_length(category, motion.morphology)
+    up, _ = find_floor(still, feet, category.nominal_size)
+    above = feet.lowest @ up
+    lag, low = _low_feet(motion, (above - above.min(axis=1, keepdims=True)) / leg)
+    move = (feet.sole[lag:] - feet.sole[:-lag]) / lag
+    move = move - (move @ up)[..., None] * up
+    when = np.arange(len(move)) + 0.5 * lag
+    reach = max(1.0, MOMENT * motion.fps / _stride(motion))
+    step = np.zeros((len(motion) - 1, 3))
+    for t in range(len(step)):
+        near = np.abs(when - t - 0.5) <= reach
+        step[t] = _usual(move[near].reshape(-1, 3), low[near].ravel(), ALIKE * leg)
+    way = np.cumsum(_smoothed(step, SMOOTH * motion.fps / _stride(motion)), axis=0)
+    poses[1:, :3, 3] -= way
+    return replace(motion, world_from_camera=poses)
+
+
+def _stride(motion: Motion) -> float:
+    """Frames of the clip from one frame of the motion to the next."""
+    return float(np.median(np.diff(motion.frame_index)))
+
+
+def _low_feet(motion: Motion, above: Array) -> tuple[int, Array]:
+    """A number of frames n, and how low each foot is throughout n frames from each, ``(T - n, F)`` in 0…1.
+
+    above ``(T, F)``: over the lowest foot of each frame, leg lengths.
+    """
+    lag = int(np.clip(round(LAG * motion.fps / _stride(motion)), 1, len(above) - 1))
+    low = np.clip(1 - above / LOW, 0.0, 1.0)
+    return lag, np.stack([low[k : len(low) - lag + k] for k in range(lag + 1)]).min(axis=0)
+
+
+def _usual(moves: Array, weights: Array, width: float) -> Array:
+    """The middle ``(3,)`` of the densest of the places where moves ``(n, 3)`` gather; zeros where none has weight."""
+    square = ((moves[:, None] - moves[None]) ** 2).sum(-1)
+    near = 1 / (1 + square / width**2) ** 2
+    weight = weights * near[(near @ weights).argmax()]
+    return weight @ moves / max(float(weight.sum()), 1e-9)
+
+
+def _smoothed(values: Array, sigma: float) -> Array:
+    """Values ``(T, n)`` averaged over time, sigma frames wide."""
+    reach = max(1, int(3 * sigma))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-3)) ** 2)
+    weight = np.convolve(np.ones(len(values) + 2 * reach), kernel, "valid")
+    padded = np.pad(values, [(reach, reach), (0, 0)], "edge")
+    return np.stack([np.convolve(v, kernel, "valid") for v in padded.T], axis=1) / weight[:, None]
 
 
 def _unit_of_floor(motion: Motion, poses: Array, points: Array, feet: Feet, above: Array) -> float | None:
@@ -96,12 +164,7 @@ def _unit_of_gait(category: Category, motion: Motion, poses: Array, feet: Feet, 
     """Metres a unit with which low feet stand still: a search for one number, robust because a third of all feet
     swings at any time."""
     path, leg = poses[:, :3, 3], leg_length(category, motion.morphology)
-    step = float(np.median(np.diff(motion.frame_index))) / motion.fps
-    lag = int(np.clip(round(LAG / step), 1, len(poses) - 1))
-    low = np.clip(1 - above / 0.15, 0.0, 1.0)
-    low = np.stack([low[k : len(low) - lag + k] for k in range(lag + 1)]).min(
-        axis=0
-    )  # (T - lag, F): throughout
+    lag, low = _low_feet(motion, above)
     move = feet.sole[lag:] - feet.sole[:-lag]
     shift = np.broadcast_to((path[lag:] - path[:-lag])[:, None], move.shape)
     ray = feet.sole[lag:] / np.linalg.norm(feet.sole[lag:], axis=-1, keepdims=True)

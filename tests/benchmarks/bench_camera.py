@@ -32,6 +32,7 @@ from dasr_blender.core import (
     Category,
     Motion,
     filmed_by,
+    filmed_following,
     find_contacts,
     find_feet,
     find_floor,
@@ -98,6 +99,8 @@ def measure(category: Category, kind: str, frames: int, out: Path, solve: bool) 
         error = np.degrees(geodesic(found.rotation, truth.world_from_camera[:, :3, :3]))
         zoom = np.abs(found.focal_scale / (truth.focal_px / truth.focal_px[0]) - 1)
         seen = replace(truth, world_from_camera=found.world_from_camera)
+        if found.travels:
+            seen = filmed_following(category, seen)
         contacts = find_contacts(category, seen)
         worst, mean = path_error(seen.world_from_root[:, :3, 3], true_path)
         rows.append(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from filmed import acted
 
-from dasr_blender.core import Category, Motion, filmed_by, find_feet
+from dasr_blender.core import Category, Motion, filmed_by, filmed_following, find_feet
 from dasr_blender.core.ground import mean_up
 from dasr_blender.core.rotation import rotvec_to_matrix
 
@@ -99,3 +99,45 @@ def test_a_path_that_is_not_there_is_not_believed(toy_category: Category) -> Non
     drift[:, 1, 3] = np.linspace(0, 5, 60)
     found, metres = filmed_by(toy_category, pan, drift)
     assert 5 * metres < 0.05 * length(pan.world_from_root[:, :3, 3])
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3])
+def test_standing_feet_tell_how_a_camera_goes_along(toy_category: Category, truth: Motion, kept: float) -> None:
+    """One that keeps pace leaves the walk on the spot; only legs say how far it went."""
+    root = truth.world_from_root[:, :3, 3]
+    blind = replace(truth, world_from_camera=truth.world_from_camera.copy())
+    blind.world_from_camera[:, :3, 3] -= (1 - kept) * (root - root[0])
+    before = np.linalg.norm(blind.world_from_root[:, :3, 3] - root, axis=1).max() / length(root)
+    found = filmed_following(toy_category, blind)
+    assert np.linalg.norm(found.world_from_root[:, :3, 3] - root, axis=1).max() < 0.05 * length(root) < before
+    np.testing.assert_array_equal(found.world_from_camera[:, :3, :3], truth.world_from_camera[:, :3, :3])
+    np.testing.assert_array_equal(found.camera_from_root, truth.camera_from_root)
+
+
+def test_a_camera_that_goes_round_a_subject_is_told_by_its_feet(toy_category: Category, truth: Motion) -> None:
+    """It stands, and the camera's turning is all that was found."""
+    count = len(truth)
+    turn = rotvec_to_matrix(np.linspace(0, 0.8, count)[:, None] * [0.0, 1.0, 0.0])
+    root = truth.camera_from_root[0]
+    around = np.tile(np.eye(4), (count, 1, 1))
+    around[:, :3, :3] = turn
+    around[:, :3, 3] = root[:3, 3] - turn @ root[:3, 3]
+    turning = around.copy()
+    turning[:, :3, 3] = 0
+    stands = replace(
+        truth,
+        joint_rotations=np.repeat(truth.joint_rotations[:1], count, 0),
+        camera_from_root=np.linalg.inv(around) @ root,
+        world_from_camera=turning,
+    )
+    assert np.ptp(stands.world_from_root[:, :3, 3], axis=0).max() > 1.0
+    found = filmed_following(toy_category, stands)
+    assert np.ptp(found.world_from_root[:, :3, 3], axis=0).max() < 0.1
+    np.testing.assert_allclose(found.world_from_camera, around, atol=0.1)
+
+
+def test_two_frames_and_no_feet_say_nothing(toy_category: Category, truth: Motion) -> None:
+    two = truth.part(slice(0, 2))
+    assert filmed_following(toy_category, two) is two
+    skeleton = replace(toy_category.skeleton, roles=("spine",) * len(toy_category.skeleton))
+    assert filmed_following(replace(toy_category, skeleton=skeleton), truth) is truth
