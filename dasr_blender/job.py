@@ -387,7 +387,7 @@ def _predict(
             flow=flow,
             interpolated=interpolated,
             masks_given=masks.given,
-            camera_known=filming.egomotion.sure or filming.egomotion.travels,
+            camera_trust=filming.egomotion.trust,
             quality=options.quality,
             progress=step,
         )

@@ -16,6 +16,7 @@ from tiny_predictor import save_tiny_category
 from dasr_blender import filming as module
 from dasr_blender import job, predict
 from dasr_blender.clip import ClipError, Egomotion, standing_still
+from dasr_blender.clip.egomotion import FEET
 from dasr_blender.core import Category, filmed_following, load_category
 from dasr_blender.filming import Filming, check_focal, how_filmed
 from dasr_blender.job import JobOptions
@@ -119,9 +120,9 @@ def test_feet_are_held_before_a_camera_that_goes_along(
             cv2.imwrite(str(tmp_path / kind / f"{t:05d}.png"), picture)
     known = []
 
-    def fit(*arguments: object, camera_known: bool, **named: object) -> Fitted:
-        known.append(camera_known)
-        return predict.fit(*arguments, camera_known=camera_known, **{**named, "quality": "draft"})  # pyright: ignore
+    def fit(*arguments: object, camera_trust: float, **named: object) -> Fitted:
+        known.append(camera_trust)
+        return predict.fit(*arguments, camera_trust=camera_trust, **{**named, "quality": "draft"})  # pyright: ignore
 
     monkeypatch.setattr(job, "fit", fit)
     bundle = save_tiny_category(tmp_path)
@@ -131,7 +132,7 @@ def test_feet_are_held_before_a_camera_that_goes_along(
         for camera in ("auto", "still")
     )
     way = along.world_from_camera[:, :3, 3]
-    assert np.linalg.norm(way - way[0], axis=1).max() > 0 and known == [True, True]
+    assert np.linalg.norm(way - way[0], axis=1).max() > 0 and known == [FEET, 1.0]
     turning = replace(along, world_from_camera=along.world_from_camera.copy())
     turning.world_from_camera[:, :3, 3] = 0
     expected = filmed_following(load_category(bundle), turning).world_from_camera

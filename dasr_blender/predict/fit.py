@@ -88,7 +88,7 @@ def fit(
     masks_given: bool = False,
     focal_known: bool = True,
     shape_known: bool = False,
-    camera_known: bool = False,
+    camera_trust: float = 0.0,
     quality: str = "standard",
     config: FitConfig = DEFAULT_FIT,
     progress: Report | None = None,
@@ -102,8 +102,8 @@ def fit(
     makes the displacement from one picture to the next, `clip.flow.flow`; None does without.  interpolated ``(T,)``
     bool: frames whose mask was only filled in.  masks_given: masks came with the clip or from a person, so that their
     outlines are the subject's; automatic ones have errors of their own.  focal_known: leave the focal length as it is.
-    shape_known: leave morphology and relief as they are.  camera_known: the motion's `world_from_camera` is how the
-    camera moved, so feet that stand can be kept where they stand.
+    shape_known: leave morphology and relief as they are.  camera_trust: how far the motion's `world_from_camera` is
+    believed to be how the camera moved, 0…1: so firmly feet that stand are kept where they stand.
     quality: one of `QUALITIES`; draft leaves it at `begin`.
     Raises PredictError when the arrays do not belong to one clip or there is no such quality.
     """
@@ -128,7 +128,7 @@ def fit(
         return Fitted(begin, np.zeros(count), prediction)
     solver = _Solver(
         category, motion, begin, prediction, crops, np.asarray(center, np.float64), np.asarray(side, np.float64),
-        flow, interpolated, masks_given, focal_known, shape_known, camera_known, quality, config,
+        flow, interpolated, masks_given, focal_known, shape_known, camera_trust, quality, config,
         progress or (lambda share, text: None),
     )  # fmt: skip
     return solver.run()
@@ -140,7 +140,7 @@ class _Solver:
     def __init__(
         self, category: Category, motion: Motion, begin: Motion, prediction: Prediction, crops: Array, center: Array,
         side: Array, flow: FlowMaker | None, interpolated: Array | None, masks_given: bool, focal_known: bool,
-        shape_known: bool, camera_known: bool, quality: str, config: FitConfig, report: Report,
+        shape_known: bool, camera_trust: float, quality: str, config: FitConfig, report: Report,
     ) -> None:  # fmt: skip
         if quality == "best":
             config = replace(config, coarse_start=False)
@@ -167,7 +167,7 @@ class _Solver:
         self.places: Array | None = None  # (T, F, 3) where feet stand
         self.held: dict[str, Array] = {}  # and what of the evidence says so, (T, F, …)
         self.crops, self.center, self.side = crops, center, side
-        self.holds_feet = camera_known and bool(foot_joints(category))
+        self.feet_held = camera_trust if foot_joints(category) else 0.0
         every = config.steps, config.limb_steps, config.last_steps
         self.steps, self.limb_steps, self.last_steps = (s[0 if quality == "standard" else 1] for s in every)
         self.settle = config.settle * (1.0 if quality == "standard" else 0.01)
@@ -336,7 +336,7 @@ class _Solver:
                     solved = again
         known = self.model.proportions
         shared = np.concatenate([solved.shared[:known], shared[known:-1], solved.shared[-1:]])
-        if chosen is not None and self.holds_feet:
+        if chosen is not None and self.feet_held > 0:
             window = replace(window, evidence=self._planted(window.evidence, solved, chosen))
         last = window.solve(solved.frames, shared, self.last_steps, self.settle, at(0.6, 1.0), near=True)
         last.steps += solved.steps
@@ -367,7 +367,7 @@ class _Solver:
         near, far = (reach * self.category.nominal_size for reach in self.config.contact_reach)
         held = {
             "foot": np.tile(feet.vertex, (len(chosen), 1)), "planted": feet.seen_from(world),
-            "standing": feet.sure, "leash": far + (near - far) * feet.clear,
+            "standing": self.feet_held * feet.sure, "leash": far + (near - far) * feet.clear,
         }  # fmt: skip
         for name, value in held.items():
             kept = self.held.setdefault(name, np.zeros((len(self.motion), *value.shape[1:]), value.dtype))

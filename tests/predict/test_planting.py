@@ -54,7 +54,7 @@ def test_feet_that_stand_do_not_slide(toy_category: Category, walk: Case, window
     args = (toy_category, said, walk.prediction, crops_of(walk), walk.center, walk.side)
     config = replace(CONFIG, window=window, overlap=8, proportions=20)
     free = fit(*args, config=config).motion
-    held = fit(*args, config=config, camera_known=True).motion
+    held = fit(*args, config=config, camera_trust=1.0).motion
     assert slide(toy_category, free, truth) > 2.0
     assert slide(toy_category, held, truth) < 0.5 * slide(toy_category, free, truth)
     found = find_contacts(toy_category, held).standing
@@ -95,7 +95,7 @@ def test_a_twin_has_to_keep_feet_where_they_stand(
 
     def exchanged() -> tuple[float, Motion]:
         """What legs exchanged would cost, over what they cost as they are, and the motion."""
-        found = fit(*args, config=CONFIG, camera_known=True)
+        found = fit(*args, config=CONFIG, camera_trust=1.0)
         return next(t.ratio for t in found.twins if t.kind == "legs"), found.motion
 
     held, motion = exchanged()
@@ -118,6 +118,6 @@ def test_who_has_no_feet_is_not_held(toy_category: Category, walk: Case) -> None
     skeleton = toy_category.skeleton
     swimmer = replace(toy_category, skeleton=replace(skeleton, roles=tuple("spine" for _ in skeleton.roles)))
     args = (swimmer, walk.motion, walk.prediction, crops_of(walk), walk.center, walk.side)
-    free, told = (fit(*args, config=CONFIG, camera_known=known) for known in (False, True))
+    free, told = (fit(*args, config=CONFIG, camera_trust=trust) for trust in (0.0, 1.0))
     assert "feet" not in told.seconds
     np.testing.assert_allclose(told.motion.camera_from_root, free.motion.camera_from_root, atol=1e-6)

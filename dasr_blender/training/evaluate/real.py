@@ -115,7 +115,7 @@ def real_scene(real: RealClip, clip: Clip, masks: Masks) -> Scene:
         fps=clip.fps,
         interpolated=np.asarray(masks.interpolated, bool),
         masks_given=masks.given,
-        world_from_camera=filmed.world_from_camera if filmed.sure else None,
+        egomotion=filmed,
     )
 
 

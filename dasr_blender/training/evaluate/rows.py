@@ -13,6 +13,7 @@ from ...clip.flow import flow
 from ...core.camera import decode_root
 from ...core.category import Category, load_category
 from ...core.motion import Motion
+from ...core.travel import filmed_following
 from ...predict import Prediction, Refiner, Student, fit, track
 from ..errors import TrainingError
 from .scene import Scene
@@ -112,19 +113,22 @@ class FittedToClip(Row):
         answer = tracked.answer(scene)
         if answer is None or answer.prediction is None or answer.tracked is None:
             return None
-        world = scene.world_from_camera
+        begin, filmed = answer.motion, scene.egomotion
+        if filmed is not None:
+            begin = replace(begin, world_from_camera=filmed.world_from_camera)
+            begin = filmed_following(self.category, begin) if filmed.travels else begin
         found = fit(
             self.category,
-            answer.tracked if world is None else replace(answer.tracked, world_from_camera=world),
+            replace(answer.tracked, world_from_camera=begin.world_from_camera),
             answer.prediction,
             scene.crops(self.category.network.input_size),
             scene.center,
             scene.side,
-            begin=answer.motion,
+            begin=begin,
             flow=flow,
             interpolated=scene.interpolated,
             masks_given=scene.masks_given,
-            camera_known=world is not None,
+            camera_trust=0.0 if filmed is None else filmed.trust,
             quality=self.quality,
         )
         return Answer(found.motion)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from ...clip import Egomotion
 from ...clip.crop import crop_boxes, extract_crops
 from ...core.camera import crop_info, transform
 from ...core.category import Category
@@ -48,8 +49,8 @@ class Scene:
     from end to end of the subject at rest, by which distances become shares; joints: named true joint places (T, 3),
     camera space, of a subject without labels; sized: whether the category can know how large the subject is, or
     distances are to be scored after one scale a clip; meta: what the clip's maker wrote beside it; interpolated (T,)
-    bool: frames whose mask was only filled in; masks_given: their outlines are true, not found; world_from_camera
-    (T, 4, 4): how the camera moved, None where that is not known.
+    bool: frames whose mask was only filled in; masks_given: their outlines are true, not found; egomotion: how the
+    camera moved, None where nobody looked.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Scene:
     meta: dict[str, Any] = field(default_factory=dict)
     interpolated: Array | None = None
     masks_given: bool = False
-    world_from_camera: Array | None = None
+    egomotion: Egomotion | None = None
 
     def __post_init__(self) -> None:
         self.center, self.side = crop_boxes(self.boxes)
