@@ -119,7 +119,7 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         "--camera",
         choices=("auto", "still", "solve"),
         default="auto",
-        help="find how it turns and zooms, take it to stand still, or solve it with Blender's motion tracker",
+        help="find how it turns, zooms and travels, take it to stand still, or solve it with Blender's motion tracker",
     )
     command.add_argument("--fps", type=_positive, metavar="F", help="frames a second, if the file is wrong")
     _add_place(command, default="camera")

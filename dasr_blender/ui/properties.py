@@ -130,7 +130,8 @@ class DasrSettings(bpy.types.PropertyGroup):
             (
                 "auto",
                 "Automatic",
-                "Turning and zooming, from the background; or the clip's own solve, if it has one in this file",
+                "Turning and zooming, from the background, and how far it travels, from standing feet; or the clip's "
+                "own solve, if it has one in this file",
             ),
             ("still", "Still", "The camera stood still"),
             ("solve", "Blender's Tracker", "Solve it with Blender's motion tracker, as for one that travels"),
