@@ -28,7 +28,7 @@ STATIC_SHARE = 0.4  # of the corners: then the camera stands still, whatever the
 ZOOM = 0.05  # smallest change of focal length over a clip, relative, that is called a zoom
 PARALLAX = 0.1  # of the growth: a zoom leaves less of it unexplained, walking closer more
 TRAVELS = 1.2  # compared pixels: a larger typical residual means that the camera does not only turn
-FEET = 0.03  # how far a way that standing feet tell is believed, beside turns from a background that explains all
+FEET = 0.02  # how far a way that standing feet tell is believed, beside turns from a background that explains all
 PAN = np.radians(10.0)  # turning less than this tells too little about the focal length
 LOST = 0.3  # share of frames without enough background at which nothing is claimed about the camera
 
