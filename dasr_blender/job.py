@@ -27,7 +27,7 @@ from .clip import (
     load_clip,
 )
 from .clip.flow import flow
-from .core import Cancelled, Category, DasrError, Motion, filmed_following, load_category
+from .core import Cancelled, Category, DasrError, Motion, load_category
 from .core.camera import crop_info
 from .core.files import DAMAGED, clip_name, sha256_of
 from .doubts import cut_warnings, find_warnings, twin_warnings
@@ -366,15 +366,13 @@ def _predict(
             clip.fps,
             progress=step,
         )
-        motion.world_from_camera = filming.egomotion.world_from_camera
     interpolated = np.asarray(masks.interpolated, bool)
     if category.refiner_path is not None:
         with run.stage("refine", "Looking again") as step:
             refiner = Refiner(category, options.provider, threads=options.threads)
             motion = refiner.run(motion, prediction, crops[:, 3], center, side, interpolated, progress=step)
-    if filming.egomotion.travels:
-        motion = filmed_following(category, motion)
-        tracked = replace(tracked, world_from_camera=motion.world_from_camera)
+    motion = filming.egomotion.filmed(category, motion)
+    tracked = replace(tracked, world_from_camera=motion.world_from_camera)
     with run.stage("fit", "Fitting the body to the picture") as step:
         fitted = fit(
             category,

@@ -9,10 +9,11 @@ also travels is explained as far as turning can, and said; standing feet tell th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..core import Category, Motion, filmed_following
 from ..core.rotation import matrix_to_rotvec
 from .calibrate import calibrated
 from .chain import Solution, chain, closed
@@ -74,6 +75,11 @@ class Egomotion:
         pose = np.tile(np.eye(4), (len(self.rotation), 1, 1))
         pose[:, :3, :3] = self.rotation
         return pose
+
+    def filmed(self, category: Category, motion: Motion) -> Motion:
+        """A motion of the same frames, filmed so, with the way that its feet tell where the camera travels."""
+        motion = replace(motion, world_from_camera=self.world_from_camera)
+        return filmed_following(category, motion) if self.travels else motion
 
 
 def standing_still(count: int, warnings: Sequence[str] = ()) -> Egomotion:

@@ -88,7 +88,7 @@ def filmed_following(category: Category, motion: Motion) -> Motion:
     step = np.zeros((len(motion) - 1, 3))
     for t in range(len(step)):
         near = np.abs(when - t - 0.5) <= reach
-        step[t] = _usual(move[near].reshape(-1, 3), low[near].ravel(), ALIKE * leg)
+        step[t] = where_most(move[near].reshape(-1, 3), low[near].ravel(), ALIKE * leg)
     way = np.cumsum(_smoothed(step, SMOOTH * motion.fps / _stride(motion)), axis=0)
     poses[1:, :3, 3] -= way
     return replace(motion, world_from_camera=poses)
@@ -109,21 +109,23 @@ def _low_feet(motion: Motion, above: Array) -> tuple[int, Array]:
     return lag, np.stack([low[k : len(low) - lag + k] for k in range(lag + 1)]).min(axis=0)
 
 
-def _usual(moves: Array, weights: Array, width: float) -> Array:
-    """The middle ``(3,)`` of the densest of the places where moves ``(n, 3)`` gather; zeros where none has weight."""
-    square = ((moves[:, None] - moves[None]) ** 2).sum(-1)
+def where_most(points: Array, weights: Array, width: float) -> Array:
+    """The middle ``(3,)`` of the densest of the places where points ``(n, 3)`` gather; zeros where none has weight.
+
+    weights ``(n,)``: of the points.  width: of such a place.
+    """
+    square = ((points[:, None] - points[None]) ** 2).sum(-1)
     near = 1 / (1 + square / width**2) ** 2
     weight = weights * near[(near @ weights).argmax()]
-    return weight @ moves / max(float(weight.sum()), 1e-9)
+    return weight @ points / max(float(weight.sum()), 1e-9)
 
 
 def _smoothed(values: Array, sigma: float) -> Array:
     """Values ``(T, n)`` averaged over time, sigma frames wide."""
     reach = max(1, int(3 * sigma))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-3)) ** 2)
-    weight = np.convolve(np.ones(len(values) + 2 * reach), kernel, "valid")
     padded = np.pad(values, [(reach, reach), (0, 0)], "edge")
-    return np.stack([np.convolve(v, kernel, "valid") for v in padded.T], axis=1) / weight[:, None]
+    return np.stack([np.convolve(v, kernel / kernel.sum(), "valid") for v in padded.T], axis=1)
 
 
 def _unit_of_floor(motion: Motion, poses: Array, points: Array, feet: Feet, above: Array) -> float | None:

@@ -11,6 +11,7 @@ from ..core.camera import transform
 from ..core.category import Category
 from ..core.contacts import find_contacts, runs
 from ..core.motion import Motion
+from ..core.travel import where_most
 from .fit_body import BodyModel, Posed
 from .path import cheapest_path
 
@@ -120,14 +121,3 @@ def _apart(seen: Array, joints: Array, mirror: Array) -> Array:
             gap = np.linalg.norm(seen[:, f] - seen[:, other[0]], axis=-1)
             clear[:, f] = np.minimum(gap / APART, 1) ** 2
     return clear
-
-
-def where_most(points: Array, weights: Array, width: float) -> Array:
-    """The middle ``(3,)`` of the densest of the places where points ``(n, 3)`` gather.
-
-    weights ``(n,)``: of the points.  width: of such a place.
-    """
-    square = ((points[:, None] - points[None]) ** 2).sum(-1)
-    near = 1 / (1 + square / width**2) ** 2
-    weight = weights * near[(near @ weights).argmax()]
-    return weight @ points / weight.sum()

@@ -11,11 +11,12 @@ from tracked import Case, case, crops_of, start_of
 
 from dasr_blender.core import Category, Motion, find_contacts, find_feet, leg_length
 from dasr_blender.core.rotation import quat_multiply, rotvec_to_matrix, rotvec_to_quat
+from dasr_blender.core.travel import where_most
 from dasr_blender.demo import DemoOptions, demo_motion
 from dasr_blender.predict import FitConfig, fit
 from dasr_blender.predict.fit import _Solver
 from dasr_blender.predict.fit_body import BodyModel, pose
-from dasr_blender.predict.planting import plant, where_most
+from dasr_blender.predict.planting import plant
 from dasr_blender.predict.track import coarse_of
 
 CONFIG = FitConfig(vertices=200)

@@ -13,7 +13,6 @@ from ...clip.flow import flow
 from ...core.camera import decode_root
 from ...core.category import Category, load_category
 from ...core.motion import Motion
-from ...core.travel import filmed_following
 from ...predict import Prediction, Refiner, Student, fit, track
 from ..errors import TrainingError
 from .scene import Scene
@@ -113,10 +112,8 @@ class FittedToClip(Row):
         answer = tracked.answer(scene)
         if answer is None or answer.prediction is None or answer.tracked is None:
             return None
-        begin, filmed = answer.motion, scene.egomotion
-        if filmed is not None:
-            begin = replace(begin, world_from_camera=filmed.world_from_camera)
-            begin = filmed_following(self.category, begin) if filmed.travels else begin
+        filmed = scene.egomotion
+        begin = answer.motion if filmed is None else filmed.filmed(self.category, answer.motion)
         found = fit(
             self.category,
             replace(answer.tracked, world_from_camera=begin.world_from_camera),

@@ -84,7 +84,6 @@ def check(config: RefinerTraining) -> None:
         at_least_one(name, getattr(config, name))
     if config.minutes <= 0 and not config.steps:
         raise TrainingError(f"--minutes must be above 0, not {config.minutes:g}")
-    shares_of(config.teacher, config.teacher_share, "one folder alone, give it with --clips")
 
 
 def make_refiner(category: Category, width: int = 128, blocks: int = 2) -> Refiner:
@@ -143,6 +142,7 @@ class RefinerTrainer:
         """Collects what is missing of the student's answers. Raises TrainingError and what reading clips raises."""
         self.config, self.category = config, load_category(config.category)
         check(config)
+        shares = shares_of(config.teacher, config.teacher_share, "one folder alone, give it with --clips")
         torch.manual_seed(config.seed)
         self.refiner = make_refiner(self.category, config.width, config.blocks)
         self.checkpoint, self.log = config.out / "refiner.pt", config.out / "log.csv"
@@ -163,9 +163,8 @@ class RefinerTrainer:
         for clips, folder in zip((config.clips, *config.teacher), kept, strict=True):
             count = collect(clips, self.category, points, folder, config.workers)
             print(f"answers to {count} clips of {clips}", flush=True)
-        rest, *shares = shares_of(config.teacher, config.teacher_share, "")
         held = [config.validation_every, *[config.teacher_held_out] * len(config.teacher)]
-        self.answers = Answers(kept, config.length, held, (rest, *shares))
+        self.answers = Answers(kept, config.length, held, shares)
         self.mirror = counterparts(self.refiner, self.category)
 
     def save(self) -> None:
