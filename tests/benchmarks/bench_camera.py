@@ -98,9 +98,7 @@ def measure(category: Category, kind: str, frames: int, out: Path, solve: bool) 
         )
         error = np.degrees(geodesic(found.rotation, truth.world_from_camera[:, :3, :3]))
         zoom = np.abs(found.focal_scale / (truth.focal_px / truth.focal_px[0]) - 1)
-        seen = replace(truth, world_from_camera=found.world_from_camera)
-        if found.travels:
-            seen = filmed_following(category, seen)
+        seen = found.filmed(category, truth)
         contacts = find_contacts(category, seen)
         worst, mean = path_error(seen.world_from_root[:, :3, 3], true_path)
         rows.append(
@@ -140,6 +138,13 @@ def measure(category: Category, kind: str, frames: int, out: Path, solve: bool) 
             "mask_iou": round(result.motion.mean_mask_iou or 0, 3),
         }
     )
+    if kind == "travel":  # feet alone, without the mistakes of the turns
+        turns = truth.world_from_camera.copy()
+        turns[:, :3, 3] = 0
+        for name, motion in (("true", truth), ("reconstructed", result.motion)):
+            told = filmed_following(category, replace(motion, world_from_camera=turns))
+            row = {"camera": "travel, true turns", "motion": name, "focal": "given"}
+            rows.append(row | _feet(category, told, made, true_path, True))
     if solve:
         rows.append(_solved(category, kind, made, movie, masks, true_path))
     return rows
