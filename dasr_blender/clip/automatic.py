@@ -20,7 +20,7 @@ import numpy as np
 from .anchors import anchors_from, click_seed
 from .choosing import AutomaticConfig, grown, overlap
 from .corrections import Correction, by_frame
-from .evidence import LIMIT, SURE, log_odds, smooth, trusts
+from .evidence import LIMIT, SURE, log_odds, smooth
 from .finder import Finder
 from .following import Chosen, binary, follow
 from .looks import Looks, Network
@@ -110,7 +110,6 @@ def _final(finder: Finder, chosen: Chosen, anchors: Anchors, painted: bool) -> l
     In every frame the scene behind speaks, in key frames also the network; where a person vouches for some frames'
     masks, what these teach takes its place, or half of it where nobody painted them.
     """
-    trust = trusts(finder.frames, finder.before, finder.after)
     evidence: list[np.ndarray] = []
     for i in range(len(finder.clip)):
         finder.check()
@@ -122,13 +121,13 @@ def _final(finder: Finder, chosen: Chosen, anchors: Anchors, painted: bool) -> l
         # far from where the subject can be, nothing speaks for it
         evidence.append(np.where(near, np.clip(total, -LIMIT, LIMIT), -LIMIT).astype(np.float32))
     keep = finder.config.keep
-    smoothed = smooth(evidence, finder.before, finder.after, trust, keep, {})
+    smoothed = smooth(evidence, finder.before, finder.after, finder.trust, keep, {})
     if anchors:
         learnt = taught(finder.frames, smoothed, finder.behind or None, anchors, finder.check)
         share = 1.0 if painted else HEARSAY
         evidence = [share * a + (1.0 - share) * b for a, b in zip(learnt, evidence, strict=True)]
         fixed = {i: np.where(mask, SURE, -SURE).astype(np.float32) for i, mask in anchors.items()}
-        smoothed = smooth(evidence, finder.before, finder.after, trust, keep, fixed)
+        smoothed = smooth(evidence, finder.before, finder.after, finder.trust, keep, fixed)
     keys = np.array(finder.keys)
     result: list[np.ndarray | None] = []
     for i, odds in enumerate(smoothed):

@@ -20,12 +20,14 @@ class AutomaticConfig:
     smallest: float = 0.001  # share of the picture below which a blob is dust
     pad: float = 0.125  # the second look's margin on each side, so that its crop is 25 % wider
     confidence: float = 0.2  # weight of a candidate's mean saliency beside its overlap with the last mask
+    clear: float = 0.6  # and from which one look about it is enough where nothing else is near
     lost: float = 0.2  # overlap under which no candidate is taken for the subject
     swollen: float = 1.5  # a first-look blob larger than this × the last mask does not lead the second look
     cut: float = 0.2  # taken from the score of a blob that the second look's crop cuts through
     alike: float = 0.35  # likeness (shape × colours × nearness) from which a lost subject is taken for found
     patience: int = 12  # frames without the subject after which the most salient blob is taken, unless it was named
     key_gap: int = 4  # most frames between two looks
+    wide_gap: int = 4  # key frames from one that is seen whole, whatever it shows, to the next
     key_move: float = 0.02  # movement against the picture's own, in longer sides, after which to look again
     faint: float = 0.15  # saliency that is enough to be looked at again with the other frames' evidence
     background: float = 0.6  # weight of what the scene behind the subject tells

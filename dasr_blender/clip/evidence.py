@@ -36,10 +36,22 @@ def agreement(there: np.ndarray, back: np.ndarray, here: np.ndarray, other: np.n
     It and the opposite flow cancel where both frames see the same thing (Sundaram et al., ECCV 2010), and colours
     stay; a small body that outruns the flow keeps the first rule but not the second.
     """
-    error = there + warp(back, there)
-    length = 1.0 + 0.1 * np.sqrt((there**2).sum(axis=2))
-    apart = cv2.absdiff(cv2.blur(warp(other, there), (5, 5)), cv2.blur(here, (5, 5))).max(axis=2)
-    return np.exp(-(error**2).sum(axis=2) / length**2 - (apart / TINT) ** 2).astype(np.float32)
+    length = 1.0 + 0.1 * np.sqrt(_square(there))
+    apart = _largest(cv2.absdiff(cv2.blur(warp(other, there), (5, 5)), cv2.blur(here, (5, 5))))
+    tint = (np.arange(256, dtype=np.float32) / np.float32(TINT)) ** 2
+    return np.exp(-_square(there + warp(back, there)) / length**2 - cv2.LUT(apart, tint))
+
+
+def _square(vectors: np.ndarray) -> np.ndarray:
+    """Squared lengths (h, w) of vectors (h, w, 2)."""
+    x, y = cv2.split(vectors)
+    return x * x + y * y
+
+
+def _largest(levels: np.ndarray) -> np.ndarray:
+    """The largest of three channels (h, w, 3) at every pixel."""
+    one, two, three = cv2.split(levels)
+    return cv2.max(cv2.max(one, two), three)
 
 
 Sides = tuple[np.ndarray | None, np.ndarray | None]  # of each frame: towards the one before, and the one after
@@ -187,7 +199,7 @@ class Background:
             clear = cv2.warpPerspective(
                 self._clear[j], other_from_here, self._half, flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
             )
-            apart = cv2.max(cv2.subtract(low, here), cv2.subtract(here, high)).max(axis=2)
+            apart = _largest(cv2.max(cv2.subtract(low, here), cv2.subtract(here, high)))
             same = apart <= self.RADIUS
             seen += clear == 1
             fits += (clear == 1) & same

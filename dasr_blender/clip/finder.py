@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import cv2
 import numpy as np
 
 from ..core.errors import counted
 from .choosing import AutomaticConfig, grown, overlap, prominence
-from .evidence import Background, log_odds
+from .evidence import Background, Sides, log_odds, trusts
 from .flow import flow, warp
 from .looks import Looks
 from .mask_store import MaskError, mask_box
@@ -36,6 +37,7 @@ class Finder:
         self.before: list[np.ndarray | None] = []  # flow to the frame before
         self.after: list[np.ndarray | None] = []  # flow to the frame after
         self.keys: list[int] = []
+        self.wide: set[int] = set()  # key frames of which the whole is looked at, not only what is about the subject
         self.behind: list[np.ndarray] = []  # log-odds from the background, once masks are known
 
     def check(self) -> None:
@@ -70,6 +72,12 @@ class Finder:
                 moved = 0.0
             self.advance(f"following the movement, frame {i + 1} of {count}")
         self.after.append(None)
+        self.wide = {*self.keys[:: self.config.wide_gap], self.keys[-1], *wanted}
+
+    @cached_property
+    def trust(self) -> list[Sides]:
+        """How far each frame's flow to its neighbours can be believed."""
+        return trusts(self.frames, self.before, self.after)
 
     def carry(self, mask: np.ndarray, start: int, end: int) -> np.ndarray:
         """mask (h, w) bool of frame `start` carried by flow to frame `end`."""
@@ -83,6 +91,7 @@ class Finder:
 
     def saliency(self, i: int) -> np.ndarray:
         """First look at frame i, (h, w) float32 at working size."""
+        self.wide.add(i)
         look = self.looks.at(i, (0, 0, *self.clip.size))
         soft = cv2.resize(look.soft, self.size, interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255.0
         return self._against_background(i, soft)
@@ -137,13 +146,15 @@ class Finder:
     def best_seed(self) -> tuple[int, np.ndarray]:
         """The frame whose blob stands out most, and that blob, (h, w) bool."""
         best: tuple[float, int, np.ndarray | None] = (0.0, 0, None)
-        for i in self.keys:
-            soft = self.saliency(i)
-            for blob in self.blobs(soft)[:3]:
-                value = prominence(soft, blob)
-                if value > best[0]:
-                    best = (value, i, blob)
-            self.advance(f"looking for the subject, frame {i + 1} of {len(self.clip)}")
+        wide = sorted(self.wide)
+        for frames in (wide, [i for i in self.keys if i not in wide]):
+            for i in frames if best[2] is None else ():
+                soft = self.saliency(i)
+                for blob in self.blobs(soft)[:3]:
+                    value = prominence(soft, blob)
+                    if value > best[0]:
+                        best = (value, i, blob)
+                self.advance(f"looking for the subject, frame {i + 1} of {len(self.clip)}")
         if best[2] is None:
             raise MaskError(
                 f"Nothing stands out in any of the {counted(len(self.clip), 'frame')} of {self.clip.source}: "
@@ -152,13 +163,21 @@ class Finder:
             )
         return best[1], best[2]
 
-    def choose(self, i: int, reference: np.ndarray, anchored: bool = False) -> np.ndarray | None:
+    def choose(
+        self, i: int, reference: np.ndarray, anchored: bool = False, alone: bool = False
+    ) -> np.ndarray | None:
         """The candidate of frame i closest to `reference` (h, w) bool, as a soft mask (h, w) uint8.
 
         Over 127 only on the candidate; but what the network faintly saw where the reference lies stays, for the other
         frames' evidence to decide about. None when none overlaps it enough, unless `anchored` says that the reference
-        is known to be right.
+        is known to be right. alone: where one look about the reference shows it clearly, the rest is not looked at.
         """
+        if alone and i not in self.wide:
+            window = mask_box(reference)
+            candidates = self._candidates(self.closer(i, window, self.config.pad), reference)
+            soft, blob = self._closest(candidates, [0.0] * len(candidates), reference)
+            if overlap(blob, reference) >= self.config.clear and not self._is_cut(blob, window):
+                return _softened(soft, blob, reference)
         first = self.saliency(i)
         candidates = self._candidates(first, reference)
         near = max(candidates, key=lambda c: overlap(c[1], reference), default=None)
@@ -184,21 +203,25 @@ class Finder:
         self.check()
         if not candidates:
             return None
-        scores = [
-            overlap(blob, reference) + self.config.confidence * float(soft[blob].mean()) - penalty
-            for (soft, blob), penalty in zip(candidates, cut, strict=True)
-        ]
-        soft, blob = candidates[int(np.argmax(scores))]
+        soft, blob = self._closest(candidates, cut, reference)
         if not anchored and blob.sum() > self.config.swollen * reference.sum():
             # it runs into the background in every look: what of it lies about where flow carried the subject;
             # the margin lets a mask that was too small grow again, frame by frame
             blob = blob & grown(reference, 0.06)
         if overlap(blob, reference) < (0.05 if anchored else self.config.lost):
             return None
-        # keep the soft rim of the chosen blob whole; of other blobs, what may be a limb that is seen less clearly
-        rim = cv2.dilate(blob.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-        result = (soft * 255.0 + 0.5).astype(np.uint8)
-        return np.where(rim, result, np.where(reference, np.minimum(result, 127), 0)).astype(np.uint8)
+        return _softened(soft, blob, reference)
+
+    def _closest(
+        self, candidates: list[tuple[np.ndarray, np.ndarray]], cut: list[float], reference: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The candidate closest to the reference, less what each loses for being cut; nothing where there is none."""
+        scores = [
+            overlap(blob, reference) + self.config.confidence * float(soft[blob].mean()) - penalty
+            for (soft, blob), penalty in zip(candidates, cut, strict=True)
+        ]
+        nothing = np.zeros(reference.shape, np.float32), np.zeros(reference.shape, bool)
+        return candidates[int(np.argmax(scores))] if candidates else nothing
 
     def _is_cut(self, blob: np.ndarray, box: np.ndarray) -> bool:
         """Whether blob (h, w) bool ends at the crop around box (4,) and not at the picture's rim."""
@@ -222,3 +245,10 @@ class Finder:
         bins = (self.frames[i][mask] // 32).astype(np.int64) @ np.array([64, 8, 1])
         return np.bincount(bins, minlength=512) / max(len(bins), 1)
 
+
+def _softened(soft: np.ndarray, blob: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """Soft mask (h, w) uint8 of a chosen blob: its rim is kept whole; of other blobs, what may be a limb that is seen
+    less clearly, under a half."""
+    rim = cv2.dilate(blob.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+    result = (soft * 255.0 + 0.5).astype(np.uint8)
+    return np.where(rim, result, np.where(reference, np.minimum(result, 127), 0)).astype(np.uint8)

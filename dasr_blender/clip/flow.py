@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -42,7 +43,11 @@ def warp(mask: np.ndarray, flow: np.ndarray) -> np.ndarray:
     result(x) = mask(x + flow(x)), bilinear, 0 outside. mask: (H, W) or (H, W, C); flow: (H, W, 2).
     So the previous frame's mask is brought to this frame by warp(previous, flow(this, previous)).
     """
-    height, width = flow.shape[:2]
-    x = (flow[..., 0] + np.arange(width)).astype(np.float32)
-    y = (flow[..., 1] + np.arange(height)[:, None]).astype(np.float32)
-    return cv2.remap(mask, x, y, cv2.INTER_LINEAR, borderValue=(0.0,))
+    places = flow + _pixels(*flow.shape[:2])
+    return cv2.remap(mask, places, np.empty(0), cv2.INTER_LINEAR, borderValue=(0.0,))
+
+
+@lru_cache(maxsize=4)
+def _pixels(height: int, width: int) -> np.ndarray:
+    """Where each pixel is, (H, W, 2) float32 (x, y); not to be written to."""
+    return np.stack(np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)), -1)

@@ -57,7 +57,8 @@ def follow(finder: Finder, order: list[int], chosen: Chosen, named: bool) -> Non
             if parted:
                 meeting, past = None, []
         else:
-            soft = finder.choose(i, reference)
+            alone = bool(past) and not past[-1][2].any()
+            soft = finder.choose(i, reference, alone=alone)
         if soft is None:
             soft = _recover(finder, i, seen, chosen, missed, named)
         chosen[i] = soft
@@ -71,8 +72,11 @@ def follow(finder: Finder, order: list[int], chosen: Chosen, named: bool) -> Non
 
 
 def _others(finder: Finder, i: int, subject: np.ndarray) -> np.ndarray:
-    """Labels (h, w) int32 of blobs beside the subject that are about as large as it, 0 elsewhere."""
+    """Labels (h, w) int32 of blobs beside the subject that are about as large as it, 0 elsewhere; none in a frame that
+    was not looked at as a whole."""
     labels = np.zeros(subject.shape, np.int32)
+    if i not in finder.wide:
+        return labels
     for k, blob in enumerate(finder.blobs(finder.saliency(i))[:6]):
         if blob.sum() > _COMPARABLE * subject.sum() and not (blob & subject).any():
             labels[blob] = k + 1
@@ -86,6 +90,8 @@ def _met(
     if len(past) < 2 or past[-1][0] != at:
         return None
     _, subject, labels = past[-1]
+    if not labels.any():
+        return None
     touching = [b for b in finder.blobs(finder.saliency(i)) if (b & reference).any()]
     joint = max(touching, key=lambda b: int((b & reference).sum()), default=None)
     for label in np.unique(labels[labels > 0]):

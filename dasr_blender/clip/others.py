@@ -27,7 +27,7 @@ def another_subject(finder: Finder, masks: Sequence[np.ndarray | None]) -> list[
     masks: log-odds (h, w) of every frame at working size, None where the subject is not seen.
     """
     looked, seen, best = 0, 0, (0.0, 0, np.zeros(2))
-    for i in finder.keys:
+    for i in sorted(finder.wide):
         odds = masks[i]
         if odds is None or not (odds > 0.0).any():
             continue

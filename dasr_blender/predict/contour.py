@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from ..core.raster import silhouette
+from ..core.workers import worker_count
 from .fit_body import Posed
-from .workers import worker_count
 
 Array = np.ndarray
 

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 from ..core.pose_errors import credible_error
+from ..core.workers import worker_count
 from .contour import Outlines, read_outlines
 from .fit_body import BodyModel, Start
 from .fit_config import FitConfig
 from .student import Prediction
 from .surface import surest_cells
-from .workers import worker_count
 
 Array = np.ndarray
 # pictures (S, S, 3) uint8 of a frame and the next → displacement in pixels (S, S, 2)

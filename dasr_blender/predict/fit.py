@@ -33,6 +33,7 @@ from ..core.rotation import (
     quat_to_rotvec,
 )
 from ..core.skeleton import clamp_rotations, mirror_rotations
+from ..core.workers import worker_count
 from .errors import PredictError
 from .evidence import ClipData, Evidence, FlowMaker, frame_trust, prior_errors
 from .fit_body import BodyModel, Start, in_crop, pose
@@ -48,7 +49,6 @@ from .student import Prediction
 from .surface import strongest
 from .track import coarse_of
 from .twins import KINDS, Twin, doubtful, journey, twin_of
-from .workers import worker_count
 
 Array = np.ndarray
 Report = Callable[[float, str], None]

@@ -11,13 +11,13 @@ from functools import cached_property
 
 import numpy as np
 
+from ..core.workers import worker_count
 from .blocks import Chain
 from .evidence import Evidence
 from .fit_body import BodyModel, Posed, pose
 from .fit_config import FitConfig
 from .fit_rows import ANNEALED, residual_rows
 from .residuals import Rows, excess, rotation_vectors
-from .workers import worker_count
 
 Array = np.ndarray
 

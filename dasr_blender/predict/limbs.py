@@ -19,11 +19,11 @@ import numpy as np
 from ..core.raster import silhouette
 from ..core.rotation import quat_conjugate, quat_multiply, quat_to_matrix, quat_to_rotvec, rotvec_to_quat
 from ..core.skeleton import Skeleton
+from ..core.workers import worker_count
 from .evidence import Evidence
 from .fit_body import BodyModel, in_crop, pose
 from .fit_config import FitConfig
 from .path import cheapest_path
-from .workers import worker_count
 
 Array = np.ndarray
 

@@ -24,6 +24,7 @@ from ..core.motion import Motion
 from ..core.raster import rasterize
 from ..core.rotation import geodesic
 from ..core.skeleton import Skeleton, forward_kinematics, mirror_rotations
+from ..core.workers import worker_count
 from .evidence import FlowMaker
 from .fit_config import DEFAULT_FIT
 from .limbs import limb_roots
@@ -32,7 +33,6 @@ from .smooth import smooth
 from .student import Prediction
 from .surface import nearest_vertex, strongest
 from .track import coarse_of
-from .workers import worker_count
 
 Array = np.ndarray
 

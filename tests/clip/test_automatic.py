@@ -75,6 +75,34 @@ def test_another_subject_is_told_with_a_place_on_it(tmp_path: Path) -> None:
     assert automatic_masks(alone, network=redness).warnings == []
 
 
+def test_a_subject_alone_is_looked_at_whole_only_now_and_then(tmp_path: Path) -> None:
+    """Where another one is about, every key frame is."""
+    background, frames, truth = ground(WIDTH, HEIGHT), [], []
+    coat = 0.6 + 0.4 * cv2.resize(np.random.default_rng(2).random((HEIGHT // 5, WIDTH // 5)), (WIDTH, HEIGHT))
+    for i in range(32):
+        body = ellipse_mask(WIDTH, HEIGHT, (40 + 4 * i, 70), (28, 16))
+        shades = np.roll(coat, 4 * i, axis=1)[..., None] * (230, 50, 40)  # moves with the body
+        frames.append(np.where(body[..., None] > 0, shades, background).astype(np.uint8))
+        truth.append(body > 0)
+
+    def seen(folder: str, frames: list[np.ndarray]) -> tuple[np.ndarray, int, int]:
+        whole, closer = [], []
+
+        def network(image: np.ndarray) -> np.ndarray:
+            (whole if image.shape[:2] == (HEIGHT, WIDTH) else closer).append(image)
+            return redness(image)
+
+        masks = automatic_masks(load_clip(write_images(tmp_path / folder, frames)), network=network)
+        return overlaps(masks, truth), len(whole), len(closer)
+
+    found, whole, closer = seen("alone", frames)
+    assert found.min() > 0.85
+    assert whole <= 1 + closer / 3
+    beside = ellipse_mask(WIDTH, HEIGHT, (120, 130), (20, 12))
+    found, whole, closer = seen("beside", [painted(frame, beside, (40, 60, 230)) for frame in frames])
+    assert found.min() > 0.85 and whole > 0.9 * closer / 2
+
+
 def test_frames_without_the_subject_are_interpolated(tmp_path: Path) -> None:
     clip, red, _ = scene(tmp_path, hidden=(5, 6))
     masks = automatic_masks(clip, Subject(0, point=(40, 45)), network=redness)
