@@ -71,15 +71,15 @@ def automatic_masks(
         seeds.setdefault(seed, reference)
     chosen = _choose(finder, seeds, anchors, named)
     if len(anchors) < len(said):  # boxes and clicks are about the masks found so far
-        masks = _final(finder, chosen, anchors, painted)
+        masks = _final(finder, chosen, anchors, 0.0)
         anchors = anchors_from(finder, said, masks)
         chosen = _choose(finder, {**seeds, **anchors}, anchors, named)
-    masks = _final(finder, chosen, anchors, painted)
+    masks = _final(finder, chosen, anchors, 0.0)
     finder.learn_background([None if m is None else m > 0.0 for m in masks])
     chosen = _choose(finder, {**seeds, **anchors}, anchors, named)
     if silhouettes is not None:
         _rechoose(finder, chosen, anchors, silhouettes)
-    masks = _final(finder, chosen, anchors, painted)
+    masks = _final(finder, chosen, anchors, 1.0 if painted else HEARSAY)
     full = [None if m is None else _to_clip(m, clip) for m in masks]
     return Masks.pack(full, "automatic", [] if named else another_subject(finder, masks))
 
@@ -104,11 +104,11 @@ def _choose(finder: Finder, seeds: Anchors, anchors: Anchors, named: bool) -> Ch
     return chosen
 
 
-def _final(finder: Finder, chosen: Chosen, anchors: Anchors, painted: bool) -> list[np.ndarray | None]:
+def _final(finder: Finder, chosen: Chosen, anchors: Anchors, share: float) -> list[np.ndarray | None]:
     """Log-odds (h, w) float32 of every frame, None where the subject is not seen.
 
     In every frame the scene behind speaks, in key frames also the network; where a person vouches for some frames'
-    masks, what these teach takes its place, or half of it where nobody painted them.
+    masks, what these teach takes so large a share of its place, 0…1.
     """
     evidence: list[np.ndarray] = []
     for i in range(len(finder.clip)):
@@ -121,12 +121,11 @@ def _final(finder: Finder, chosen: Chosen, anchors: Anchors, painted: bool) -> l
         # far from where the subject can be, nothing speaks for it
         evidence.append(np.where(near, np.clip(total, -LIMIT, LIMIT), -LIMIT).astype(np.float32))
     keep = finder.config.keep
-    smoothed = smooth(evidence, finder.before, finder.after, finder.trust, keep, {})
-    if anchors:
+    fixed = {i: np.where(mask, SURE, -SURE).astype(np.float32) for i, mask in anchors.items()}
+    smoothed = smooth(evidence, finder.before, finder.after, finder.trust, keep, {} if share else fixed)
+    if anchors and share:
         learnt = taught(finder.frames, smoothed, finder.behind or None, anchors, finder.check)
-        share = 1.0 if painted else HEARSAY
         evidence = [share * a + (1.0 - share) * b for a, b in zip(learnt, evidence, strict=True)]
-        fixed = {i: np.where(mask, SURE, -SURE).astype(np.float32) for i, mask in anchors.items()}
         smoothed = smooth(evidence, finder.before, finder.after, finder.trust, keep, fixed)
     keys = np.array(finder.keys)
     result: list[np.ndarray | None] = []

@@ -10,10 +10,12 @@ about every frame.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 
+from ..core.workers import worker_count
 from .evidence import LIMIT, log_odds
 
 TREES, DEPTH, LEAF = 40, 10, 20
@@ -37,7 +39,7 @@ def taught(
     check: called now and then; may raise to stop.
     """
 
-    def described(i: int) -> tuple[np.ndarray, np.ndarray]:
+    def described(i: int) -> tuple[list[np.ndarray], np.ndarray]:
         return _described(frames[i], found[i], None if behind is None else behind[i])
 
     rng, samples, labels, reach = np.random.default_rng(0), [], [], REACH
@@ -47,7 +49,7 @@ def taught(
         # as far from what was found as the subject was in any frame that is known
         reach = max(reach, min(1.1 * float(np.percentile(beyond, 99.5)), FARTHEST)) if len(beyond) else reach
         chosen = rng.permutation(np.flatnonzero((away < reach) | mask))[:SAMPLES]
-        samples.append(values.reshape(-1, values.shape[-1])[chosen])
+        samples.append(_rows(values, chosen))
         labels.append(mask.ravel()[chosen].astype(np.float32))
     cv2.setRNGSeed(0)
     forest = cv2.ml.RTrees.create()
@@ -56,21 +58,29 @@ def taught(
     forest.setRegressionAccuracy(0.0)
     forest.setTermCriteria((cv2.TERM_CRITERIA_MAX_ITER, TREES, 0))
     forest.train(np.concatenate(samples), cv2.ml.ROW_SAMPLE, np.concatenate(labels))
-    result = []
-    for i, odds in enumerate(found):
+
+    def asked(i: int) -> np.ndarray:
         check()
         values, away = described(i)
-        said, near = np.full(odds.shape, -LIMIT, np.float32), away < reach
-        if near.any():
-            said[near] = log_odds(forest.predict(values[near])[1][:, 0], BELIEVED)
-        result.append(said)
-    return result
+        said = np.full(away.size, -LIMIT, np.float32)
+        near = np.flatnonzero(away < reach)
+        if len(near):
+            said[near] = log_odds(forest.predict(_rows(values, near))[1][:, 0], BELIEVED)
+        return said.reshape(away.shape)
+
+    with ThreadPoolExecutor(worker_count()) as pool:
+        return list(pool.map(asked, range(len(found))))
+
+
+def _rows(maps: list[np.ndarray], chosen: np.ndarray) -> np.ndarray:
+    """What maps (h, w) say of some of their pixels, numbered row by row: (N, maps) float32."""
+    return np.stack([np.ravel(values)[chosen] for values in maps], -1).astype(np.float32)
 
 
 def _described(
     frame: np.ndarray, odds: np.ndarray, behind: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """What is seen at each pixel, (h, w, n) float32, and how far it is from what was found, (h, w): in √area, negative
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """What is seen at each pixel, maps (h, w), and how far it is from what was found, (h, w): in √area, negative
     within."""
     mask = (odds > 0).astype(np.uint8)
     size = float(np.sqrt(max(int(mask.sum()), 1)))
@@ -92,4 +102,4 @@ def _described(
     columns.append(np.sqrt(np.maximum(variance, 0)))
     if behind is not None:
         columns += [behind, cv2.GaussianBlur(behind, (0, 0), 4)]
-    return np.stack(columns, -1).astype(np.float32), away
+    return columns, away
