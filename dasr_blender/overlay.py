@@ -9,6 +9,7 @@ which joints to trust, from red to green, and how sure each frame of the clip is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from .core.errors import counted
 from .core.ground import foot_joints
 from .core.mesh import vertex_normals
 from .core.raster import rasterize
+from .core.workers import made_ahead
 
 if TYPE_CHECKING:
     from .clip import Clip
@@ -64,9 +66,10 @@ def draw_body(
     principal: np.ndarray,
     size: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shaded picture (H, W, 3) uint8 and mask (H, W) bool of one posed body.
+    """Shaded picture (H, W, C) uint8 and mask (H, W) bool of one posed body.
 
-    points_cam (V, 3) metres; colours (V, 3) 0…255; focal and principal (2,) in pixels of `size` (w, h).
+    points_cam (V, 3) metres; colours (V, C) 0…255, of one picture or of several side by side; focal and principal (2,)
+    in pixels of `size` (w, h).
     """
     normals = vertex_normals(points_cam, faces)
     light = np.array([-0.35, -0.65, -0.67])  # over the viewer's left shoulder; the camera looks along +z
@@ -74,7 +77,7 @@ def draw_body(
     pixels = np.concatenate([project(points_cam, focal, principal), points_cam[:, 2:]], axis=1)
     raster = rasterize(pixels[None].astype(np.float32), faces, size)
     picture = raster.interpolate((colours * shade[:, None]).astype(np.float32))[0]
-    return np.clip(picture, 0, 255).astype(np.uint8), raster.face[0] >= 0
+    return picture.astype(np.uint8), raster.face[0] >= 0
 
 
 class OverlayPainter:
@@ -114,47 +117,36 @@ class OverlayPainter:
     def frame(self, i: int) -> np.ndarray:
         """Input | overlay | second view | confidence of frame i, (H, 4 W, 3) uint8 RGB."""
         picture = cv2.resize(self._clip.frame(i), self.panel_size, interpolation=cv2.INTER_AREA)
-        drawn = self._overlay(i, picture)
+        focal = float(self._motion.focal_px[i]) * self._to_panel
+        principal = np.asarray(self._motion.principal_point, np.float64) * self._to_panel
+        points = self._camera_points(i)
+        colours = np.concatenate([self._colours, self._sureness(i)], 1)
+        body, mask = draw_body(points, self._category.body.faces, colours, focal, principal, self.panel_size)
+        drawn = _overlay(picture, body[..., :3], mask)
         number = f"{int(self._motion.frame_index[i])}  conf {float(self._motion.confidence[i]):.2f}"
         place = (8, self.panel_size[1] - 10)
         for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
             cv2.putText(drawn, number, place, cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, width, cv2.LINE_AA)
-        return np.concatenate([picture, drawn, self._second_view(i), self._confidence_view(i)], axis=1)
+        sure = self._confidence_view(i, body[..., 3:], mask)
+        return np.concatenate([picture, drawn, self._second_view(i, points), sure], axis=1)
 
     def _camera_points(self, i: int) -> np.ndarray:
         return transform(
             self._motion.camera_from_root[i].astype(np.float64), self._vertices[i].astype(np.float64)
         )
 
-    def _overlay(self, i: int, picture: np.ndarray) -> np.ndarray:
-        focal = float(self._motion.focal_px[i]) * self._to_panel
-        principal = np.asarray(self._motion.principal_point, np.float64) * self._to_panel
-        body, mask = draw_body(
-            self._camera_points(i),
-            self._category.body.faces,
-            self._colours,
-            focal,
-            principal,
-            self.panel_size,
-        )
-        out = picture.copy()
-        out[mask] = (OPACITY * body[mask] + (1 - OPACITY) * picture[mask]).astype(np.uint8)
-        outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(out, outline, -1, (255, 255, 255), 1, cv2.LINE_AA)
-        return out
-
-    def _confidence_view(self, i: int) -> np.ndarray:
-        """The body coloured by how sure its joints are, over a curve of how sure every frame is."""
-        body, motion = self._category.body, self._motion
-        sure = np.clip(np.nan_to_num(motion.joint_confidence[i].astype(np.float64)), 0, 1)
+    def _sureness(self, i: int) -> np.ndarray:
+        """Colour of every vertex by how sure its joints are, (V, 3)."""
+        body = self._category.body
+        sure = np.clip(np.nan_to_num(self._motion.joint_confidence[i].astype(np.float64)), 0, 1)
         share = (body.skin_weight * sure[body.skin_index]).sum(1)[:, None]  # (V, 1)
-        colours = (1 - share) * _DOUBTFUL + share * _SURE
-        focal = float(motion.focal_px[i]) * self._to_panel
-        principal = np.asarray(motion.principal_point, np.float64) * self._to_panel
+        return (1 - share) * _DOUBTFUL + share * _SURE
+
+    def _confidence_view(self, i: int, drawn: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """The body coloured by how sure its joints are, over a curve of how sure every frame is."""
+        motion = self._motion
         width, height = self.panel_size
-        drawn, mask = draw_body(self._camera_points(i), body.faces, colours, focal, principal, self.panel_size)
-        out = np.full((height, width, 3), 52, np.uint8)
-        out[mask] = drawn[mask]
+        out = np.where(mask[..., None], drawn, np.uint8(52))
         # the clip's confidence from left to right, its scale from 0 at the bottom to 1
         tall = max(8, height // 6)
         base = height - 4
@@ -166,7 +158,7 @@ class OverlayPainter:
         cv2.circle(out, (int(curve[i, 0]), int(curve[i, 1])), 3, (255, 255, 255), -1, cv2.LINE_AA)
         return out
 
-    def _second_view(self, i: int) -> np.ndarray:
+    def _second_view(self, i: int, points: np.ndarray) -> np.ndarray:
         """The body from the side, level and framed alike in all frames, over a line where the floor is."""
         motion = self._motion
         world = np.asarray(motion.world_from_camera[i], np.float64)
@@ -176,7 +168,7 @@ class OverlayPainter:
         level = np.stack([across, -self._up, np.cross(self._up, across)])  # right, down, ahead
         cos, sin = np.cos(SIDE_ANGLE), np.sin(SIDE_ANGLE)
         side = np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]]) @ level
-        turned = (transform(world, self._camera_points(i)) - root) @ side.T
+        turned = (transform(world, points) - root) @ side.T
         reach = float(np.abs(self._vertices[0]).max()) * 1.15
         width, height = self.panel_size
         distance = 6.0 * reach
@@ -190,8 +182,15 @@ class OverlayPainter:
         if self._stands:
             below = int(middle[1] + focal * (self._up @ root - self._floor) / distance)
             cv2.line(out, (0, below), (width - 1, below), (84, 84, 84), 1)
-        out[mask] = body[mask]
-        return out
+        return np.where(mask[..., None], body, out)
+
+
+def _overlay(picture: np.ndarray, body: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """A body drawn over a picture, both (H, W, 3) uint8, with a line round it."""
+    out = np.where(mask[..., None], cv2.addWeighted(body, OPACITY, picture, 1 - OPACITY, 0), picture)
+    outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(out, outline, -1, (255, 255, 255), 1, cv2.LINE_AA)
+    return out
 
 
 def write_overlay(
@@ -203,14 +202,8 @@ def write_overlay(
     Raises what OverlayPainter raises, and DasrError when the video cannot be written or does not hold all frames.
     """
     painter = OverlayPainter(clip, category, motion)
-    write_video(
-        path,
-        (painter.frame(i) for i in range(len(painter))),
-        painter.size,
-        motion.fps,
-        len(painter),
-        progress,
-    )
+    with closing(made_ahead(painter.frame, range(len(painter)))) as frames:
+        write_video(path, frames, painter.size, motion.fps, len(painter), progress)
 
 
 def write_video(
