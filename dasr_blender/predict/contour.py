@@ -149,10 +149,10 @@ def find_rims(posed: Posed, size: int, number: int) -> Rims:
     pixels = np.concatenate([(posed.seen + 0.5) * size, posed.camera[..., 2:]], -1)
     drawn = silhouette(pixels, model.faces, (size, size))
     seen = posed.seen
-    a, b, c = (seen[:, model.faces[:, k]] for k in range(3))
-    away = (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (
-        c[..., 0] - a[..., 0]
-    ) > 0
+    a, b, c = model.faces.T
+    x, y = np.ascontiguousarray(np.moveaxis(seen, -1, 0))
+    left, up = x[:, a], y[:, a]
+    away = (x[:, b] - left) * (y[:, c] - up) - (y[:, b] - up) * (x[:, c] - left) > 0
     one, two = away[:, model.edge_faces[:, 0]], away[:, model.edge_faces[:, 1]]
     frame, edge = np.nonzero(one != two)
     ends = model.edges[edge]
@@ -161,9 +161,7 @@ def find_rims(posed: Posed, size: int, number: int) -> Rims:
     length = np.maximum(np.linalg.norm(along, axis=1), 1e-6)
     normal = np.stack([along[:, 1], -along[:, 0]], 1) / length[:, None]
     # outward is away from the rest of either face
-    face = model.edge_faces[edge, 0]
-    third = seen[frame[:, None], model.faces[face]].sum(1) - first - second
-    other = seen[frame[:, None], model.faces[model.edge_faces[edge, 1]]].sum(1) - first - second
+    third, other = (seen[frame, model.across[edge, k]] for k in range(2))
     inward = (third + other) / 2 - first
     normal *= -np.sign((normal * inward).sum(1, keepdims=True) + 1e-12)
     middle = 0.5 * (first + second)

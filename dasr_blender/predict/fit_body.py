@@ -144,6 +144,8 @@ class BodyModel:
         self.below = below
         self.carried = self.weights @ below  # (V, J): weight of all that hangs on each joint
         self.edges, self.edge_faces = _edges(self.faces)
+        # the corner that each of an edge's faces has beside it, (E, 2)
+        self.across = self.faces[self.edge_faces].sum(2) - self.edges.sum(1, keepdims=True)
 
     def shaped(self, morphology: Array, shared: Array) -> tuple[Array, Array]:
         """Coarse rest vertices ``(V, 3)`` float32 and joints ``(J, 3)`` at the shared unknowns ``(g,)``,
@@ -315,7 +317,8 @@ def points(posed: Posed, vertex: Array) -> Points:
     ideas = posed.vertices[vertex] @ posed.transforms.transpose(0, 3, 2, 1).reshape(count, 4, 3 * joints)
     ideas = ideas.reshape(count, number, 3, joints) * weight[:, :, None]
     lever = (ideas.reshape(count * number * 3, joints) @ model.below).reshape(count, number, 3, joints)
-    lever -= model.carried[vertex][:, :, None] * posed.placed.transpose(0, 2, 1).astype(np.float32)[:, None]
+    placed = np.ascontiguousarray(posed.placed.transpose(0, 2, 1), np.float32)  # (T, 3, J)
+    lever -= model.carried[vertex][:, :, None] * placed[:, None]
     # proportions: the skin's turn of the vertex's own basis, and what the joints' places add
     blend = _skin_turns(posed, weight)
     shape = blend @ model.basis_of[vertex]
@@ -338,9 +341,8 @@ def visible_vertices(posed: Posed, number: int) -> tuple[Array, Array]:
     index = (np.arange(count)[:, None] * _CELLS + cell[..., 1]) * _CELLS + cell[..., 0]
     depth = posed.camera[..., 2]
     nearest = np.full(count * _CELLS * _CELLS, np.inf, np.float32)
-    order = np.argsort(-depth, axis=1)
+    np.minimum.at(nearest, index.ravel(), depth.ravel())
     frame = np.arange(count)[:, None]
-    nearest[index[frame, order]] = depth[frame, order]  # the last written, the nearest, stays
     shown = (depth <= nearest[index] + 0.03) & (np.abs(posed.seen) < 0.5).all(-1)
     shown &= facing > _FACING * np.linalg.norm(posed.camera, axis=-1)
     chosen = np.argsort(~shown, axis=1, kind="stable")[:, :number]
@@ -367,11 +369,11 @@ def rows(posed: Posed, found: Points, direction: Array, picture: Array | None) -
     lx, ly, lz = (found.lever[:, :, k] for k in range(3))  # (T, N, J)
     mx, my, mz = (body[..., k, None] for k in range(3))
     cross = (ly * mz - lz * my, lz * mx - lx * mz, lx * my - ly * mx)
-    axes = posed.axes.astype(np.float32)  # (T, J, 3, 3)
+    axes = np.ascontiguousarray(posed.axes.transpose(0, 3, 2, 1), np.float32)  # (T, unknown, axis, J)
     turns = np.empty((count, number, joints, 3), np.float32)
     for b in range(3):
-        ax = axes[:, None, :, :, b]  # (T, 1, J, 3)
-        turns[..., b] = cross[0] * ax[..., 0] + cross[1] * ax[..., 1] + cross[2] * ax[..., 2]
+        x, y, z = (axes[:, None, b, c] for c in range(3))  # (T, 1, J)
+        turns[..., b] = cross[0] * x + cross[1] * y + cross[2] * z
     own = np.empty((count, number, model.size), np.float32)
     own[..., :3] = turns[:, :, 0]
     depth = posed.root[:, 2].astype(np.float32)
