@@ -57,7 +57,7 @@ def follow(finder: Finder, order: list[int], chosen: Chosen, named: bool) -> Non
             if parted:
                 meeting, past = None, []
         else:
-            alone = bool(past) and not past[-1][2].any()
+            alone = bool(past) and not any(labels.any() for *_, labels in past)
             soft = finder.choose(i, reference, alone=alone)
         if soft is None:
             soft = _recover(finder, i, seen, chosen, missed, named)
