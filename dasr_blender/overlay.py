@@ -77,7 +77,7 @@ def draw_body(
     pixels = np.concatenate([project(points_cam, focal, principal), points_cam[:, 2:]], axis=1)
     raster = rasterize(pixels[None].astype(np.float32), faces, size)
     picture = raster.interpolate((colours * shade[:, None]).astype(np.float32))[0]
-    return picture.astype(np.uint8), raster.face[0] >= 0
+    return np.clip(picture, 0, 255, out=picture).astype(np.uint8), raster.face[0] >= 0
 
 
 class OverlayPainter:

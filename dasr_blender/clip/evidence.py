@@ -16,6 +16,7 @@ from .flow import warp
 LIMIT = 4.0  # log-odds that one frame's own evidence may reach
 SURE = 20.0  # log-odds of what a person said
 TINT = 30.0  # levels between a pixel and where flow says it came from, at which flow is believed a third
+_TINTED = (np.arange(256, dtype=np.float32) / np.float32(TINT)) ** 2  # what so many levels speak against it
 _COVERED = 2  # beside 0, unknown, and 1, clear
 ELSEWHERE = 0.35  # share of the smaller of two masks that shows the same in both, under which the subject has moved
 _OFFSETS = (4, 9, 16, 25, 36, 49)  # frames back and forth from which the background is taken
@@ -38,8 +39,7 @@ def agreement(there: np.ndarray, back: np.ndarray, here: np.ndarray, other: np.n
     """
     length = 1.0 + 0.1 * np.sqrt(_square(there))
     apart = _largest(cv2.absdiff(cv2.blur(warp(other, there), (5, 5)), cv2.blur(here, (5, 5))))
-    tint = (np.arange(256, dtype=np.float32) / np.float32(TINT)) ** 2
-    return np.exp(-_square(there + warp(back, there)) / length**2 - cv2.LUT(apart, tint))
+    return np.exp(-_square(there + warp(back, there)) / length**2 - cv2.LUT(apart, _TINTED))
 
 
 def _square(vectors: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _SIZE = 0.4  # of the subject's area, below which what stands out beside it is no second one
 _SURE = 0.8  # mean saliency of a second one
-_OFTEN = 0.4  # share of the key frames it is seen in
+_OFTEN = 0.4  # share of the frames looked at whole that it is seen in
 _APART = 0.06  # of the subject's size, the least between the two
 
 

@@ -10,12 +10,11 @@ about every frame.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
 
-from ..core.workers import worker_count
+from ..core.workers import made_ahead
 from .evidence import LIMIT, log_odds
 
 TREES, DEPTH, LEAF = 40, 10, 20
@@ -68,8 +67,7 @@ def taught(
             said[near] = log_odds(forest.predict(_rows(values, near))[1][:, 0], BELIEVED)
         return said.reshape(away.shape)
 
-    with ThreadPoolExecutor(worker_count()) as pool:
-        return list(pool.map(asked, range(len(found))))
+    return list(made_ahead(asked, range(len(found))))
 
 
 def _rows(maps: list[np.ndarray], chosen: np.ndarray) -> np.ndarray:
