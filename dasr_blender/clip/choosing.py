@@ -21,7 +21,7 @@ class AutomaticConfig:
     pad: float = 0.125  # the second look's margin on each side, so that its crop is 25 % wider
     confidence: float = 0.2  # weight of a candidate's mean saliency beside its overlap with the last mask
     lost: float = 0.2  # overlap under which no candidate is taken for the subject
-    clear: float = 0.6  # and from which one look about it is enough where nothing else is near
+    clear: float = 0.4  # and from which one look about it is enough where nothing else is near
     swollen: float = 1.5  # a first-look blob larger than this × the last mask does not lead the second look
     cut: float = 0.2  # taken from the score of a blob that the second look's crop cuts through
     alike: float = 0.35  # likeness (shape × colours × nearness) from which a lost subject is taken for found

@@ -134,7 +134,7 @@ def test_a_mask_teaches_the_other_frames(tmp_path: Path) -> None:
     asked = looks.asked
     after = automatic_masks(clip, looks=looks, corrections=[Correction(6, mask=whole[6])])
     assert overlaps(after, whole).min() > 0.95  # the brown half of every frame, from one
-    assert looks.asked - asked <= 0.7 * asked  # answers are kept: the rest of a correction is quick
+    assert looks.asked - asked <= 9  # answers are kept: the rest of a correction is quick
     both = automatic_masks(clip, looks=looks, corrections=[Correction(k, mask=whole[k]) for k in (2, 6, 10)])
     assert overlaps(both, whole).min() > 0.95
 
