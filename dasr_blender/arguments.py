@@ -186,6 +186,11 @@ def _add_retarget(commands: argparse._SubParsersAction) -> None:
         action="store_true",
         help="move and scale the character to where the subject is, and add the clip's camera",
     )
+    command.add_argument(
+        "--keep-constraints",
+        action="store_true",
+        help="leave constraints on that move the character's bones whatever their keys say, such as the IK of legs",
+    )
     _add_place(command, default="ground")
     command.add_argument(
         "--formats",

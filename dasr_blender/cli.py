@@ -261,7 +261,8 @@ def retarget(arguments: argparse.Namespace, channel: Channel) -> int:
 
         files, used, warnings = write_retargeted(
             category, motion, character, bones=bones, clip_path=clip, out_dir=out, formats=arguments.formats,
-            stem=stem, placement=arguments.place, in_clip=arguments.in_clip, progress=step,
+            stem=stem, placement=arguments.place, in_clip=arguments.in_clip, free=not arguments.keep_constraints,
+            progress=step,
         )  # fmt: skip
         files["bones"] = write_bones(bones_path, used)
     for warning in warnings:

@@ -20,6 +20,7 @@ from ..core.retarget import carried, fitting, moved
 from ..core.rotation import make_continuous
 from . import compat
 from .action import RIG_SLOT, write_keys
+from .constraints import Overruling, overruling
 from .control_rig import control_keys, is_control_rig, match_controls, turn_by_bones
 from .plan import CATEGORY, RIG_SUFFIX, SOURCE
 
@@ -89,13 +90,15 @@ def retarget(
     scene: bpy.types.Scene,
     *,
     in_clip: bool = False,
+    free: bool = True,
 ) -> Retargeted:
     """Key the source's motion onto the target, as a new action; what it had before is kept, unused.
 
     category: the source's.  source: the rig of a reconstruction, as it moves now: edits of its curves, constraints and
     layers count.  target: any armature; bones that nothing plays stay as they are posed.  bones: joint → bone of the
     target; "" for none.  in_clip: move and scale the target's object so that it stands in the clip where the subject
-    does. Without, it moves about where it is, as far as its own legs carry it.
+    does. Without, it moves about where it is, as far as its own legs carry it.  free: the action switches constraints
+    off that would move those bones all the same; a control rig's stay.
 
     Raises RetargetError: nothing was changed.
     """
@@ -114,19 +117,22 @@ def retarget(
     hung = {j: up for j in loose if (up := _carrier(skeleton, j, chosen)) is not None}
     gone = moved(fit, joints, turns, places, {j: heads[j] for j in loose if j not in hung})
     pointed = carried(skeleton, fit, joints, turns, places, axes)
-    held: list[str] | None = None
+    off: list[Overruling] = []
     if controls:
         keys, held = _by_controls(target, chosen, pointed, gone, skeleton)
     else:
         keys = _local(target, chosen, pointed, gone, hung)
-    action = _write(source, target, keys, range(first, last + 1))
+        acting = overruling(target, {name for bone in chosen.values() for name in (bone, *_above(own[bone]))})
+        off = [one for one in acting if free and not one.driven]
+        held = list(dict.fromkeys(one.bone for one in acting if one not in off))
+    action = _write(source, target, keys, off, range(first, last + 1))
     place = source.matrix_world @ Matrix(fit.matrix).inverted() if in_clip else None
     if place is not None:
         target.matrix_world = place
     used = {joint: chosen.get(j, "") for j, joint in enumerate(skeleton.names)}
     target[BONES] = json.dumps({**_remembered(target), category.name: used})
     scene.frame_set(scene.frame_current)
-    doubts = [*_doubts(target, chosen, category, held), *_driven(target, chosen), *_misplaced(target, place)]
+    doubts = [*_doubts(target, chosen, category, held, off), *_driven(target, chosen), *_misplaced(target, place)]
     return Retargeted(action.name, (first, last), len(chosen), fit.scale, tuple(doubts))
 
 
@@ -324,9 +330,14 @@ def _top(bone: bpy.types.Bone) -> bpy.types.Bone:
 
 
 def _write(
-    source: bpy.types.Object, target: bpy.types.Object, keys: Mapping[str, _Keys], frames: range
+    source: bpy.types.Object,
+    target: bpy.types.Object,
+    keys: Mapping[str, _Keys],
+    off: Iterable[Overruling],
+    frames: range,
 ) -> bpy.types.Action:
-    """The keys as a new action, which the target plays; the one before stays in the file."""
+    """The keys as a new action, which the target plays; the one before stays in the file. off: constraints that it
+    keeps from acting."""
     clip = source.name.removesuffix(RIG_SUFFIX)
     action, slots, bags = compat.new_action(f"{clip} on {target.name}", {RIG_SLOT: "OBJECT"})
     slot, bag = slots[RIG_SLOT], bags[RIG_SLOT]
@@ -340,6 +351,8 @@ def _write(
         if key.rotation is not None:
             field, values = _in_mode(bone.rotation_mode, make_continuous(key.rotation))
             write_keys(bag, f"{path}.{field}", name, when, values, "LINEAR")
+    for one in off:
+        write_keys(bag, one.path, one.bone, when[:1], np.zeros((1, 1)), "CONSTANT")
     action.use_frame_range = True
     action.frame_start, action.frame_end = float(when[0]), float(when[-1])
     animation = source.animation_data
@@ -383,21 +396,20 @@ def _remembered(target: bpy.types.Object) -> dict[str, dict[str, str]]:
 
 
 def _doubts(
-    target: bpy.types.Object, chosen: Mapping[int, str], category: Category, held: list[str] | None
+    target: bpy.types.Object, chosen: Mapping[int, str], category: Category, held: list[str], off: list[Overruling]
 ) -> Iterator[str]:
-    """What the user should know. held: bones that did not turn as they should, None where nobody looked."""
+    """What the user should know. held: bones that do not turn as they should. off: constraints that were switched
+    off."""
     names = category.skeleton.names
     lost = [name for j, name in enumerate(names) if j not in chosen and not _may_lack(category.skeleton, j, chosen)]
     if lost:
         yield f"{counted(len(lost), 'joint')} had no bone in '{target.name}': {_listed(lost)}."
-    own = target.data.bones
-    involved = {name for bone in chosen.values() for name in (bone, *_above(own[bone]))}
-    if held is None:
-        held = [
-            bone.name
-            for bone in target.pose.bones
-            if bone.name in involved and any(c.enabled and c.influence > 0 for c in bone.constraints)
-        ]
+    if off:
+        yield (
+            f"{counted(len(off), 'constraint')} of '{target.name}' "
+            f"({_listed([f'{one.constraint} of {one.bone}' for one in off])}) would move the bones all the same: the "
+            "action keys their influence at 0. Set it back where another action wants them."
+        )
     if held:
         yield (
             f"{counted(len(held), 'bone')} of '{target.name}' ({_listed(held)}) also follow constraints, which act on "

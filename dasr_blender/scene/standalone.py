@@ -67,13 +67,15 @@ def write_retargeted(
     stem: str,
     placement: str = "camera",
     in_clip: bool = False,
+    free: bool = True,
     progress: Callable[[float, str], None] | None = None,
 ) -> tuple[dict[str, Path], dict[str, str], list[str]]:
     """Bring a motion onto a character's file, and write that; returns format → file, joint → bone, and warnings.
 
     character: .glb, .gltf, .fbx or .blend with one armature. bones: joint → bone, "" for none; None tells them from
     the bones' names and places. in_clip: the character stands in the clip, and the clip's camera goes into the files
-    with it; the .blend has the reconstruction, too, hidden.
+    with it; the .blend has the reconstruction, too, hidden. free: constraints that would move the character's bones all
+    the same are switched off.
 
     The file that is open in this process is dropped. progress is as in `write_files`. Raises DasrError.
     """
@@ -86,7 +88,7 @@ def write_retargeted(
     built = build_scene(plan)
     found = read_character(character, scene)
     used = dict(bones) if bones is not None else matched(category, found.armature)
-    done = retarget(category, built.armature, found.armature, used, scene, in_clip=in_clip)
+    done = retarget(category, built.armature, found.armature, used, scene, in_clip=in_clip, free=free)
     for item in (built.armature, built.mesh):
         item.hide_render = True
         item.hide_set(True)

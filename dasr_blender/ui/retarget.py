@@ -66,6 +66,12 @@ class DasrRetarget(bpy.types.PropertyGroup):
         "Without, it moves about where it is, as far as its own legs carry it",
         default=False,
     )
+    free: BoolProperty(
+        name="Switch Constraints Off",
+        description="The action keys the influence of constraints at 0 that would move the bones all the same, such as "
+        "the IK of legs. The controls of a rig that Rigify generated keep theirs",
+        default=True,
+    )
 
 
 class DASR_UL_bones(bpy.types.UIList):
@@ -134,7 +140,13 @@ class DASR_OT_retarget(_Ready, bpy.types.Operator):
         context.window.cursor_set("WAIT")
         try:
             done = retarget.retarget(
-                category, settings.source, settings.target, bones, context.scene, in_clip=settings.in_clip
+                category,
+                settings.source,
+                settings.target,
+                bones,
+                context.scene,
+                in_clip=settings.in_clip,
+                free=settings.free,
             )
         finally:
             context.window.cursor_set("DEFAULT")
@@ -161,6 +173,7 @@ def draw(panel: bpy.types.Panel, context) -> None:
         row.operator("dasr.match_bones", text="", icon="FILE_REFRESH")
         layout.template_list("DASR_UL_bones", "", settings, "pairs", settings, "pair_index", rows=6)
     layout.prop(settings, "in_clip")
+    layout.prop(settings, "free")
     layout.operator("dasr.retarget", icon="POSE_HLT")
 
 

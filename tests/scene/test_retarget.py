@@ -163,8 +163,47 @@ def test_constraints_and_layers_are_told(toy_category, built) -> None:
     rig.pose.bones["my hind_foot.L"].constraints.new("IK")
     track = rig.animation_data_create().nla_tracks.new()
     track.strips.new("old", 1, bpy.data.actions.new("old"))
-    told = " ".join(retarget(toy_category, built.armature, rig, own_names(toy_category), built.scene).warnings)
-    assert "my hind_foot.L" in told and "NLA" in told
+    names = own_names(toy_category)
+    told = " ".join(retarget(toy_category, built.armature, rig, names, built.scene, free=False).warnings)
+    assert "my hind_foot.L" in told and "also follow constraints" in told and "NLA" in told
+
+
+def test_constraints_that_overrule_the_keys_are_switched_off(toy_category, built) -> None:
+    rig = character(toy_category, spread=0.4, mode="QUATERNION")
+    held = bpy.data.objects.new("held", None)
+    built.scene.collection.objects.link(held)
+    held.location = (1, 2, 3)
+    bones = rig.pose.bones
+    for bone, kind, chain in (
+        ("my hind_lower.L", "IK", 2), ("my hind_toe.R", "IK", 3), ("Armature_root", "COPY_LOCATION", 0),
+        ("my front_foot.R", "IK", 1),
+    ):  # fmt: skip
+        constraint = bones[bone].constraints.new(kind)
+        constraint.target = held
+        if chain:
+            constraint.chain_count = chain
+    bones["my front_foot.R"].constraints[0].mute = True
+    names = own_names(toy_category) | {"hind_toe.R": ""}  # whose constraint moves the leg above it
+
+    def off(free: bool) -> tuple[float, set[str], str]:
+        told = retarget(toy_category, built.armature, rig, names, built.scene, in_clip=True, free=free).warnings
+        keyed = {c.data_path for c in compat.action_curves(rig.animation_data.action) if "constraints" in c.data_path}
+        built.scene.frame_set(7)
+        played = [joint for joint in names if names[joint]]
+        order = [bones_of(built)[toy_category.skeleton.index(joint)] for joint in played]
+        wanted = heads_in_world(built.armature, order)
+        apart = np.abs(heads_in_world(rig, [names[joint] for joint in played]) - wanted).max()
+        return float(apart), keyed, " ".join(told)
+
+    apart, keyed, told = off(free=False)
+    assert apart > 0.1 and not keyed and "also follow constraints" in told
+    for _ in range(2):  # the second time their influence is 0 because the first action says so
+        apart, keyed, told = off(free=True)
+        assert apart < 3e-4 and len(keyed) == 3
+        assert "3 constraints" in told and "my hind_toe.R" in told and "also follow" not in told
+    bones["my hind_lower.L"].constraints[0].driver_add("influence").driver.expression = "1.0"
+    apart, keyed, told = off(free=True)
+    assert apart > 0.1 and len(keyed) == 2 and "1 bone of 'hero' (my hind_lower.L) also follow" in told
 
 
 def test_drivers_and_what_holds_the_object_are_told(toy_category, built) -> None:
