@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -66,8 +67,26 @@ _HELPERS = {
 _HELPERS |= {"finger", "thumb", "index", "middle", "ring", "pinky", "eye", "eyelid", "ear", "tongue", "jaw"}
 
 
+# Japanese, as models for MikuMikuDance have it; of two that begin alike the longer is first. What only follows other
+# bones (`肩P`, `足D`) is a helper.
+_JAPANESE = {
+    "キャンセル": "helper", "肩P": "helper", "肩C": "helper", "ひざD": "helper", "足首D": "helper", "足D": "helper",
+    "足先EX": "helper", "捩": "twist", "捻": "twist", "つま先": "toe", "爪先": "toe", "足先": "toe", "足首": "ankle",
+    "手首": "wrist", "親指": "thumb", "指": "finger", "太もも": "thigh", "腿": "thigh", "ひざ": "knee", "膝": "knee",
+    "ひじ": "elbow", "肘": "elbow", "肩": "shoulder", "腕": "arm",
+    "前足首": "front ankle", "後ろ足首": "hind ankle", "後足首": "hind ankle", "前足": "front leg", "前脚": "front leg",
+    "後ろ足": "hind leg", "後足": "hind leg", "後脚": "hind leg", "足": "leg", "脚": "leg", "手": "hand", "首": "neck",
+    "頭": "head", "尻尾": "tail", "しっぽ": "tail", "耳": "ear", "目": "eye", "顎": "jaw", "あご": "jaw", "先": "end",
+    "左": "left", "右": "right",
+}  # fmt: skip
+
+
 def tokens(name: str) -> list[str]:
-    """`b_LeftUpperArm_09` → b, left, upper, arm; digits are dropped, and glued words of limbs stay whole."""
+    """`b_LeftUpperArm_09` → b, left, upper, arm; digits are dropped, and glued words of limbs stay whole. `左ひじ` →
+    left, elbow."""
+    if not name.isascii():
+        name = unicodedata.normalize("NFKC", name)
+        name = re.sub("|".join(_JAPANESE), lambda found: f" {_JAPANESE[found[0]]} ", name)
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
     return [t.lower() for t in re.split(r"[^A-Za-zÀ-ÿ]+", spaced) if t]
 

@@ -110,6 +110,43 @@ def test_people_of_other_programs(limbs, trunk, more) -> None:
             assert found[f"{part}.{side}"] == bone, part
 
 
+@pytest.mark.parametrize("side", ["{0}{1}", "{1}.{2}"])  # as its makers write it, and as importers turn it
+def test_people_named_in_japanese(side) -> None:
+    """A model for MikuMikuDance: feet that legs reach for, and bones that only follow others."""
+    bones: list[tuple[str, int, tuple[float, float, float]]] = []
+
+    def add(name, parent, x, z):
+        bones.append((name, [b for b, *_ in bones].index(parent) if parent else -1, (x, 0.0, z)))
+        return name
+
+    top, trunk = None, ("全ての親", "センター", "腰", "上半身", "上半身2", "首", "頭")
+    for name, z in zip(trunk, (0.0, 0.9, 1.0, 1.1, 1.25, 1.5, 1.6), strict=True):
+        top = add(name, top, 0, z)
+    add("下半身", "腰", 0, 1.0)
+    for kanji, letter, x in (("左", "L", 1), ("右", "R", -1)):
+        def named(bone, kanji=kanji, letter=letter):
+            return side.format(kanji, bone, letter)
+
+        above = "上半身2"
+        for bone, far in (("肩P", 0.05), ("肩", 0.05), ("肩C", 0.2), ("腕", 0.2), ("腕捩", 0.3), ("ひじ", 0.45),
+                          ("手捩", 0.5), ("手首", 0.7), ("人指１", 0.8), ("人指２", 0.85)):  # fmt: skip
+            above = add(named(bone), above, far * x, 1.4)
+        for first, tail in (("下半身", ""), (add(named("腰キャンセル"), "下半身", 0.1 * x, 0.95), "D")):
+            above = first
+            for bone, z in (("足", 0.95), ("ひざ", 0.5), ("足首", 0.1)):
+                above = add(named(bone + tail), above, 0.1 * x, z)
+            add(named("足先EX" if tail else "つま先"), above, 0.1 * x, 0.02)
+        add(named("つま先ＩＫ"), add(named("足ＩＫ"), "全ての親", 0.1 * x, 0.1), 0.1 * x, 0.02)
+        add(named("目"), "頭", 0.03 * x, 1.7)
+    names, parents, heads = zip(*bones, strict=True)
+    found = match_bones(load_category("human"), list(names), np.array(parents), np.array(heads))
+    wanted = {"root": "腰", "spine_1": "上半身", "spine_2": None, "chest": "上半身2", "neck": "首", "head": "頭"}
+    limbs = dict(zip(PERSON, ("肩", "腕", "ひじ", "手首", "足", "ひざ", "足首", "つま先"), strict=True))
+    for kanji, letter in (("左", "L"), ("右", "R")):
+        wanted |= {f"{part}.{letter}": side.format(kanji, bone, letter) for part, bone in limbs.items()}
+    assert {joint: found[joint] for joint in wanted} == wanted
+
+
 def test_known_names_with_a_longer_or_shorter_trunk() -> None:
     """Unreal's newer mannequin has five bones in its spine; others of Mixamo's kind have two."""
     human = load_category("human")
