@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .bone_tree import described
 from .category import Category
 from .errors import DasrError
 from .files import write_refusal, written_atomically
@@ -294,12 +295,29 @@ def match_bones(
         if len(trunk) == len(_TRUNK) and found["chest"] not in (None, known.get("chest")):
             known = known | {joint: found[joint] for joint in trunk}  # more or fewer bones than usual: told by the tree
         return {joint: known.get(joint) for joint in joints}
+    told, limbs = _limbs_of(category, found)
+    if told < limbs:  # in words that are not known
+        said = described(parents, heads, human="upper_arm.L" in found)
+        guessed = guess_bones(joints, said, parents, heads)
+        if _limbs_of(category, guessed)[0] > told:
+            found = {joint: None if name is None else names[said.index(name)] for joint, name in guessed.items()}
     bones = _Bones(names, parents, heads)
     _add_trunk(found, bones)
     _add_free_feet(category, found, bones)
     if "upper_arm.L" not in found:  # people's legs and arms have names that say which joint is meant
         _settle_legs(category, found, bones)
     return found
+
+
+def _limbs_of(category: Category, found: Mapping[str, str | None]) -> tuple[int, int]:
+    """Of how many limbs at least two joints have a bone, and how many there are."""
+    skeleton = category.skeleton
+    counts: dict[int, int] = {}
+    for j, joint in enumerate(skeleton.names):
+        limb = [k for k in skeleton.chain(j) if skeleton.roles[k] == "limb"]
+        if j in limb:
+            counts[limb[0]] = counts.get(limb[0], 0) + (found[joint] is not None)
+    return sum(count >= 2 for count in counts.values()), len(counts)
 
 
 @dataclass(frozen=True, eq=False)
