@@ -58,6 +58,7 @@ def read_character(path: Path, scene: bpy.types.Scene) -> Character:
     armature = chosen[0]
     for bone in armature.pose.bones:
         bone.matrix_basis.identity()
+    bpy.context.view_layer.update()  # what a .blend brings stands at the origin until then
     hung = [item for item in armature.children_recursive if item.type == "MESH"]
     return Character((armature, *dict.fromkeys([*hung, *bent[armature]])))
 
@@ -73,6 +74,8 @@ def _bends(armature: bpy.types.Object, mesh: bpy.types.Object) -> bool:
 def _append(path: Path, scene: bpy.types.Scene) -> None:
     with bpy.data.libraries.load(str(path)) as (there, here):
         here.objects = there.objects
-    for item in here.objects:
-        if item is not None:
+    items = [item for item in here.objects if item is not None]
+    shapes = {bone.custom_shape for item in items if item.type == "ARMATURE" for bone in item.pose.bones}
+    for item in items:
+        if item not in shapes:  # those are shown as bones, not by themselves
             scene.collection.objects.link(item)

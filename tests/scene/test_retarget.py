@@ -262,10 +262,15 @@ def test_characters_are_read_from_files(toy_category, built, tmp_path) -> None:
     mesh.modifiers.new("Armature", "ARMATURE").object = rig
     mesh.parent = rig
     rig.animation_data_create().action = bpy.data.actions.new("old")
-    bpy.data.libraries.write(str(path), {rig, mesh}, fake_user=True)
+    shape = bpy.data.objects.new("shape", bpy.data.meshes.new("shape"))
+    rig.pose.bones["my head"].custom_shape = shape
+    stands = np.array(rig.matrix_world)
+    bpy.data.libraries.write(str(path), {rig, mesh, shape}, fake_user=True)
     bpy.ops.wm.read_factory_settings(use_empty=True)
     found = read_character(path, bpy.context.scene)
     assert [item.name for item in found.objects] == ["hero", "skin"] and not bpy.data.actions
+    np.testing.assert_allclose(found.armature.matrix_world, stands, atol=1e-7)  # told at once, not by the next frame
+    assert "shape" not in bpy.context.scene.objects and found.armature.pose.bones["my head"].custom_shape is not None
     gltf = tmp_path / "hero.glb"
     bpy.ops.export_scene.gltf(filepath=str(gltf))
     bpy.ops.wm.read_factory_settings(use_empty=True)
