@@ -67,7 +67,7 @@ class DasrRetarget(bpy.types.PropertyGroup):
         default=False,
     )
     free: BoolProperty(
-        name="Switch Constraints Off",
+        name="Constraints Off",
         description="The action keys the influence of constraints at 0 that would move the bones all the same, such as "
         "the IK of legs. The controls of a rig that Rigify generated keep theirs",
         default=True,
