@@ -26,6 +26,7 @@ from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.refiner import export, learn, train
 from dasr_blender.training.refiner.data import POSE, Answers, collect
 from dasr_blender.training.refiner.network import solve3
+from dasr_blender.training.student import log
 from dasr_blender.training.student.body import crop_pixels
 from dasr_blender.training.student.rotation import rotvec_to_matrix
 
@@ -221,10 +222,15 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
 
     part(2, resume=False)
     assert torch.load(tmp_path / "refiner.pt", weights_only=True)["step"] == 2
+    (done,) = log.read(tmp_path / "log.csv")[-1:]
+    log.append(tmp_path / "log.csv", {**done, "step": "3", "minutes": "99"}, tuple(done))  # past the checkpoint
     again = torch.load(part(settings.steps, resume=True), weights_only=True)
     whole = torch.load(trained, weights_only=True)
     assert again["step"] == whole["step"] == settings.steps
     assert all(torch.equal(again["refiner"][k], whole["refiner"][k]) for k in whole["refiner"])
+    rows = log.read(tmp_path / "log.csv")
+    assert [row["minutes"] == "99" for row in rows] == [False] * len(rows) and rows[-1]["step"] == str(settings.steps)
+    assert done in rows and list(rows[-1]) == list(done)
 
 
 def test_answers_are_kept_and_split(settings: train.RefinerTraining, trained: Path) -> None:

@@ -104,7 +104,7 @@ def trim(path: Path, minutes: float) -> None:
         rows = [row for row in read(path) if float(row["minutes"]) <= minutes]
         path.unlink()
         for row in rows:
-            append(path, dict(row))
+            append(path, dict(row), tuple(row))
 
 
 def plot(path: Path, out: Path) -> Path:
