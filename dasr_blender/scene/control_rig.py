@@ -58,11 +58,12 @@ def _control(bone: str, joint: str, own: Any) -> str | None:
     return next((name for name in named if name in own), None)
 
 
-def turn_by_bones(target: bpy.types.Object) -> None:
-    """Switch limbs from reaching (IK) to turning (FK)."""
-    for bone in target.pose.bones:
-        if _SWITCH in bone:
-            bone[_SWITCH] = 1.0
+def turn_by_bones(target: bpy.types.Object) -> dict[str, str]:
+    """Switch limbs from reaching (IK) to turning (FK); returns bone → path of its switch, for a curve at 1."""
+    switched = [bone for bone in target.pose.bones if _SWITCH in bone]
+    for bone in switched:
+        bone[_SWITCH] = 1.0
+    return {bone.name: f'{bone.path_from_id()}["{_SWITCH}"]' for bone in switched}
 
 
 def control_keys(

@@ -119,13 +119,16 @@ def retarget(
     pointed = carried(skeleton, fit, joints, turns, places, axes)
     off: list[Overruling] = []
     if controls:
+        _put_aside(target)  # it would play on top of what is tried
+        switches = [(bone, path, 1.0) for bone, path in turn_by_bones(target).items()]
         keys, held = _by_controls(target, chosen, pointed, gone, skeleton)
     else:
         keys = _local(target, chosen, pointed, gone, hung)
         acting = overruling(target, {name for bone in chosen.values() for name in (bone, *_above(own[bone]))})
         off = [one for one in acting if free and not one.driven]
         held = list(dict.fromkeys(one.bone for one in acting if one not in off))
-    action = _write(source, target, keys, off, range(first, last + 1))
+        switches = [(one.bone, one.path, 0.0) for one in off]
+    action = _write(source, target, keys, switches, range(first, last + 1))
     place = source.matrix_world @ Matrix(fit.matrix).inverted() if in_clip else None
     if place is not None:
         target.matrix_world = place
@@ -297,9 +300,7 @@ def _by_controls(
     gone: Mapping[int, np.ndarray],
     skeleton: Skeleton,
 ) -> tuple[dict[str, _Keys], list[str]]:
-    """Keys for a generated control rig, whose limbs are switched to turn (FK), and controls that do not obey."""
-    _put_aside(target)  # it would play on top of what is tried
-    turn_by_bones(target)
+    """Keys for a generated control rig, whose limbs turn (FK), and controls that do not obey."""
     depth = {j: len(skeleton.chain(j)) for j in chosen}
     rotation, location, held = control_keys(target, chosen, pointed, gone, depth)
     return {name: _Keys(turns, location.get(name)) for name, turns in rotation.items()}, held
@@ -333,11 +334,11 @@ def _write(
     source: bpy.types.Object,
     target: bpy.types.Object,
     keys: Mapping[str, _Keys],
-    off: Iterable[Overruling],
+    switches: Iterable[tuple[str, str, float]],
     frames: range,
 ) -> bpy.types.Action:
-    """The keys as a new action, which the target plays; the one before stays in the file. off: constraints that it
-    keeps from acting."""
+    """The keys as a new action, which the target plays; the one before stays in the file. switches: bone, path and
+    value of what stays as it is throughout."""
     clip = source.name.removesuffix(RIG_SUFFIX)
     action, slots, bags = compat.new_action(f"{clip} on {target.name}", {RIG_SLOT: "OBJECT"})
     slot, bag = slots[RIG_SLOT], bags[RIG_SLOT]
@@ -351,8 +352,8 @@ def _write(
         if key.rotation is not None:
             field, values = _in_mode(bone.rotation_mode, make_continuous(key.rotation))
             write_keys(bag, f"{path}.{field}", name, when, values, "LINEAR")
-    for one in off:
-        write_keys(bag, one.path, one.bone, when[:1], np.zeros((1, 1)), "CONSTANT")
+    for name, path, value in switches:
+        write_keys(bag, path, name, when[:1], np.full((1, 1), value), "CONSTANT")
     action.use_frame_range = True
     action.frame_start, action.frame_end = float(when[0]), float(when[-1])
     animation = source.animation_data
