@@ -24,6 +24,7 @@ Array = np.ndarray
 
 _LOW = 0.12  # of a body's height: joints below it are of feet
 _SQUARE = np.radians(30)  # a skeleton that is turned by less than this from its axes is along them
+_QUARTERS = [np.array([[c, s, 0], [-s, c, 0], [0, 0, 1.0]]) for c, s in ((1, 0), (-1, 0), (0, 1), (0, -1))]  # about Z
 _UNPLAYED = np.radians(12)  # what it costs to leave a joint of a leg, or a bone between others, out
 
 _SIDES = {"l": "L", "left": "L", "links": "L", "r": "R", "right": "R", "rechts": "R"}
@@ -297,16 +298,35 @@ def match_bones(
         return {joint: known.get(joint) for joint in joints}
     told, limbs = _limbs_of(category, found)
     if told < limbs:  # in words that are not known
-        said = described(parents, heads, human="upper_arm.L" in found)
-        guessed = guess_bones(joints, said, parents, heads)
-        if _limbs_of(category, guessed)[0] > told:
-            found = {joint: None if name is None else names[said.index(name)] for joint, name in guessed.items()}
+        best, seen = (told, 9), heads
+        for turn in _QUARTERS:  # and perhaps looking elsewhere
+            turned = heads @ turn
+            said = described(parents, turned, human="upper_arm.L" in found)
+            guessed = guess_bones(joints, said, parents, turned)
+            score = _limbs_of(category, guessed)[0], _looks_ahead(guessed, said, turned)
+            if score > best:
+                found = {joint: None if name is None else names[said.index(name)] for joint, name in guessed.items()}
+                best, seen = score, turned
+        heads = seen
     bones = _Bones(names, parents, heads)
     _add_trunk(found, bones)
     _add_free_feet(category, found, bones)
     if "upper_arm.L" not in found:  # people's legs and arms have names that say which joint is meant
         _settle_legs(category, found, bones)
     return found
+
+
+def _looks_ahead(found: Mapping[str, str | None], names: Sequence[str], heads: Array) -> int:
+    """What says that a rig looks ahead and not back: a head with ears is worth two points, one that is carried above
+    the tail is worth one, and so are toes ahead of a person's feet, or without toes knees ahead of hips and feet."""
+    place = {joint: heads[list(names).index(bone)] for joint, bone in found.items() if bone is not None}
+    legs = [[place.get(f"{part}.{s}") for part in ("thigh", "shin", "foot", "toe")] for s in "LR"]
+    legs = [(hip, knee, foot, toe) for hip, knee, foot, toe in legs if hip is not None and foot is not None]
+    steps = [toe - foot for *_, foot, toe in legs if toe is not None]
+    steps = steps or [knee - 0.5 * (hip + foot) for hip, knee, foot, _ in legs if knee is not None]
+    tail = [at for joint, at in place.items() if joint.startswith("tail_")]
+    high = "head" in place and bool(tail) and place["head"][2] > tail[-1][2]
+    return 2 * ("ear.L" in place) + high + (bool(steps) and float(np.mean(steps, 0)[1]) < 0)
 
 
 def _limbs_of(category: Category, found: Mapping[str, str | None]) -> tuple[int, int]:
