@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import cv2
 import numpy as np
 
+from ..core.workers import made_ahead
 from .flow import warp
 
 LIMIT = 4.0  # log-odds that one frame's own evidence may reach
@@ -62,15 +63,16 @@ def trusts(frames: list[np.ndarray], before: list[np.ndarray | None], after: lis
 
     frames: (h, w, 3) uint8; before[i], after[i]: flow (h, w, 2) of frame i to the frame before and after it.
     """
-    result: list[Sides] = []
-    for i, frame in enumerate(frames):
+
+    def both(i: int) -> Sides:
         sides: list[np.ndarray | None] = []
         for there, j in ((before[i], i - 1), (after[i], i + 1)):
             back = (after[j] if j < i else before[j]) if 0 <= j < len(frames) else None
             known = there is not None and back is not None
-            sides.append(agreement(there, back, frame, frames[j]) if known else None)  # type: ignore[arg-type]
-        result.append((sides[0], sides[1]))
-    return result
+            sides.append(agreement(there, back, frames[i], frames[j]) if known else None)  # type: ignore[arg-type]
+        return sides[0], sides[1]
+
+    return list(made_ahead(both, range(len(frames))))
 
 
 def smooth(

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ..core.errors import counted
+from ..core.workers import made_ahead
 from .choosing import AutomaticConfig, grown, overlap, prominence
 from .evidence import Background, Sides, log_odds, trusts
 from .flow import flow, warp
@@ -100,8 +101,8 @@ class Finder:
         """From masks (h, w) bool, None where not known; every later look is judged with it."""
         background = Background(self.frames, masks, self.before)
         self.behind = []
-        for i in range(len(self.clip)):
-            self.behind.append(self.config.background * background.odds(i))
+        for i, odds in enumerate(made_ahead(background.odds, range(len(self.clip)))):
+            self.behind.append(self.config.background * odds)
             self.advance(f"telling the subject from what is behind it, frame {i + 1} of {len(self.clip)}")
 
     def _against_background(self, i: int, soft: np.ndarray) -> np.ndarray:
