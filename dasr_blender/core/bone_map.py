@@ -289,6 +289,8 @@ def match_bones(
     names, parents and heads: as in `guess_bones`.
     """
     joints = category.skeleton.names
+    if not len(names):
+        return dict.fromkeys(joints)
     known = max((_by_profile(profile, names) for profile in category.profiles.values()), key=len)
     found = guess_bones(joints, names, parents, heads)
     if len(known) >= 0.8 * len(joints):

@@ -84,6 +84,7 @@ def test_where_nothing_can_be_told_nothing_is() -> None:
     rope = np.arange(6) - 1, np.stack([np.zeros(6), -np.arange(6.0), np.zeros(6)], 1)
     wings = np.array([-1, 0, 0]), np.array([[0, 0, 1.0], [1, 0, 1], [-1, 0, 1]])
     human = load_category("human")
+    assert not any(match_bones(human, [], np.zeros(0, int), np.zeros((0, 3))).values())
     for parents, heads in (rope, wings, (np.array([-1]), np.zeros((1, 3)))):
         for person_like in (True, False):
             assert described(parents, heads, person_like) == [str(k) for k in range(len(parents))]
