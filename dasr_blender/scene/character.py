@@ -58,7 +58,6 @@ def read_character(path: Path, scene: bpy.types.Scene) -> Character:
     armature = chosen[0]
     for bone in armature.pose.bones:
         bone.matrix_basis.identity()
-    bpy.context.view_layer.update()  # what a .blend brings stands at the origin until then
     hung = [item for item in armature.children_recursive if item.type == "MESH"]
     return Character((armature, *dict.fromkeys([*hung, *bent[armature]])))
 

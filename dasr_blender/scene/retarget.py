@@ -70,6 +70,7 @@ def matched(category: Category, target: bpy.types.Object) -> dict[str, str]:
     names = [bone.name for bone in bones]
     parents = np.array([bones.find(bone.parent.name) if bone.parent else -1 for bone in bones], np.int64)
     heads = np.array([bone.head_local for bone in bones], np.float64).reshape(-1, 3)
+    bpy.context.view_layer.update()  # an object that is new stands at the origin until then
     guessed = match_bones(category, names, parents, heads @ _upright(target))
     return {joint: bone or "" for joint, bone in guessed.items()}
 
