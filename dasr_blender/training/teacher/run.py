@@ -268,9 +268,9 @@ def _iou(clip: TeacherClip) -> float:
     return round(float(np.mean(values)), 4) if len(values) else 0.0
 
 
-def mean_iou(clips: Sequence[TeacherClip]) -> float:
-    """Mean over the clips of their frames' agreement with the masks, rejected ones included; 0 without clips."""
-    return round(float(np.mean([_iou(clip) for clip in clips])), 4) if clips else 0.0
+def mean_iou(clips: Sequence[TeacherClip]) -> float | None:
+    """Mean over the clips of their frames' agreement with the masks, rejected ones included; None without clips."""
+    return round(float(np.mean([_iou(clip) for clip in clips])), 4) if clips else None
 
 
 def teach(config: TeachConfig, report: Report | None = None) -> Taught:
@@ -303,7 +303,7 @@ def main(argv: list[str] | None = None) -> int:
     print(
         f"mask IoU: {iou['start']:.3f} at the start, {iou['field']:.3f} by the field, {iou['end']:.3f} at the end"
     )
-    if any(clip.held for clip in taught.clips):
+    if iou["held"] is not None:
         print(f"left out: {iou['held']:.3f}")
     print(f"{len(taught.folders)} clip folders in {config.out / 'set'}; {config.out / 'report.json'}")
     return 0

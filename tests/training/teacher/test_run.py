@@ -18,7 +18,7 @@ from dasr_blender.core.rotation import rotvec_to_matrix
 from dasr_blender.training.__main__ import main
 from dasr_blender.training.pack import pack
 from dasr_blender.training.teacher.config import FieldConfig
-from dasr_blender.training.teacher.run import TeachConfig, teach
+from dasr_blender.training.teacher.run import TeachConfig, mean_iou, teach
 
 SMALL = FieldConfig(
     width=16, depth=2, frames=6, rays=24, coarse=12, fine=8, crop=48, base_grid=40, regular=128, steps=24,
@@ -60,6 +60,7 @@ def test_from_videos_to_what_a_student_learns_from(videos: tuple[Path, Path], tm
     facts = json.loads((tmp_path / "out" / "report.json").read_text())
     assert facts["iou"]["end"] > facts["iou"]["start"]
     assert facts["iou"]["end"] > 0.75 and facts["iou"]["held"] > 0.7
+    assert mean_iou([]) is None  # as where no clip is left out
     assert facts["clips"]["clip2"]["held"] and not facts["clips"]["clip0"]["held"]
     assert said == sorted(said) and said[-1] == 1.0
 
