@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .bone_tree import described
+from .bone_tree import ancestors, described
 from .category import Category
 from .errors import DasrError
 from .files import write_refusal, written_atomically
@@ -170,7 +170,7 @@ def guess_bones(
         chest = int(parents[chest])
     hips = _common(chains["L", False], chains["R", False], parents)
     if human and hips is not None and chest is not None:  # the trunk may hang beside the pelvis, on what holds both
-        below = next((b for b in _ancestors(hips, parents) if b in _ancestors(chest, parents)), None)
+        below = next((b for b in ancestors(hips, parents) if b in ancestors(chest, parents)), None)
         hips = hips if below is None or np.allclose(heads[below, 2], heads[:, 2].min()) else below
     head = next(
         (i for i in range(len(names)) if words[i] & {"head", "kopf"} and not words[i] & {"end"}), None
@@ -208,7 +208,7 @@ def _what_bears_ears(words: Sequence[set[str]], side: Sequence[str], parents: Ar
         head = _common(left, right, parents)
         while head is not None and "face" in words[head]:  # Rigify's, which bends nothing
             head = int(parents[head]) if parents[head] >= 0 else None
-        if head is not None and chest in _ancestors(head, parents)[1:]:
+        if head is not None and chest in ancestors(head, parents)[1:]:
             return head
     return None
 
@@ -217,7 +217,7 @@ def _shoulders_above_elbows(words: Sequence[set[str]], parents: Array) -> set[in
     """Bones called a shoulder that are upper arms, since bones are named after joints: an elbow comes next."""
     found = set()
     for elbow in (i for i, said in enumerate(words) if "elbow" in said and not said & _HELPERS):
-        above = (b for b in _ancestors(int(parents[elbow]), parents) if words[b] & (_FRONT | _GIRDLE))
+        above = (b for b in ancestors(int(parents[elbow]), parents) if words[b] & (_FRONT | _GIRDLE))
         upper = next(above, None)
         if upper is not None and "shoulder" in words[upper] and not words[upper] & _FRONT:
             found.add(upper)
@@ -249,25 +249,17 @@ def _longest_chain(members: list[int], parents: Array) -> list[int]:
     return best
 
 
-def _ancestors(bone: int, parents: Array) -> list[int]:
-    out = []
-    while bone >= 0:
-        out.append(bone)
-        bone = int(parents[bone])
-    return out
-
-
 def _common(left: list[int], right: list[int], parents: Array) -> int | None:
     """The nearest bone above both chains, None where one is missing or they have none in common."""
     if not left or not right:
         return None
-    above = set(_ancestors(int(parents[right[0]]), parents))
-    return next((b for b in _ancestors(int(parents[left[0]]), parents) if b in above), None)
+    above = set(ancestors(int(parents[right[0]]), parents))
+    return next((b for b in ancestors(int(parents[left[0]]), parents) if b in above), None)
 
 
 def _between(upper: int, lower: int, parents: Array) -> list[int]:
     """Bones strictly between an ancestor and a descendant; empty when they are not."""
-    chain = _ancestors(int(parents[lower]), parents)
+    chain = ancestors(int(parents[lower]), parents)
     return chain[: chain.index(upper)][::-1] if upper in chain else []
 
 
@@ -300,7 +292,7 @@ def match_bones(
         return {joint: known.get(joint) for joint in joints}
     told, limbs = _limbs_of(category, found)
     if told < limbs:  # in words that are not known
-        best, seen = (told, 9), heads
+        best, seen = (told, np.inf), heads
         for turn in _QUARTERS:  # and perhaps looking elsewhere
             turned = heads @ turn
             said = described(parents, turned, human="upper_arm.L" in found)
@@ -390,10 +382,10 @@ def _add_trunk(found: dict[str, str | None], bones: _Bones) -> None:
             found["spine"] = names[between[len(between) // 2]]
     elif pelvis is None and chest is None:
         limbs = [place[bone] for joint, bone in found.items() if bone is not None and "_upper." in joint]
-        shared = [set(_ancestors(int(parents[bone]), parents)) for bone in limbs]
+        shared = [set(ancestors(int(parents[bone]), parents)) for bone in limbs]
         common: set[int] = set.intersection(*shared) if shared else set()
         if common:
-            found["root"] = names[max(common, key=lambda bone: len(_ancestors(bone, parents)))]
+            found["root"] = names[max(common, key=lambda bone: len(ancestors(bone, parents)))]
 
 
 def _add_free_feet(category: Category, found: dict[str, str | None], bones: _Bones) -> None:
@@ -403,8 +395,8 @@ def _add_free_feet(category: Category, found: dict[str, str | None], bones: _Bon
     ground, top = heads[:, 2].min(), heads[:, 2].max()
     low = foot_height(rest)
     used = {place[bone] for bone in found.values() if bone is not None}
-    held = {i for i in range(len(names)) if used & set(_ancestors(i, parents))}
-    holding = {bone for i in used for bone in _ancestors(i, parents)}
+    held = {i for i in range(len(names)) if used & set(ancestors(i, parents))}
+    holding = {bone for i in used for bone in ancestors(i, parents)}
     for j, joint in enumerate(skeleton.names):
         chain = [k for k in skeleton.chain(j) if skeleton.roles[k] == "limb"]
         if j not in chain or rest[j, 2] > low or any(rest[k, 2] <= low for k in chain[:-1]) or found[joint]:
@@ -423,7 +415,7 @@ def _add_free_feet(category: Category, found: dict[str, str | None], bones: _Bon
             and np.sign(heads[i, 0]) == np.sign(heads[leg[-1], 0])
         ]
         if near:
-            foot = min(near, key=lambda i: (len(_ancestors(i, parents)), np.linalg.norm(heads[i] - heads[leg[-1]])))
+            foot = min(near, key=lambda i: (len(ancestors(i, parents)), np.linalg.norm(heads[i] - heads[leg[-1]])))
             found[joint] = names[foot]
             held.add(foot)
 
@@ -451,7 +443,7 @@ def _settle_legs(category: Category, found: dict[str, str | None], rig: _Bones) 
         if len(bones) < 3:  # two point somewhere in many ways
             continue
         above = []
-        for bone in _ancestors(int(parents[bones[0]]), parents):
+        for bone in ancestors(int(parents[bones[0]]), parents):
             if bone in taken or abs(heads[bone, 0]) < 0.3 * abs(heads[bones[0], 0]):
                 break
             above.insert(0, bone)

@@ -50,18 +50,27 @@ def described(parents: Array, heads: Array, human: bool) -> list[str]:
                 words[bone] = f"{name}.{side}"
     if front is None:
         return _numbered(words)
-    chest, hips = tree.above(front), tree.above(hind)
-    head, ears = tree.head(chest, set(tree.chain(hips)), human)
+    chest, hips = (int(parents[pair[0]]) for pair in (front, hind))
+    head, ears = tree.head(chest, set(ancestors(hips, parents)), human)
     if head is not None:
         words[head] = "head"
         highest = max(ears, key=lambda pair: heads[pair[0], 2], default=None)
         if highest is not None and (len(ears) > 1 or len(tree.under(highest[0])) > 1):
             for root, side in zip(highest, "LR", strict=True):
                 words[root] = f"ear.{side}"
-    if not human and hips >= 0:
+    if not human:
         for bone in tree.tail(hips, chest):
             words[bone] = "tail"
     return _numbered(words)
+
+
+def ancestors(bone: int, parents: Array) -> list[int]:
+    """A bone and those that it hangs on, upwards; none for −1."""
+    out = []
+    while bone >= 0:
+        out.append(bone)
+        bone = int(parents[bone])
+    return out
 
 
 def _numbered(words: list[str]) -> list[str]:
@@ -110,24 +119,17 @@ class _Tree:
             waiting += [i for i in self.children[one] if self.middle[bone] or not self.middle[i]]
         return out
 
+    def lowest(self, bone: int) -> float:
+        """Height of the lowest bone of those that hang on one."""
+        return float(self.heads[self.under(bone), 2].min())
+
     def drop(self, root: int) -> float:
         """How far down a limb reaches from where it begins."""
-        return float(self.heads[root, 2] - self.heads[self.under(root), 2].min())
+        return float(self.heads[root, 2]) - self.lowest(root)
 
     def reach(self, root: int) -> float:
         """How far a limb reaches from where it begins."""
         return float(np.linalg.norm(self.heads[self.under(root)] - self.heads[root], axis=1).max())
-
-    def chain(self, bone: int) -> list[int]:
-        """The bones that a bone hangs on, itself first."""
-        out = []
-        while bone >= 0:
-            out.append(bone)
-            bone = int(self.parents[bone])
-        return out
-
-    def above(self, pair: tuple[int, int]) -> int:
-        return int(self.parents[pair[0]])
 
     def limb(self, root: int, hand: bool) -> list[int]:
         """A limb's bones from the body outwards, to its lowest or, of an arm, up to where the fingers begin."""
@@ -135,7 +137,7 @@ class _Tree:
         while following := [i for i in self.children[out[-1]] if not self.middle[i]]:
             if hand and len(following) > 2:
                 break
-            out.append(max(following, key=lambda i: self.reach(i) if hand else self._deep(i)))
+            out.append(max(following, key=lambda i: self.reach(i) if hand else -self.lowest(i)))
         return out
 
     def ends_above_feet(self, limb: list[int]) -> bool:
@@ -144,9 +146,6 @@ class _Tree:
         beneath = (self.heads[:, 2] < end[2] - 0.1 * drop) & ~self.middle & (self.heads[:, 0] * end[0] > 0)
         near = np.linalg.norm(self.heads[:, :2] - end[:2], axis=1) < 0.5 * drop
         return bool((beneath & near).any())
-
-    def _deep(self, bone: int) -> float:
-        return -float(self.heads[self.under(bone), 2].min())
 
     def head(self, chest: int, trunk: set[int], human: bool) -> tuple[int | None, list[tuple[int, int]]]:
         """The head, and pairs of bones beside it: along the middle from the chest, upwards or, of an animal, ahead, to
@@ -161,11 +160,11 @@ class _Tree:
             return [i for i in self.children[bone] if self.middle[i] and i not in trunk and furthest(i) > ahead[bone]]
 
         at = chest
-        while at >= 0 and (ways := onwards(at)):
+        while ways := onwards(at):
             at = max(ways, key=furthest)
             if len(self.children[at]) > 1:
                 break
-        if at in (-1, chest):
+        if at == chest:
             return None, []
         beside = [pair for pair in self.pairs if self.parents[pair[0]] in (at, *onwards(at))]
         if beside:
@@ -175,8 +174,9 @@ class _Tree:
 
     def tail(self, hips: int, chest: int) -> list[int]:
         """The longest chain along the middle that leads backwards from the hips."""
-        trunk = set(self.chain(chest))
+        trunk = ancestors(chest, self.parents)
         ways = [i for i in self.children[hips] if self.middle[i] and i not in trunk]
         ways = [i for i in ways if self.heads[self.under(i), 1].max() > self.heads[hips, 1]]
-        chains = [self.chain(i)[: self.chain(i).index(way) + 1][::-1] for way in ways for i in self.under(way)]
-        return max(chains, key=len, default=[])
+        chains = (ancestors(i, self.parents) for way in ways for i in self.under(way))
+        longest = max(chains, key=len, default=[hips])
+        return longest[: longest.index(hips)][::-1]

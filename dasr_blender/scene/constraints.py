@@ -32,18 +32,24 @@ def overruling(target: bpy.types.Object, bones: Iterable[str]) -> list[Overrulin
 
     One whose influence is 0 counts where the action that the armature plays says so: it acts again without that.
     """
-    wanted = set(bones)
-    animation = target.animation_data
-    drivers = {driver.data_path for driver in animation.drivers if not driver.mute} if animation else set()
-    found = []
+    wanted, found = set(bones), []
+    action = target.animation_data.action if target.animation_data is not None else None
+    keyed = {curve.data_path for curve in compat.action_curves(action)} if action is not None else set()
+    driven = driven_paths(target)
     for bone in target.pose.bones:
         for constraint in bone.constraints:
             if not constraint.enabled or not wanted.intersection(_moved(bone, constraint)):
                 continue
             path = constraint.path_from_id("influence")
-            if constraint.influence > 0 or path in drivers or _is_keyed(animation, path):
-                found.append(Overruling(bone.name, constraint.name, path, path in drivers))
+            if constraint.influence > 0 or path in driven or path in keyed:
+                found.append(Overruling(bone.name, constraint.name, path, path in driven))
     return found
+
+
+def driven_paths(target: bpy.types.Object) -> set[str]:
+    """Paths of the properties of an object that drivers set."""
+    drivers = target.animation_data.drivers if target.animation_data is not None else ()
+    return {driver.data_path for driver in drivers if not driver.mute}
 
 
 def _moved(bone: bpy.types.PoseBone, constraint: bpy.types.Constraint) -> Iterator[str]:
@@ -56,8 +62,3 @@ def _moved(bone: bpy.types.PoseBone, constraint: bpy.types.Constraint) -> Iterat
             chain = chain[1:]
         chain = chain[: constraint.chain_count or None]
     return (one.name for one in chain)
-
-
-def _is_keyed(animation: bpy.types.AnimData | None, path: str) -> bool:
-    action = animation.action if animation is not None else None
-    return action is not None and any(curve.data_path == path for curve in compat.action_curves(action))

@@ -20,7 +20,7 @@ from ..core.retarget import carried, fitting, moved
 from ..core.rotation import make_continuous
 from . import compat
 from .action import RIG_SLOT, write_keys
-from .constraints import Overruling, overruling
+from .constraints import Overruling, driven_paths, overruling
 from .control_rig import control_keys, is_control_rig, match_controls, turn_by_bones
 from .plan import CATEGORY, RIG_SUFFIX, SOURCE
 
@@ -424,8 +424,7 @@ def _doubts(
 
 def _driven(target: bpy.types.Object, chosen: Mapping[int, str]) -> Iterator[str]:
     """Bones whose keys count for nothing."""
-    drivers = target.animation_data.drivers if target.animation_data is not None else ()
-    paths = [driver.data_path for driver in drivers if not driver.mute]
+    paths = driven_paths(target)
     starts = {bone: f'pose.bones["{bpy.utils.escape_identifier(bone)}"].' for bone in chosen.values()}
     fields = ("location", "rotation_")
     driven = [b for b, start in starts.items() if any(p.startswith(tuple(start + f for f in fields)) for p in paths)]
