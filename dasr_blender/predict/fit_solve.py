@@ -230,6 +230,7 @@ class Window:
         frames, shared, chain, loss, parts = begun.frames, begun.shared, begun.chain, begun.loss, begun.parts
         # What belongs to what follows the body only bit by bit, so steps go on as they went (Polyak 1964).
         moved, push = (np.zeros_like(frames), np.zeros_like(shared)), self.config.momentum
+        low, high = np.where(self.shared_error > 0, self.shared_range.T, shared)  # what is known stays as it is
         taken = 0
         for step in range(first + 1, first + most + 1):
             if check is not None:
@@ -239,7 +240,6 @@ class Window:
             clock.tick("solver")
             turns = np.abs(change[:, [0, 1, 2, *range(6, change.shape[1])]]).max(1, keepdims=True)
             held = np.minimum(1.0, self.config.longest_turn / np.maximum(turns, 1e-9))
-            low, high = self.shared_range.T
             change, common = change + push * moved[0], common + push * moved[1]
             tried = frames + held * change, np.clip(shared + common, low, high)
             new_chain, new_loss, new_parts = self.linear(*tried, step)

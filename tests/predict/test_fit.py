@@ -784,6 +784,18 @@ def test_a_known_shape_comes_out_as_it_went_in(toy_category: Category, frames: i
     assert np.corrcoef(np.diff(free.relief), np.diff(relief))[0, 1] > 0.9
 
 
+def test_poses_are_sought_for_the_body_that_is_known(toy_category: Category, clip: Case) -> None:
+    config = FitConfig(vertices=200, silhouette=64)
+    coarse = coarse_of(toy_category, config.vertices)
+    window = _window(toy_category, clip, BodyModel(toy_category, coarse, np.zeros((0, len(coarse.vertex)))), config)
+    window = replace(window, shared_error=np.zeros(window.model.shared))
+    shape = np.full(window.model.shared, 0.7)
+    shape[-1] = 0.0
+    begun = np.zeros((len(clip.masks), window.model.size))
+    found = window.solve(begun, shape, 6, 1e-6)
+    assert np.array_equal(found.shared, shape) and found.loss.sum() < window.linear(begun, shape, 1)[1].sum()
+
+
 def test_a_known_relief_helps_the_poses(toy_category: Category, swollen: tuple[Case, np.ndarray]) -> None:
     given, relief = swollen
     wrong = given.run(toy_category)
