@@ -55,8 +55,8 @@ def cut_warnings(cuts: np.ndarray, frame_index: np.ndarray) -> list[str]:
     begin = np.zeros(len(frame_index), bool)
     begin[cuts] = True
     return [
-        f"The clip is cut: another shot begins at {frames(begin, frame_index)}. Reconstruct each shot on its own "
-        "(Frame Range in Blender, --frames on the command line)"
+        f"The clip is cut: another shot begins at {frames(begin, frame_index)}. All shots are taken to show one "
+        "subject: where they do not, reconstruct each alone (Frame Range in Blender, --frames on the command line)"
     ]
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .clip import Clip, ClipError, Egomotion, Masks, find_egomotion, standing_still, stated_focal
+from .clip import Clip, ClipError, Egomotion, Egomotions, Masks, find_egomotions, standing_still, stated_focal
 from .core.camera import default_focal
 from .core.files import DAMAGED, written_atomically
 
@@ -30,11 +30,11 @@ SOURCES = {
 
 @dataclass(frozen=True, eq=False)
 class Filming:
-    """egomotion: how the camera moved.  focal: of the first frame, pixels of the working size.
+    """egomotion: how the camera moved in each shot.  focal: of the first frame, pixels of the working size.
     source: where that comes from, one of `SOURCES`.  scale: working pixels per original pixel.
     solved: what Blender's tracker did instead, in words."""
 
-    egomotion: Egomotion
+    egomotion: Egomotions
     focal: float
     source: str
     scale: float
@@ -43,7 +43,8 @@ class Filming:
     @property
     def focal_px(self) -> np.ndarray:
         """Focal length of each frame ``(T,)``, pixels of the working size."""
-        return self.focal * self.egomotion.focal_scale
+        shots = self.egomotion.shots
+        return np.concatenate([(shot.focal or self.focal) * shot.focal_scale for shot in shots])
 
     def words(self) -> str:
         """One line for people."""
@@ -105,11 +106,12 @@ def how_filmed(
     source = "given" if options.focal else "file" if stated else "assumed"
     focal = (known or default_focal(clip.original_size)) * clip.scale
     if options.camera == "still":
-        return Filming(standing_still(len(clip)), focal, source, clip.scale), False
-    egomotion = _load(stage)
+        still = tuple(standing_still(shot.stop - shot.start) for shot in clip.shots)
+        return Filming(Egomotions(still), focal, source, clip.scale), False
+    egomotion = _load(stage, len(clip.shots))
     reused = egomotion is not None
     if egomotion is None:
-        egomotion = find_egomotion(clip, masks, focal, known is None, progress=progress, cancel=cancel)
+        egomotion = find_egomotions(clip, masks, focal, known is None, progress=progress, cancel=cancel)
         with workspace.guarding(stage):
             _save(stage, egomotion)
     if egomotion.focal is not None:
@@ -117,25 +119,32 @@ def how_filmed(
     return Filming(egomotion, focal, source, clip.scale), reused
 
 
-def _save(path: Path, egomotion: Egomotion) -> None:
-    values = {f.name: getattr(egomotion, f.name) for f in fields(egomotion)}
-    values["focal"] = np.nan if egomotion.focal is None else egomotion.focal
-    values["warnings"] = np.array(egomotion.warnings, dtype=np.str_)
+def _save(path: Path, egomotion: Egomotions) -> None:
+    values: dict[str, Any] = {}
+    for n, shot in enumerate(egomotion.shots):
+        own = {f.name: getattr(shot, f.name) for f in fields(shot)}
+        own["focal"] = np.nan if shot.focal is None else shot.focal
+        own["warnings"] = np.array(shot.warnings, dtype=np.str_)
+        values |= {f"{n}.{name}": value for name, value in own.items()}
     with written_atomically(path) as temporary, open(temporary, "wb") as stream:
         np.savez(stream, **values)
 
 
-def _load(path: Path) -> Egomotion | None:
+def _load(path: Path, shots: int) -> Egomotions | None:
     if not path.exists():
         return None
     try:
         with np.load(path, allow_pickle=False) as stored:
-            values: dict[str, Any] = {f.name: stored[f.name] for f in fields(Egomotion)}
+            every = [{f.name: stored[f"{n}.{f.name}"] for f in fields(Egomotion)} for n in range(shots)]
     except DAMAGED:
         path.unlink(missing_ok=True)
         return None
-    for name in ("still", "zooms", "travels"):
-        values[name] = bool(values[name])
-    values["focal"] = float(values["focal"]) if np.isfinite(values["focal"]) else None
-    values["warnings"] = [str(w) for w in values["warnings"]]
-    return Egomotion(**values)
+    found = []
+    for values in every:
+        known: dict[str, Any] = dict(values)
+        for name in ("still", "zooms", "travels"):
+            known[name] = bool(known[name])
+        known["focal"] = float(known["focal"]) if np.isfinite(known["focal"]) else None
+        known["warnings"] = [str(w) for w in known["warnings"]]
+        found.append(Egomotion(**known))
+    return Egomotions(tuple(found))

@@ -23,11 +23,11 @@ from .clip import (
     Subject,
     crop_boxes,
     extract_crops,
-    find_cuts,
+    in_shots,
     load_clip,
 )
 from .clip.flow import flow
-from .core import Cancelled, Category, DasrError, Motion, load_category
+from .core import Cancelled, Category, DasrError, Motion, load_category, one_world
 from .core.camera import crop_info
 from .core.files import DAMAGED, clip_name, sha256_of
 from .doubts import cut_warnings, find_warnings, twin_warnings
@@ -212,7 +212,7 @@ def run_job(
             )
             check_focal(options, clip)
             workspace.require(20_000_000 + len(clip) * 300_000)
-            cuts = find_cuts(clip)
+            clip = in_shots(clip)
         key = fingerprint(
             clip.sha256, clip.frame_index.tolist(), clip.size, mask_inputs(options), code_hash()
         )
@@ -244,7 +244,7 @@ def run_job(
         )
         result.warnings = (
             clip.warnings
-            + cut_warnings(cuts, clip.frame_index)
+            + cut_warnings(clip.cuts, clip.frame_index)
             + masks.warnings
             + filming.egomotion.warnings
             + ([] if student is None else list(student.opened.notes))
@@ -347,7 +347,7 @@ def _predict(
             info = crop_info(center, side, focal, principal)
             student = Student(category, options.provider, threads=options.threads)
             step(0.0, f"Predicting the pose on {student.opened.label}")
-            prediction = student.run(crops, info, step)
+            prediction = student.run(crops, info, step, clip.cuts)
             with workspace.writing(stage) as temporary:
                 _save_prediction(temporary, prediction)
             workspace.forget_other("prediction", key)
@@ -365,6 +365,7 @@ def _predict(
             clip.size,
             clip.fps,
             progress=step,
+            cuts=clip.cuts,
         )
     interpolated = np.asarray(masks.interpolated, bool)
     if category.refiner_path is not None:
@@ -389,13 +390,14 @@ def _predict(
             quality=options.quality,
             progress=step,
         )
-    motion = _in_original_pixels(replace(fitted.motion), clip)
+    motion = _in_original_pixels(one_world(category, fitted.motion), clip)
     motion.validate(category)
     return motion, student, fitted
 
 
 def _in_original_pixels(motion: Motion, clip: Clip) -> Motion:
     """The same motion with its camera in pixels of the original picture, and the clip's name on it."""
+    motion = replace(motion)
     motion.focal_px = np.asarray(motion.focal_px) / clip.scale
     motion.principal_point = 0.5 * np.asarray(clip.original_size, np.float64)
     motion.image_size = np.asarray(clip.original_size)

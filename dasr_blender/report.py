@@ -62,6 +62,7 @@ def make_report(
             "path": str(result.options.clip),
             "sha256": motion.source_hash,
             "frames": frames,
+            "shots": [[int(v) for v in motion.frame_index[shot][[0, -1]]] for shot in motion.shots],
             "fps": float(motion.fps),
             "size": [int(side) for side in motion.image_size],
         },

@@ -15,7 +15,7 @@ from tiny_predictor import save_tiny_category
 
 from dasr_blender import filming as module
 from dasr_blender import job, predict
-from dasr_blender.clip import ClipError, Egomotion, standing_still
+from dasr_blender.clip import ClipError, Egomotion, Egomotions, egomotion, standing_still
 from dasr_blender.clip.egomotion import FEET
 from dasr_blender.core import Category, filmed_following, load_category
 from dasr_blender.filming import Filming, check_focal, how_filmed
@@ -64,7 +64,7 @@ def test_whose_focal_length(pan: Film, tmp_path: Path, monkeypatch: pytest.Monke
         ]
     ):
         find = wide(told)
-        monkeypatch.setattr(module, "find_egomotion", find)
+        monkeypatch.setattr(egomotion, "find_egomotion", find)
         monkeypatch.setattr(module, "stated_focal", lambda source, size, value=stated: value)
         found, reused = filmed(pan, tmp_path / str(number), focal=given)
         assert (found.focal, found.source) == expected and not reused
@@ -77,15 +77,16 @@ def test_a_second_run_takes_it_over(pan: Film, tmp_path: Path) -> None:
     assert not reused and not first.egomotion.still and first.source == "assumed"
     second, reused = filmed(pan, tmp_path)
     assert reused
-    for name, value in vars(first.egomotion).items():
-        np.testing.assert_array_equal(getattr(second.egomotion, name), value, err_msg=name)
-        assert type(getattr(second.egomotion, name)) is type(value), name
+    (kept_shot,), (shot,) = first.egomotion.shots, second.egomotion.shots
+    for name, value in vars(kept_shot).items():
+        np.testing.assert_array_equal(getattr(shot, name), value, err_msg=name)
+        assert type(getattr(shot, name)) is type(value), name
     kept = tmp_path / ".dasr" / "camera-k.npz"
     for cut in (b"", b"no archive", kept.read_bytes()[:-100]):
         kept.write_bytes(cut)
         third, reused = filmed(pan, tmp_path)
         assert not reused
-    np.testing.assert_array_equal(third.egomotion.rotation, first.egomotion.rotation)
+    np.testing.assert_array_equal(third.egomotion.shots[0].rotation, kept_shot.rotation)
 
 
 def test_a_camera_that_is_said_to_stand_still(pan: Film, tmp_path: Path) -> None:
@@ -97,15 +98,15 @@ def test_a_camera_that_is_said_to_stand_still(pan: Film, tmp_path: Path) -> None
 def test_words_and_summary(pan: Film) -> None:
     turn = pan.motion.world_from_camera[:, :3, :3]
     zoom = np.linspace(1, 1.5, 8)
-    egomotion = Egomotion(turn, zoom, False, True, False, np.full(8, 50), np.r_[0, np.full(7, 0.4)])
-    found = Filming(egomotion, 300.0, "pan", 0.5)
-    assert f"turns by up to {np.degrees(egomotion.angle):.1f}° and zooms 1.00× to 1.50×" in found.words()
+    moved = Egomotion(turn, zoom, False, True, False, np.full(8, 50), np.r_[0, np.full(7, 0.4)])
+    found = Filming(Egomotions((moved,)), 300.0, "pan", 0.5)
+    assert f"turns by up to {np.degrees(moved.angle):.1f}° and zooms 1.00× to 1.50×" in found.words()
     assert "600 pixels, from the pan" in found.words()
     np.testing.assert_allclose(found.focal_px, 300 * zoom)
     summary = json.loads(json.dumps(found.summary()))
     assert summary["zooms"] and not summary["still"] and summary["zoom"] == [1.0, 1.5]
     assert summary["residual_px"] == 0.8 and summary["degrees"] > 1 and not summary["travels"]
-    along = Filming(replace(egomotion, travels=True), 300.0, "pan", 0.5)
+    along = Filming(Egomotions((replace(moved, travels=True),)), 300.0, "pan", 0.5)
     assert "to 1.50× and travels as standing feet tell; focal" in along.words() and along.summary()["travels"]
 
 
@@ -120,8 +121,8 @@ def test_feet_are_held_before_a_camera_that_goes_along(
             cv2.imwrite(str(tmp_path / kind / f"{t:05d}.png"), picture)
     known = []
 
-    def fit(*arguments: object, camera_trust: float, **named: object) -> Fitted:
-        known.append(camera_trust)
+    def fit(*arguments: object, camera_trust: np.ndarray, **named: object) -> Fitted:
+        known.extend(np.unique(camera_trust))
         return predict.fit(*arguments, camera_trust=camera_trust, **{**named, "quality": "draft"})  # pyright: ignore
 
     monkeypatch.setattr(job, "fit", fit)

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from .corrections import Correction, parse_correction, read_corrections
 from .crop import crop_boxes, extract_crops, sample_square
-from .cuts import find_cuts
-from .egomotion import Egomotion, find_egomotion, standing_still
+from .cuts import find_cuts, in_shots
+from .egomotion import Egomotion, Egomotions, find_egomotion, find_egomotions, standing_still
 from .focal import stated_focal
 from .looks import Looks
 from .masks import (
@@ -30,6 +30,7 @@ __all__ = [
     "Correction",
     "Looks",
     "Egomotion",
+    "Egomotions",
     "MaskError",
     "Masks",
     "Subject",
@@ -39,6 +40,8 @@ __all__ = [
     "extract_crops",
     "find_cuts",
     "find_egomotion",
+    "find_egomotions",
+    "in_shots",
     "load_clip",
     "masks_from_alpha",
     "masks_from_folder",

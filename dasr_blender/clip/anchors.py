@@ -14,8 +14,11 @@ from .subject import at_point, in_box
 _COLOUR = 14  # levels of L, a and b by which the piece about a click may differ from it
 
 
-def click_seed(finder: Finder, said: dict[int, Said]) -> tuple[int, np.ndarray]:
-    """Where to begin: a box, else a click on the subject at which something stands out, else what stands out most."""
+def click_seed(
+    finder: Finder, said: dict[int, Said], tint: np.ndarray | None = None
+) -> tuple[int, np.ndarray]:
+    """Where to begin: a box, else a click on the subject at which something stands out, else what stands out most;
+    tint: colours that it should have."""
     for i, words in said.items():
         if words.boxes:
             return i, in_box(finder, i, words.boxes[-1])
@@ -24,7 +27,7 @@ def click_seed(finder: Finder, said: dict[int, Said]) -> tuple[int, np.ndarray]:
             blob = at_point(finder, i, x, y)
             if blob is not None:
                 return i, blob
-    return finder.best_seed()
+    return finder.best_seed(tint)
 
 
 def anchors_from(

@@ -17,11 +17,12 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 
+from ..core.progress import between
 from .anchors import anchors_from, click_seed
 from .choosing import AutomaticConfig, grown, overlap
-from .corrections import Correction, by_frame
+from .corrections import Correction, Said, by_frame
 from .evidence import LIMIT, SURE, log_odds, smooth
-from .finder import Finder
+from .finder import Finder, NothingSeen, working_size
 from .following import Chosen, binary, follow
 from .looks import Looks, Network
 from .mask_store import Masks
@@ -53,21 +54,60 @@ def automatic_masks(
     corrections: what a person says of single frames. looks: answers of the network from an earlier call; new ones
     are added. silhouettes: (T, h', w') in 0…1 of any size, the body as a fit sees it: in frames where the mask and
     the silhouette disagree, the candidate that agrees with it is taken.
-    Frames where the subject is not found are interpolated and flagged. Raises MaskError when nothing stands out
-    anywhere, when a place is outside the picture, when corrections contradict each other, or when the network is
-    not installed.
+    Frames where the subject is not found are interpolated and flagged. Every shot is looked through by itself: first
+    those that a person spoke of, else the longest; in the others it is what stands out and has the same colours.
+    Raises MaskError when nothing stands out anywhere, when a place is outside the picture, when corrections contradict
+    each other, or when the network is not installed.
     """
     known = looks or Looks(clip, lambda: network or Saliency())
-    finder = Finder(clip, known, config, progress, cancel)
-    said = by_frame(corrections, clip, finder.size)
-    wanted = set(said) | ({seed_frame(clip, subject)} if subject is not None else set())
+    said = by_frame(corrections, clip, working_size(clip, config))
+    shown = None if subject is None else seed_frame(clip, subject)
+    spoken = {*said} | ({shown} if shown is not None else set())
+    shots = sorted(clip.shots, key=lambda s: (not any(s.start <= i < s.stop for i in spoken), s.start - s.stop))
+    masks: list[np.ndarray | None] = [None] * len(clip)
+    notes: dict[int, list[str]] = {}
+    tint: np.ndarray | None = None
+    done = 0
+    for shot in shots:
+        length = shot.stop - shot.start
+        step = between(progress, done / len(clip), (done + length) / len(clip))
+        done += length
+        finder = Finder(clip.part(shot), known, config, step, cancel, shot.start)
+        of_shot = {i - shot.start: words for i, words in said.items() if shot.start <= i < shot.stop}
+        pointed = subject if shown is not None and shot.start <= shown < shot.stop else None
+        drawn = None if silhouettes is None else silhouettes[shot]
+        try:
+            odds = _in_shot(finder, pointed, of_shot, drawn, tint)
+        except NothingSeen:
+            continue
+        masks[shot] = [None if m is None else _to_clip(m, clip) for m in odds]
+        seen = [finder.colours(i, m > 0.0) for i, m in enumerate(odds) if m is not None]
+        tint = np.mean(seen, axis=0) if tint is None and seen else tint
+        notes[shot.start] = [] if pointed is not None or of_shot else another_subject(finder, odds)
+    if not notes:
+        raise NothingSeen(clip)
+    return Masks.pack(masks, "automatic", [note for _, own in sorted(notes.items()) for note in own], clip.cuts)
+
+
+def _in_shot(
+    finder: Finder,
+    subject: Subject | None,
+    said: dict[int, Said],
+    silhouettes: np.ndarray | None,
+    tint: np.ndarray | None,
+) -> list[np.ndarray | None]:
+    """Log-odds (h, w) of a shot's frames, None where the subject is not seen.
+
+    tint: histogram of the colours that it has in another shot. Raises NothingSeen, and MaskError for what was said.
+    """
+    wanted = set(said) | ({seed_frame(finder.clip, subject)} if subject is not None else set())
     finder.read(wanted)
     anchors: Anchors = {i: words.mask for i, words in said.items() if words.mask is not None}
     painted = bool(anchors)
     named = subject is not None or bool(said)
     seeds: Anchors = dict(anchors)
     if subject is not None or not anchors:
-        seed, reference = seed_from(finder, subject) if subject is not None else click_seed(finder, said)
+        seed, reference = seed_from(finder, subject) if subject is not None else click_seed(finder, said, tint)
         seeds.setdefault(seed, reference)
     chosen = _choose(finder, seeds, anchors, named)
     if len(anchors) < len(said):  # boxes and clicks are about the masks found so far
@@ -79,9 +119,7 @@ def automatic_masks(
     chosen = _choose(finder, {**seeds, **anchors}, anchors, named)
     if silhouettes is not None:
         _rechoose(finder, chosen, anchors, silhouettes)
-    masks = _final(finder, chosen, anchors, 1.0 if painted else HEARSAY)
-    full = [None if m is None else _to_clip(m, clip) for m in masks]
-    return Masks.pack(full, "automatic", [] if named else another_subject(finder, masks))
+    return _final(finder, chosen, anchors, 1.0 if painted else HEARSAY)
 
 
 def _choose(finder: Finder, seeds: Anchors, anchors: Anchors, named: bool) -> Chosen:

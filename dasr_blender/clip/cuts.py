@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -12,6 +14,11 @@ SIDE = 64  # longer side, pixels, at which frames are compared: too coarse for h
 CHANGE = 12.0  # mean difference of neighbouring frames in CIELAB, of 255, below which nothing is called a cut
 RATIO = 1.8  # a cut changes this much more than any pair of frames near it, so a fast pan or a flash is none
 NEAR = 6  # pairs on either side
+
+
+def in_shots(clip: Clip) -> Clip:
+    """The clip, knowing its cuts."""
+    return replace(clip, cuts=find_cuts(clip))
 
 
 def find_cuts(clip: Clip) -> np.ndarray:

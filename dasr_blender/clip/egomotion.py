@@ -8,12 +8,14 @@ also travels is explained as far as turning can, and said; standing feet tell th
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..core import Category, Motion, filmed_following
+from ..core.progress import shot_by_shot
 from ..core.rotation import matrix_to_rotvec
 from .calibrate import calibrated
 from .chain import Solution, chain, closed
@@ -80,6 +82,95 @@ class Egomotion:
         """A motion of the same frames, filmed so, with the way that its feet tell where the camera travels."""
         motion = replace(motion, world_from_camera=self.world_from_camera)
         return filmed_following(category, motion) if self.travels else motion
+
+
+@dataclass(frozen=True, eq=False)
+class Egomotions:
+    """The camera over a clip's shots, T frames in all; every shot has a world of its own, its first frame's camera."""
+
+    shots: tuple[Egomotion, ...]
+
+    @property
+    def still(self) -> bool:
+        """Whether it moved in no shot."""
+        return all(shot.still for shot in self.shots)
+
+    @property
+    def zooms(self) -> bool:
+        """Whether it zooms in any."""
+        return any(shot.zooms for shot in self.shots)
+
+    @property
+    def travels(self) -> bool:
+        """Whether it travels in any."""
+        return any(shot.travels for shot in self.shots)
+
+    @property
+    def angle(self) -> float:
+        """The largest angle between a shot's first camera and another of it, radians."""
+        return max(shot.angle for shot in self.shots)
+
+    @property
+    def focal(self) -> float | None:
+        """Focal length in the first frame, pixels of the working size, where a pan tells it."""
+        return next((shot.focal for shot in self.shots if shot.focal is not None), None)
+
+    @property
+    def focal_scale(self) -> Array:
+        """``(T,)``, relative to the first frame of the shot."""
+        return np.concatenate([shot.focal_scale for shot in self.shots])
+
+    @property
+    def residual_px(self) -> Array:
+        """``(T,)``, as an `Egomotion`'s."""
+        return np.concatenate([shot.residual_px for shot in self.shots])
+
+    @property
+    def trust(self) -> Array:
+        """How far each frame's is believed, ``(T,)`` in 0…1."""
+        return np.concatenate([np.full(len(shot.rotation), shot.trust) for shot in self.shots])
+
+    @property
+    def warnings(self) -> list[str]:
+        """Those of all shots, one of each kind: what differs in numbers alone is the first one's."""
+        kinds: dict[str, str] = {}
+        for warning in (warning for shot in self.shots for warning in shot.warnings):
+            kinds.setdefault(re.sub(r"[\d.]+", "", warning), warning)
+        return list(kinds.values())
+
+    def filmed(self, category: Category, motion: Motion) -> Motion:
+        """A motion of the same shots, filmed so; see `Egomotion.filmed`."""
+        parts = [motion.part(shot) for shot in motion.shots]
+        filmed = [ego.filmed(category, part) for ego, part in zip(self.shots, parts, strict=True)]
+        return Motion.joined(filmed)
+
+
+def find_egomotions(
+    clip: Clip,
+    masks: Masks,
+    focal: float,
+    calibrate: bool = True,
+    progress: Callable[[float, str], None] | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> Egomotions:
+    """The camera's movement over each shot of a clip; see `find_egomotion`.
+
+    A focal length that the pan of one shot tells is taken for the others too: most are filmed with one lens.
+    """
+    steps = shot_by_shot(progress, clip.shots)
+
+    def found(n: int, focal: float, calibrate: bool) -> Egomotion:
+        shot = clip.shots[n]
+        part = clip.part(shot), masks.part(shot)
+        return find_egomotion(*part, focal, calibrate, progress=steps[n], cancel=cancel)
+
+    shots = [found(n, focal, calibrate) for n in range(len(clip.shots))]
+    told = [shot.focal for shot in shots if shot.focal is not None]
+    for n, shot in enumerate(shots):
+        if told and shot.focal is None:
+            moved = shot if shot.still else found(n, float(np.median(told)), False)
+            shots[n] = replace(moved, focal=float(np.median(told)))
+    return Egomotions(tuple(shots))
 
 
 def standing_still(count: int, warnings: Sequence[str] = ()) -> Egomotion:

@@ -11,12 +11,29 @@ import numpy as np
 
 from ..core.errors import counted
 from ..core.workers import made_ahead
-from .choosing import AutomaticConfig, grown, overlap, prominence
+from .choosing import AutomaticConfig, grown, likeness, overlap, prominence
 from .evidence import Background, Sides, log_odds, trusts
 from .flow import flow, warp
 from .looks import Looks
 from .mask_store import MaskError, mask_box
 from .video import Cancelled, Clip, Progress
+
+
+class NothingSeen(MaskError):
+    """No frame of a clip shows anything that stands out."""
+
+    def __init__(self, clip: Clip) -> None:
+        super().__init__(
+            f"Nothing stands out in any of the {counted(len(clip), 'frame')} of {clip.source}: "
+            "say where the subject is (Pick Subject in Blender, --subject on the command line), or give a folder "
+            "of masks"
+        )
+
+
+def working_size(clip: Clip, config: AutomaticConfig) -> tuple[int, int]:
+    """Width and height of the pictures on which masks are compared."""
+    scale = min(1.0, config.work_side / max(clip.size))
+    return max(1, round(clip.size[0] * scale)), max(1, round(clip.size[1] * scale))
 
 
 class Finder:
@@ -27,13 +44,13 @@ class Finder:
 
     def __init__(
         self, clip: Clip, looks: Looks, config: AutomaticConfig,
-        progress: Progress | None, cancel: Callable[[], bool] | None,
+        progress: Progress | None, cancel: Callable[[], bool] | None, first: int = 0,
     ) -> None:
-        self.clip, self.looks, self.config = clip, looks, config
+        """clip: one shot, which begins with frame `first` of the clip that looks are of."""
+        self.clip, self.looks, self.config, self._first = clip, looks, config, first
         self._progress, self._cancel = progress, cancel
         self._done, self._steps = 0, 3 * len(clip)
-        scale = min(1.0, config.work_side / max(clip.size))
-        self.size = (max(1, round(clip.size[0] * scale)), max(1, round(clip.size[1] * scale)))
+        self.size = working_size(clip, config)
         self.frames: list[np.ndarray] = []  # (h, w, 3) uint8
         self.before: list[np.ndarray | None] = []  # flow to the frame before
         self.after: list[np.ndarray | None] = []  # flow to the frame after
@@ -93,7 +110,7 @@ class Finder:
     def saliency(self, i: int) -> np.ndarray:
         """First look at frame i, (h, w) float32 at working size."""
         self.wide.add(i)
-        look = self.looks.at(i, (0, 0, *self.clip.size))
+        look = self.looks.at(self._first + i, (0, 0, *self.clip.size))
         soft = cv2.resize(look.soft, self.size, interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255.0
         return self._against_background(i, soft)
 
@@ -122,7 +139,7 @@ class Finder:
         result = np.zeros((self.size[1], self.size[0]), np.float32)
         if x1 - x0 < 4 or y1 - y0 < 4:
             return result
-        look = self.looks.at(i, (int(x0), int(y0), int(x1), int(y1)))
+        look = self.looks.at(self._first + i, (int(x0), int(y0), int(x1), int(y1)))
         (x0, y0, x1, y1), inside = look.window, look.soft.astype(np.float32) / 255.0
         # working index -> clip x = (index + .5) to_clip -> network index
         zoom = np.array([inside.shape[1] / (x1 - x0), inside.shape[0] / (y1 - y0)])
@@ -144,8 +161,11 @@ class Finder:
         kept = [k for k in range(1, count) if area[k] >= self.config.smallest * label.size]
         return [label == k for k in sorted(kept, key=lambda k: -area[k])]
 
-    def best_seed(self) -> tuple[int, np.ndarray]:
-        """The frame whose blob stands out most, and that blob, (h, w) bool."""
+    def best_seed(self, tint: np.ndarray | None = None) -> tuple[int, np.ndarray]:
+        """The frame whose blob stands out most, and that blob, (h, w) bool; tint: colours that it should have.
+
+        Raises NothingSeen.
+        """
         best: tuple[float, int, np.ndarray | None] = (0.0, 0, None)
         wide = sorted(self.wide)
         for frames in (wide, [i for i in self.keys if i not in wide]):
@@ -153,15 +173,13 @@ class Finder:
                 soft = self.saliency(i)
                 for blob in self.blobs(soft)[:3]:
                     value = prominence(soft, blob)
+                    if tint is not None:
+                        value *= 0.1 + likeness(self.colours(i, blob), tint)
                     if value > best[0]:
                         best = (value, i, blob)
                 self.advance(f"looking for the subject, frame {i + 1} of {len(self.clip)}")
         if best[2] is None:
-            raise MaskError(
-                f"Nothing stands out in any of the {counted(len(self.clip), 'frame')} of {self.clip.source}: "
-                "say where the subject is (Pick Subject in Blender, --subject on the command line), or give a folder "
-                "of masks"
-            )
+            raise NothingSeen(self.clip)
         return best[1], best[2]
 
     def choose(

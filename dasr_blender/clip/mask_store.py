@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from ..core.errors import DasrError, counted
 from ..core.files import DAMAGED, written_atomically
+from ..core.motion import shots_of
 
 
 class MaskError(DasrError):
@@ -41,11 +43,22 @@ class Masks:
         width, height = self.size
         return np.unpackbits(self.packed[i], count=width * height).reshape(height, width).astype(np.float32)
 
+    def part(self, frames: slice) -> Masks:
+        """Those of some of the frames."""
+        known = self.packed[frames], self.boxes[frames], self.interpolated[frames]
+        return Masks(self.size, *known, self.source)
+
     @staticmethod
-    def pack(masks: list[np.ndarray | None], source: str, warnings: list[str] | None = None) -> Masks:
+    def pack(
+        masks: Sequence[np.ndarray | None],
+        source: str,
+        warnings: Sequence[str] = (),
+        cuts: Sequence[int] | np.ndarray = (),
+    ) -> Masks:
         """From one (H, W) bool mask a frame; None or an empty one is filled from the frames around it.
 
-        Raises MaskError when every mask is empty.
+        cuts: frames that begin another shot; what is missing in one is filled from its own frames, as long as there are
+        any. Raises MaskError when every mask is empty.
         """
         empty = np.array([m is None or not m.any() for m in masks], bool)
         seen = np.flatnonzero(~empty)
@@ -55,16 +68,18 @@ class Masks:
                 "say where it is (Pick Subject in Blender, --subject on the command line), or give a folder of masks"
             )
         filled = [None if e else np.asarray(m, bool) for m, e in zip(masks, empty, strict=True)]
-        for before, after in zip([-1, *seen], [*seen, len(masks)], strict=True):
-            for i in range(before + 1, after):
-                if before < 0 or after == len(masks):
-                    filled[i] = filled[seen[0] if before < 0 else before]
+        for shot in shots_of(len(masks), cuts):
+            own = seen[(seen >= shot.start) & (seen < shot.stop)]
+            for i in np.flatnonzero(empty[shot]) + shot.start:
+                before, after = own[own < i][-1:], own[own > i][:1]
+                if len(before) and len(after):
+                    t = (i - before[0]) / (after[0] - before[0])
+                    filled[i] = blend_masks(filled[before[0]], filled[after[0]], t)  # type: ignore[arg-type]
                 else:
-                    filled[i] = blend_masks(
-                        filled[before], filled[after], (i - before) / (after - before)  # type: ignore[arg-type]
-                    )
+                    near = own if len(own) else seen
+                    filled[i] = filled[near[np.abs(near - i).argmin()]]
         height, width = filled[0].shape  # type: ignore[union-attr]
-        notes = list(warnings or [])
+        notes = list(warnings)
         if empty.any():
             notes.append(
                 f"No mask in {int(empty.sum())} of {counted(len(masks), 'frame')} "

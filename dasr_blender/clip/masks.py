@@ -80,7 +80,7 @@ def masks_from_folder(folder: str | Path, clip: Clip) -> Masks:
             f"The mask covers the whole picture in {counted(len(full), 'frame')} "
             f"({frame_list(clip.frame_index[full])}): is it the right folder?"
         )
-    return Masks.pack([*masks], "folder", warnings)
+    return Masks.pack(masks, "folder", warnings, clip.cuts)
 
 
 def masks_from_alpha(clip: Clip) -> Masks:
@@ -95,7 +95,7 @@ def masks_from_alpha(clip: Clip) -> Masks:
             f"The alpha channel of {clip.source} is transparent in every frame: give a folder of masks, or the clip "
             "without alpha"
         )
-    return Masks.pack([*masks], "alpha")
+    return Masks.pack(masks, "alpha", cuts=clip.cuts)
 
 
 def read_mask(file: Path, frame: int) -> np.ndarray:

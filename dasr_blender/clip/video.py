@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -13,11 +13,13 @@ import numpy as np
 
 from ..core.errors import Cancelled
 from ..core.files import expanded
+from ..core.motion import shots_of
 from .readers import ClipError, Wanted, open_reader
 
 RAM_LIMIT = 768 * 1024**2  # bytes of pixels kept in memory; beyond, a temporary file holds them all
 
 Progress = Callable[[float, str], None]
+NO_CUTS = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,17 @@ class Clip:
     sha256: str  # of the video file, or of all read images' names and bytes
     pixels: np.ndarray = field(repr=False)  # (T, H, W, 3 or 4) uint8, RGB or RGBA
     warnings: list[str] = field(default_factory=list)
+    # (C,) int64, which of the T frames begin another shot, as far as somebody looked (`cuts.in_shots`)
+    cuts: np.ndarray = field(default_factory=lambda: NO_CUTS)
+
+    @property
+    def shots(self) -> list[slice]:
+        """The frames of each shot, a single one where the clip is not cut."""
+        return shots_of(len(self), self.cuts)
+
+    def part(self, shot: slice) -> Clip:
+        """One of its shots, or frames of one."""
+        return replace(self, frame_index=self.frame_index[shot], pixels=self.pixels[shot], warnings=[], cuts=NO_CUTS)
 
     @property
     def scale(self) -> float:

@@ -23,9 +23,10 @@ from .contacts import ContactConfig, Contacts, find_contacts
 from .errors import Cancelled, CategoryError, DasrError, MotionError
 from .files import sha256_of, written_atomically
 from .ground import Feet, find_feet, find_floor, leg_length
-from .motion import Motion
+from .motion import Motion, shots_of
 from .raster import Raster, rasterize, silhouette
 from .schema import NetworkSpec, Proportion
+from .shots import one_world
 from .skeleton import (
     Skeleton,
     clamp_rotations,
@@ -76,6 +77,7 @@ __all__ = [
     "load_category",
     "local_from_global",
     "mirror_rotations",
+    "one_world",
     "project",
     "rasterize",
     "ray_rotation",
@@ -83,6 +85,7 @@ __all__ = [
     "remove_view",
     "save_category",
     "sha256_of",
+    "shots_of",
     "silhouette",
     "skin_transforms",
     "transform",

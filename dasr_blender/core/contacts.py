@@ -10,7 +10,7 @@ sees it. A foot's height is taken over the lowest places that this foot, and all
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -84,8 +84,16 @@ def find_contacts(
 ) -> Contacts:
     """Which foot stands when. `feet`: the motion's `find_feet`, where it is at hand already.
 
-    A foot is what the last joint of a limb moves, a hand too; one that is never near the floor never stands.
+    A foot is what the last joint of a limb moves, a hand too; one that is never near the floor never stands. Every shot
+    of a clip is looked at by itself.
     """
+    if len(motion.shots) > 1:
+        each = [(motion.part(shot), None if feet is None else feet.part(shot)) for shot in motion.shots]
+        found = [find_contacts(category, shot, stood, config) for shot, stood in each]
+        standing, probability = (
+            np.concatenate([getattr(one, name) for one in found]) for name in ("standing", "probability")
+        )
+        return replace(found[0], standing=standing, probability=probability)
     feet = find_feet(category, motion) if feet is None else feet
     normal, height = find_floor(motion, feet, category.nominal_size)
     leg = leg_length(category, motion.morphology)

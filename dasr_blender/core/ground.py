@@ -6,7 +6,7 @@ Everything here stands on `Motion.world_from_root`, so that a camera that pans d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -35,6 +35,10 @@ class Feet:
     joints: Array
     lowest: Array
     sole: Array
+
+    def part(self, frames: slice) -> Feet:
+        """Those of some frames."""
+        return replace(self, lowest=self.lowest[frames], sole=self.sole[frames])
 
 
 def foot_joints(category: Category) -> list[int]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,8 +42,10 @@ LAYOUT: dict[str, tuple[str, tuple[str | int, ...]]] = {
     "source_hash": ("U", ()),
     "world_from_camera": ("f", ("T", 4, 4)),
     "relief": ("f", ("R",)),
+    "cuts": ("i", ("C",)),
 }
-OPTIONAL = ("world_from_camera", "relief")  # not in files of earlier versions
+OPTIONAL = ("world_from_camera", "relief", "cuts")  # not in files of earlier versions
+_OF_FRAMES = [name for name, (_, shape) in LAYOUT.items() if shape[:1] == ("T",)]
 _KINDS = {"f": ("fiu", "numbers"), "i": ("iu", "whole numbers"), "U": ("U", "text")}
 
 
@@ -58,7 +61,8 @@ class Motion:
     clip's file name, and source_hash, its SHA-256; world_from_camera ``(T, 4, 4)``, the camera's own
     movement, where the world is the first frame's camera: identity where it stands still or nothing is known
     of it (also what None and a file without the field stand for); relief, the clip's own shape beside its
-    proportions: how far each vertex of the rest body is raised along its normal, ``(V,)`` metres, or nothing ``(0,)``.
+    proportions: how far each vertex of the rest body is raised along its normal, ``(V,)`` metres, or nothing ``(0,)``;
+    cuts ``(C,)``, rising: which of the T frames begin another shot, none where the clip is one.
     """
 
     fps: float
@@ -79,12 +83,15 @@ class Motion:
     source_hash: str = ""
     world_from_camera: Array = None  # pyright: ignore[reportAssignmentType]
     relief: Array = None  # pyright: ignore[reportAssignmentType]
+    cuts: Array = None  # pyright: ignore[reportAssignmentType]
 
     def __post_init__(self) -> None:
         if self.world_from_camera is None:
             self.world_from_camera = np.tile(np.eye(4), (len(np.atleast_1d(self.frame_index)), 1, 1))
         if self.relief is None:
             self.relief = np.zeros(0)
+        if self.cuts is None:
+            self.cuts = np.zeros(0, np.int64)
         for name, (kind, shape) in LAYOUT.items():
             if shape:
                 array = np.asarray(getattr(self, name))
@@ -98,8 +105,22 @@ class Motion:
 
     def part(self, frames: slice | Array) -> Motion:
         """Some of the frames: a slice, or their numbers ``(n,)``."""
-        names = [name for name, (_, shape) in LAYOUT.items() if shape[:1] == ("T",)]
-        return replace(self, **{name: getattr(self, name)[frames] for name in names})
+        values = {name: getattr(self, name)[frames] for name in _OF_FRAMES}
+        shot = np.searchsorted(self.cuts, np.arange(len(self))[frames], side="right")
+        return replace(self, **values, cuts=np.flatnonzero(np.diff(shot)) + 1)
+
+    @classmethod
+    def joined(cls, shots: Sequence[Motion]) -> Motion:
+        """Shots of one clip, one after another; whatever is not a frame's is that of the first."""
+        values = {name: np.concatenate([getattr(shot, name) for shot in shots]) for name in _OF_FRAMES}
+        starts = np.cumsum([0, *(len(shot) for shot in shots)])
+        within = [start + shot.cuts for start, shot in zip(starts, shots, strict=False)]
+        return replace(shots[0], **values, cuts=np.sort(np.concatenate([starts[1:-1], *within])))
+
+    @property
+    def shots(self) -> list[slice]:
+        """The frames of each shot, a single one where the clip is not cut."""
+        return shots_of(len(self), self.cuts)
 
     @property
     def camera(self) -> Pinhole:
@@ -186,6 +207,7 @@ class Motion:
     def _check_values(self) -> None:
         if len(self) == 0:
             raise MotionError("field 'frame_index' is empty; a motion needs at least one frame.")
+        shots_of(len(self), self.cuts)
         if not self.fps > 0:
             raise MotionError(f"field 'fps' must be positive, not {self.fps}.")
         if np.any(self.frame_index < 0) or np.any(np.diff(self.frame_index) <= 0):
@@ -233,6 +255,19 @@ class Motion:
                 f"field 'relief' has {len(self.relief)} entries, but the body of '{category.name}' has "
                 f"{len(category.body.vertices)} vertices; reconstruct the clip again."
             )
+
+
+def shots_of(count: int, cuts: Array | Sequence[int]) -> list[slice]:
+    """The frames of each shot of a clip of `count` frames; cuts ``(C,)``: those that begin another one, rising.
+
+    Raises MotionError for cuts that are no frames of the clip but its first, or do not rise.
+    """
+    edges = [0, *(int(cut) for cut in cuts), count]
+    if len(cuts) and any(b <= a for a, b in zip(edges, edges[1:], strict=False)):
+        raise MotionError(
+            f"field 'cuts' must rise, between the first frame and the last of {count}, not be {edges[1:-1]}."
+        )
+    return [slice(a, b) for a, b in zip(edges, edges[1:], strict=False)]
 
 
 def _check_field(

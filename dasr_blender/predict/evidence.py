@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import cv2
 import numpy as np
@@ -64,7 +64,10 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class ClipData:
-    """The whole clip as the fit is given it; see `fit.fit` for shapes."""
+    """The whole clip as the fit is given it; see `fit.fit` for shapes.
+
+    cuts ``(C,)``: frames that begin another shot.
+    """
 
     start: Start
     crops: Array
@@ -72,13 +75,18 @@ class ClipData:
     prediction: Prediction
     trust: Array
     flow: FlowMaker | None
+    cuts: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def linked(self, frames: Array) -> Array:
+        """Which of some frames ``(n,)`` are followed by the next one of them, in the clip and in one shot."""
+        shot = np.searchsorted(self.cuts, frames, side="right")
+        return np.append((np.diff(frames) == 1) & (np.diff(shot) == 0), False)
 
     def window(self, model: BodyModel, frames: Array, start: Start, config: FitConfig) -> Evidence:
         """Evidence of some frames ``(n,)``; frames that do not follow each other have no flow."""
         crops = self.crops[frames]
         outlines = read_outlines(crops[:, 3], start.center, start.side, self.image_size, config.edges)
         vertex, target, weight = surface_points(model, self.prediction, frames, config)
-        next_to = np.append(np.diff(frames) == 1, False)
         flow = None
         if self.flow is not None and config.flow_evidence > 0:
             size = min(crops.shape[2], config.flow_size)
@@ -86,7 +94,7 @@ class ClipData:
             pictures = np.ascontiguousarray(crops[:, :3].transpose(0, 2, 3, 1))
             if size < crops.shape[2]:
                 pictures = np.stack([cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in pictures])
-            first = np.flatnonzero(next_to)
+            first = np.flatnonzero(self.linked(frames))
             with ThreadPoolExecutor(worker_count()) as pool:
                 for t, moved in zip(first, pool.map(self.flow, pictures[first], pictures[first + 1]), strict=True):
                     flow[t] = moved
@@ -125,21 +133,24 @@ def prior_errors(model: BodyModel, prediction: Prediction, frames: Array, config
     return out
 
 
-def frame_trust(masks: Array, boxes_side: Array, interpolated: Array | None) -> Array:
-    """Trust in every frame's mask, ``(T,)`` in 0…1, from the crops' masks ``(T, S, S)``, uint8 0…255 or 0…1.
+def frame_trust(
+    masks: Array, boxes_side: Array, interpolated: Array | None, shots: Sequence[slice] = ()
+) -> Array:
+    """Trust in every frame's mask, ``(T,)`` in 0…1, from the crops' masks ``(T, S, S)``, uint8 0…255 or 0…1; shots: of
+    the clip, where it is cut.
 
     Little where a mask was only filled in; less where its area jumps against the frames around it, which a
     subject's does not: something is in front of it, or the mask has run into the background.
     """
     shown = masks > (127 if masks.dtype == np.uint8 else 0.5)
     area = shown.mean((1, 2)) * np.asarray(boxes_side, np.float64) ** 2
-    trust = np.ones(len(masks))
-    if len(masks) >= 5:
-        reach = 4
-        padded = np.pad(np.log(np.maximum(area, 1e-9)), reach, mode="edge")
-        around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1), axis=1)
-        jump = np.abs(padded[reach:-reach] - around)
-        trust *= 1 / (1 + (jump / 0.15) ** 2)
+    trust, reach = np.ones(len(masks)), 4
+    for shot in shots or [slice(0, len(masks))]:
+        if shot.stop - shot.start >= 5:
+            padded = np.pad(np.log(np.maximum(area[shot], 1e-9)), reach, mode="edge")
+            around = np.median(np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1), axis=1)
+            jump = np.abs(padded[reach:-reach] - around)
+            trust[shot] *= 1 / (1 + (jump / 0.15) ** 2)
     if interpolated is not None:
         trust = np.where(interpolated, 0.03, trust)
     empty = ~shown.any((1, 2))

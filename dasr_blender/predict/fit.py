@@ -88,14 +88,15 @@ def fit(
     masks_given: bool = False,
     focal_known: bool = True,
     shape_known: bool = False,
-    camera_trust: float = 0.0,
+    camera_trust: Array | float = 0.0,
     quality: str = "standard",
     config: FitConfig = DEFAULT_FIT,
     progress: Report | None = None,
 ) -> Fitted:
     """Bend a tracked motion onto its clip.
 
-    motion: what `track` found, in the pixels of center and side; a relief in it is kept and added to.  prediction:
+    motion: what `track` found, in the pixels of center and side; a relief in it is kept and added to. All its shots
+    show one body, and nothing else is carried from one to the next.  prediction:
     what it was found from.  begin: the second look's poses, from which the body is bent. Its places are believed; its
     turns are not, but the motion's: that look and the fit see the same masks, which must not count twice.  crops
     ``(T, 4, S, S)`` uint8: masked colours, then the mask.  center ``(T, 2)``, side ``(T,)``: the crops, pixels.  flow:
@@ -103,7 +104,8 @@ def fit(
     bool: frames whose mask was only filled in.  masks_given: masks came with the clip or from a person, so that their
     outlines are the subject's; automatic ones have errors of their own.  focal_known: leave the focal length as it is.
     shape_known: leave morphology and relief as they are.  camera_trust: how far the motion's `world_from_camera` is
-    believed to be how the camera moved, 0…1: so firmly feet that stand are kept where they stand.
+    believed to be how the camera moved, 0…1, one number or ``(T,)``: so firmly feet that stand are kept where they
+    stand.
     quality: one of `QUALITIES`; draft leaves it at `begin`.
     Raises PredictError when the arrays do not belong to one clip or there is no such quality.
     """
@@ -140,7 +142,7 @@ class _Solver:
     def __init__(
         self, category: Category, motion: Motion, begin: Motion, prediction: Prediction, crops: Array, center: Array,
         side: Array, flow: FlowMaker | None, interpolated: Array | None, masks_given: bool, focal_known: bool,
-        shape_known: bool, camera_trust: float, quality: str, config: FitConfig, report: Report,
+        shape_known: bool, camera_trust: Array | float, quality: str, config: FitConfig, report: Report,
     ) -> None:  # fmt: skip
         if quality == "best":
             config = replace(config, coarse_start=False)
@@ -162,12 +164,13 @@ class _Solver:
         )  # fmt: skip
         self.begin = begin
         self.first = _correction(self.start, begin)
-        trust = frame_trust(crops[:, 3], side, interpolated)
-        self.data = ClipData(self.start, crops, np.asarray(motion.image_size), prediction, trust, flow)
+        trust = frame_trust(crops[:, 3], side, interpolated, motion.shots)
+        self.data = ClipData(self.start, crops, np.asarray(motion.image_size), prediction, trust, flow, motion.cuts)
         self.places: Array | None = None  # (T, F, 3) where feet stand
         self.held: dict[str, Array] = {}  # and what of the evidence says so, (T, F, …)
         self.crops, self.center, self.side = crops, center, side
-        self.feet_held = camera_trust if foot_joints(category) else 0.0
+        trust = camera_trust if foot_joints(category) else 0.0
+        self.feet_held = np.broadcast_to(np.asarray(trust, np.float64), (len(motion),))
         every = config.steps, config.limb_steps, config.last_steps
         self.steps, self.limb_steps, self.last_steps = (s[0 if quality == "standard" else 1] for s in every)
         self.settle = config.settle * (1.0 if quality == "standard" else 0.01)
@@ -205,7 +208,7 @@ class _Solver:
             self._pass_limbs(self.data.flow, fitted)
         prior = prior_errors(self.model, self.data.prediction, np.arange(count), config)[:, 6:]
         self.prior = np.sqrt((prior**2).reshape(count, -1, 3).mean(-1))
-        if count <= config.window:
+        if count <= config.window and len(self.motion.shots) == 1:
             window = self._window(np.arange(count), self.start, self.shared_error)
             zero = np.zeros(self.model.shared)
             solved = self._solve(window, self.first, zero, 0.05, 0.9, fitted, np.arange(count))
@@ -232,7 +235,7 @@ class _Solver:
             lambda share: self.report(0.04 * share, "Following limbs past each other"),
         )  # fmt: skip
         if exchanged.any():
-            fitted.passings[:] = stretches(skeleton, exchanged)
+            fitted.passings[:] = stretches(skeleton, exchanged, self.motion.shots)
             confidence = self.motion.joint_confidence
             confidence = np.where(exchanged, confidence[:, skeleton.mirror], confidence)
             self.motion = replace(self.motion, joint_confidence=confidence)
@@ -241,7 +244,9 @@ class _Solver:
             joints = self._exchanged(exchanged)
             begin = np.where(exchanged[..., None], joints, self.begin.joint_rotations)
             start = np.where(exchanged[..., None], joints, self.start.joints)
-            begin, start = (_smooth_where_changed(q, exchanged, self.motion.fps) for q in (begin, start))
+            for shot in self.motion.shots:
+                for joints in (begin, start):
+                    joints[shot] = _smooth_where_changed(joints[shot], exchanged[shot], self.motion.fps)
             self.begin = replace(self.begin, joint_rotations=begin)
             self.start = replace(self.start, joints=start)
             self.data = replace(self.data, start=self.start)
@@ -259,7 +264,11 @@ class _Solver:
         flip = np.array([-1.0, 1.0, 1.0])
         owner, longest = strongest(self.category, model.coarse.vertex), self.config.window
         owned = np.flatnonzero(exchanged.any(0)[owner])
-        stretch = runs(exchanged.any(1), True)
+        stretch = [
+            (shot.start + first, shot.start + stop)
+            for shot in self.motion.shots
+            for first, stop in runs(exchanged[shot].any(1), True)
+        ]
         for part in [slice(a, min(a + longest, stop)) for first, stop in stretch for a in range(first, stop, longest)]:
             chosen, taken = np.arange(part.start, part.stop), exchanged[part]
             start = self.start.part(part)
@@ -305,11 +314,10 @@ class _Solver:
         off = self.category.morphology_range - self.start.morphology[:, None]
         bounds[:known] = off / self.model.std[:, None]
         bounds = np.stack([np.minimum(bounds[:, 0], 0), np.maximum(bounds[:, 1], 0)], 1)
-        bounds[:known][shared_error[:known] <= 0] = 0.0
-        linked = np.append(np.diff(chosen) == 1, False)
         return Window(
-            self.model, evidence, self.config, shared_error, bounds, self.motion.fps, linked, tie, tie_weight
-        )
+            self.model, evidence, self.config, shared_error, bounds, self.motion.fps, self.data.linked(chosen),
+            tie, tie_weight,
+        )  # fmt: skip
 
     def _solve(
         self, window: Window, frames: Array, shared: Array, begin: float, end: float, fitted: Fitted,
@@ -336,7 +344,7 @@ class _Solver:
                     solved = again
         known = self.model.proportions
         shared = np.concatenate([solved.shared[:known], shared[known:-1], solved.shared[-1:]])
-        if chosen is not None and self.feet_held > 0:
+        if chosen is not None and self.feet_held[chosen].any():
             window = replace(window, evidence=self._planted(window.evidence, solved, chosen))
         last = window.solve(solved.frames, shared, self.last_steps, self.settle, at(0.6, 1.0), near=True)
         last.steps += solved.steps
@@ -367,7 +375,7 @@ class _Solver:
         near, far = (reach * self.category.nominal_size for reach in self.config.contact_reach)
         held = {
             "foot": np.tile(feet.vertex, (len(chosen), 1)), "planted": feet.seen_from(world),
-            "standing": self.feet_held * feet.sure, "leash": far + (near - far) * feet.clear,
+            "standing": self.feet_held[chosen, None] * feet.sure, "leash": far + (near - far) * feet.clear,
         }  # fmt: skip
         for name, value in held.items():
             kept = self.held.setdefault(name, np.zeros((len(self.motion), *value.shape[1:]), value.dtype))
@@ -405,18 +413,21 @@ class _Solver:
         return self._solve(window, self.first[chosen], zero, 0.02, 0.1, fitted).shared
 
     def _in_windows(self, shared: Array, fitted: Fitted) -> tuple[Array, Array, Array]:
-        """Windows one after another; each begins where the one before has been, and is faded into it."""
-        count, config = len(self.motion), self.config
+        """Windows one after another, shot by shot; each begins where the one before has been, and is faded into it."""
+        config = self.config
         frames = self.first.copy()
-        losses, spread = np.zeros(count), np.zeros(frames.shape)
+        losses, spread = np.zeros(len(frames)), np.zeros(frames.shape)
         known = np.zeros(self.model.shared)
         step = config.window - config.overlap
-        begins = list(range(0, max(count - config.overlap, 1), step))
-        for n, begin in enumerate(begins):
-            end = min(begin + config.window, count)
+        windows = [
+            (begin, min(begin + config.window, shot.stop), begin > shot.start)
+            for shot in self.motion.shots
+            for begin in range(shot.start, max(shot.stop - config.overlap, shot.start + 1), step)
+        ]
+        for n, (begin, end, goes_on) in enumerate(windows):
             chosen = np.arange(begin, end)
             tie, weight = frames[begin:end].copy(), np.zeros(end - begin)
-            shared_frames = min(config.overlap, end - begin) if n else 0
+            shared_frames = min(config.overlap, end - begin) if goes_on else 0
             fade = np.linspace(1, 0, shared_frames + 2)[1:-1]
             weight[:shared_frames] = fade
             first = frames[begin:end].copy()
@@ -427,7 +438,7 @@ class _Solver:
                 fading = np.exp(-np.arange(1, len(first) - shared_frames + 1) / 4.0)
                 first[shared_frames:] += change * fading[:, None]
             window = self._window(chosen, self.start.part(slice(begin, end)), known, tie, weight)
-            share = 0.1 + 0.8 * np.array([n, n + 1]) / len(begins)
+            share = 0.1 + 0.8 * np.array([n, n + 1]) / len(windows)
             solved = self._solve(window, first, shared, share[0], share[1], fitted, chosen)
             new = np.ones(end - begin)
             new[:shared_frames] = 1 - fade
@@ -441,7 +452,7 @@ class _Solver:
         """Doubtful stretches fitted the other way too; the unknowns with the better ones, and what was tried."""
         found: list[Twin] = []
         tracked = self.motion.confidence / np.maximum(np.nan_to_num(self.motion.mask_iou, nan=0.0), 1e-3)
-        for stretch in doubtful(motion.mask_iou, np.clip(tracked, 0, 1)):
+        for stretch in doubtful(motion.mask_iou, np.clip(tracked, 0, 1), motion.shots):
             now = self._solved_start(frames, shared)
             best = self._stretch_cost(now, now, stretch, shared)
             better: Start | None = None
@@ -463,8 +474,8 @@ class _Solver:
 
     def _refit(self, start: Start, stretch: slice, shared: Array) -> Start:
         """A stretch fitted from `start` between frames that stay."""
-        margin = 6
-        part = slice(max(stretch.start - margin, 0), min(stretch.stop + margin, len(start)))
+        margin, shot = 6, self._shot_of(stretch)
+        part = slice(max(stretch.start - margin, shot.start), min(stretch.stop + margin, shot.stop))
         chosen = np.arange(part.start, part.stop)
         weight = ((chosen < stretch.start) | (chosen >= stretch.stop)).astype(np.float64)
         zero = np.zeros((len(chosen), self.model.size))
@@ -480,6 +491,10 @@ class _Solver:
         )
         return replace(start, rotation=rotation, place=place, joints=joints)
 
+    def _shot_of(self, stretch: slice) -> slice:
+        """The shot that a stretch lies in."""
+        return next(shot for shot in self.motion.shots if stretch.start < shot.stop)
+
     def _stretch_cost(self, start: Start, now: Start, stretch: slice, shared: Array) -> float:
         """Cost of a stretch as it stands: the picture's, the network's and that of getting there and back."""
         chosen = np.arange(stretch.start, stretch.stop)
@@ -492,7 +507,11 @@ class _Solver:
         turn = geodesic(ray[:, None] @ prediction.root_rotation[stretch], start.rotation[stretch][:, None])
         views = 0.5 * (turn / self.config.root_turn) ** 2 - prediction.root_logprob[stretch]
         own = 0.5 * (np.minimum(bend, 3.0) ** 2).sum() + np.minimum(views.min(1), 6.0).sum()
-        return float(loss.sum() + own) + journey(start.rotation, start.joints, stretch, self.motion.fps)
+        shot = self._shot_of(stretch)
+        within = slice(stretch.start - shot.start, stretch.stop - shot.start)
+        return float(loss.sum() + own) + journey(
+            start.rotation[shot], start.joints[shot], within, self.motion.fps
+        )
 
     def _motion(self, frames: Array, shared: Array, spread: Array) -> Motion:
         count, motion, config = len(frames), self.motion, self.config

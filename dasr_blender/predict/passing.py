@@ -10,7 +10,7 @@ path through the stretches between crossings says where left and right are excha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -21,6 +21,7 @@ from ..core.camera import CropBox, project, transform
 from ..core.category import Category
 from ..core.contacts import runs
 from ..core.motion import Motion
+from ..core.progress import shot_by_shot
 from ..core.raster import rasterize
 from ..core.rotation import geodesic
 from ..core.skeleton import Skeleton, forward_kinematics, mirror_rotations
@@ -89,6 +90,15 @@ def exchanged_limbs(
     motion's pixels.  check: called with the share that is done; may raise to stop.
     """
     skeleton, count = category.skeleton, len(motion)
+    if len(motion.shots) > 1:
+        each = zip(motion.shots, shot_by_shot(lambda share, _: check(share), motion.shots), strict=True)
+        return np.concatenate([
+            exchanged_limbs(
+                category, motion.part(shot), crops[shot], center[shot], side[shot], flow,
+                lambda share, step=step: step(share, ""),
+            )
+            for shot, step in each
+        ])  # fmt: skip
     found = np.zeros((count, len(skeleton)), bool)
     pairs = limb_pairs(skeleton)
     if count < 3 or not pairs:
@@ -122,12 +132,13 @@ def exchanged_limbs(
     return found
 
 
-def stretches(skeleton: Skeleton, exchanged: Array) -> list[Passing]:
-    """The stretches of `exchanged_limbs`, limb by limb."""
+def stretches(skeleton: Skeleton, exchanged: Array, shots: Sequence[slice] = ()) -> list[Passing]:
+    """The stretches of `exchanged_limbs`, limb by limb; none reaches from one of the clip's shots into another."""
     found = []
     for left, _ in limb_pairs(skeleton):
-        for first, stop in runs(exchanged[:, left[0]], True):
-            found.append(Passing(skeleton.names[left[0]], first, stop - 1))
+        for shot in shots or [slice(0, len(exchanged))]:
+            for first, stop in runs(exchanged[shot, left[0]], True):
+                found.append(Passing(skeleton.names[left[0]], shot.start + first, shot.start + stop - 1))
     return found
 
 

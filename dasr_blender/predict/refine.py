@@ -14,6 +14,7 @@ import numpy as np
 from ..core.camera import decode_root
 from ..core.category import Category
 from ..core.motion import Motion
+from ..core.progress import shot_by_shot
 from ..core.rotation import make_continuous, matrix_to_quat
 from ..core.skeleton import clamp_rotations
 from .config import DEFAULTS, TrackConfig
@@ -78,9 +79,9 @@ class Refiner:
     ) -> Motion:
         """The motion moved to where mask and surface map show the subject.
 
-        motion: as `track` found it, T frames.  masks ``(T, S, S)``: the crops', uint8 0…255 or 0…1.  center
-        ``(T, 2)`` and side ``(T,)``: of the crops, pixels.  interpolated ``(T,)`` bool: frames whose mask was only
-        filled in.
+        motion: as `track` found it, T frames; each of its shots is looked at by itself.  masks ``(T, S, S)``: the
+        crops', uint8 0…255 or 0…1.  center ``(T, 2)`` and side ``(T,)``: of the crops, pixels.  interpolated ``(T,)``
+        bool: frames whose mask was only filled in.
         Raises PredictError when the arrays do not belong to one clip.
         """
         count = len(prediction)
@@ -91,6 +92,13 @@ class Refiner:
             raise PredictError(f"interpolated is ({count},), one a frame, not {np.shape(interpolated)}.")
         report = progress or (lambda share, text: None)
         center, side = np.asarray(center, np.float64), np.asarray(side, np.float64)
+        if len(motion.shots) > 1:
+            found = []
+            for shot, step in zip(motion.shots, shot_by_shot(report, motion.shots), strict=True):
+                of_shot = motion.part(shot), prediction.part(shot), masks[shot], center[shot], side[shot]
+                filled = None if interpolated is None else interpolated[shot]
+                found.append(self.run(*of_shot, filled, config, step))
+            return Motion.joined(found)
         focal = np.broadcast_to(np.asarray(motion.focal_px, np.float64), (count,))
         trust = frame_trust(masks, side, interpolated)
         size = np.asarray(motion.image_size)

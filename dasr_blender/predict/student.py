@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from ..core.category import Category
+from ..core.motion import shots_of
+from ..core.progress import shot_by_shot
 from ..core.rotation import matrix_to_quat, sixd_to_matrix, slerp
 from ..core.skeleton import clamp_rotations, mirror_rotations
 from .errors import PredictError
@@ -17,6 +19,7 @@ from .providers import AUTO, open_session, trial_inputs
 
 Array = np.ndarray
 
+_OF_CLIP = ("morphology", "appearance")  # all else is of single frames
 _REQUIRED = (
     "root_rotation",
     "root_translation",
@@ -50,6 +53,23 @@ class Prediction:
 
     def __len__(self) -> int:
         return len(self.root_rotation)
+
+    def part(self, frames: slice | Array) -> Prediction:
+        """What is said about some of the frames."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return replace(self, **{n: v[frames] for n, v in values.items() if v is not None and n not in _OF_CLIP})
+
+    @classmethod
+    def joined(cls, shots: Sequence[Prediction]) -> Prediction:
+        """Shots of one clip, one after another: what is the whole clip's is their mean, weighted by their frames."""
+        values: dict[str, Array | None] = {}
+        for name in (f.name for f in fields(cls)):
+            each = [getattr(shot, name) for shot in shots]
+            if name in _OF_CLIP:
+                values[name] = np.average(each, axis=0, weights=[len(shot) for shot in shots])
+            else:
+                values[name] = None if any(value is None for value in each) else np.concatenate(each)
+        return cls(**values)  # pyright: ignore[reportArgumentType]
 
 
 class Student:
@@ -88,11 +108,16 @@ class Student:
             )
 
     def run(
-        self, crops: Array, crop_info: Array, progress: Callable[[float, str], None] | None = None
+        self,
+        crops: Array,
+        crop_info: Array,
+        progress: Callable[[float, str], None] | None = None,
+        cuts: Sequence[int] | Array = (),
     ) -> Prediction:
         """Answers for a whole clip.
 
-        crops: ``(T, 4, S, S)`` uint8, RGB times mask, then the mask.  crop_info: ``(T, 3)``.
+        crops: ``(T, 4, S, S)`` uint8, RGB times mask, then the mask.  crop_info: ``(T, 3)``.  cuts: frames that begin
+        another shot; what is seen in one says nothing about poses in another.
         Long clips go through in pieces that overlap by the reach of the network's temporal part, so the
         result does not depend on where they are cut. Raises PredictError when shapes or types do not fit.
         """
@@ -112,6 +137,10 @@ class Student:
                 "There are no frames to predict; choose a frame range that holds at least one."
             )
         report = progress or (lambda share, text: None)
+        if len(cuts):
+            shots = shots_of(len(crops), cuts)
+            each = zip(shots, shot_by_shot(report, shots), strict=True)
+            return Prediction.joined([self.run(crops[shot], crop_info[shot], step) for shot, step in each])
         parts = 2 if self.mirror else 1
         straight = self._answers(crops, crop_info, lambda done, text: report(done / parts, text))
         if not self.mirror:

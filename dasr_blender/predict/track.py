@@ -12,12 +12,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..core.category import Category
-from ..core.motion import Motion
+from ..core.motion import Motion, shots_of
+from ..core.progress import shot_by_shot
 from ..core.rotation import make_continuous, matrix_to_quat, quat_to_matrix
 from ..core.skeleton import clamp_rotations
 from .coarse import CoarseBody, coarse_body
@@ -46,11 +48,13 @@ def track(
     fps: float,
     config: TrackConfig = DEFAULTS,
     progress: Callable[[float, str], None] | None = None,
+    cuts: Sequence[int] | Array = (),
 ) -> Motion:
     """The motion of a clip.
 
     center ``(T, 2)`` and side ``(T,)``: the crops, pixels.  masks ``(T, S, S)``: the crops' masks, uint8 0…255
     or 0…1.  focal: pixels, one number or ``(T,)``.  principal_point ``(2,)``, image_size (width, height): pixels.
+    cuts: frames that begin another shot, each of which is tracked by itself.
     The motion's confidence is the probability of the chosen hypothesis times the agreement with the mask.
     Raises PredictError when the arrays do not belong to one clip.
     """
@@ -60,8 +64,15 @@ def track(
         raise PredictError(f"The focal length is one number or one a frame, ({count},), not {np.shape(focal)}.")
     focal = np.broadcast_to(np.asarray(focal, np.float64), (count,)).copy()
     center, side, pp = (np.asarray(a, np.float64) for a in (center, side, principal_point))
-    view = CropView.of(center, side, focal, pp, np.asarray(masks), np.asarray(image_size), config.size)
     report = progress or (lambda share, text: None)
+    if len(cuts):
+        shots = shots_of(count, cuts)
+        found = []
+        for shot, step in zip(shots, shot_by_shot(report, shots), strict=True):
+            of_shot = prediction.part(shot), center[shot], side[shot], masks[shot], focal[shot]
+            found.append(track(category, *of_shot, pp, image_size, fps, config, step))
+        return replace(Motion.joined(found), frame_index=np.arange(count))
+    view = CropView.of(center, side, focal, pp, np.asarray(masks), np.asarray(image_size), config.size)
     body = coarse_of(category, config.vertices)
     vertices = body.posed(category, prediction.morphology, prediction.joint_rotations)
 

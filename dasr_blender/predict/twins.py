@@ -8,6 +8,7 @@ are fitted too and the better one is kept.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -41,9 +42,11 @@ class Twin:
         return 0.87 < self.ratio < 1.15
 
 
-def doubtful(agreement: Array, probability: Array, most: int = 6, shortest: int = 3) -> list[slice]:
+def doubtful(
+    agreement: Array, probability: Array, shots: Sequence[slice] = (), most: int = 6, shortest: int = 3
+) -> list[slice]:
     """Stretches to look at again, the worst first: agreement with the mask ``(T,)`` well under the clip's usual one, or
-    a view ``(T,)`` less likely than not. Neighbours join over gaps of three frames."""
+    a view ``(T,)`` less likely than not. Neighbours join over gaps of three frames, within one of the clip's shots."""
     known = np.isfinite(agreement)
     if not known.any():
         return []
@@ -52,7 +55,8 @@ def doubtful(agreement: Array, probability: Array, most: int = 6, shortest: int 
     frames = np.flatnonzero(bad)
     if not len(frames):
         return []
-    runs = np.split(frames, np.flatnonzero(np.diff(frames) > 4) + 1)
+    shot = np.searchsorted([s.start for s in shots], frames, side="right")
+    runs = np.split(frames, np.flatnonzero((np.diff(frames) > 4) | (np.diff(shot) > 0)) + 1)
     found = [slice(int(r[0]), int(r[-1]) + 1) for r in runs if r[-1] - r[0] + 1 >= shortest]
     missing = [float(np.nansum(usual - agreement[s])) for s in found]
     return [found[i] for i in np.argsort(missing)[::-1][:most]]

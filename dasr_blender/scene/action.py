@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import bpy
@@ -23,7 +24,7 @@ class ActionPlan:
 
     root_location: (T, 3) of the root bone, in its own rest axes.  bone_rotations: (T, J, 4) wxyz pose
     rotations.  confidence: (T,).  interpolation: "LINEAR" where every frame has a key, else "BEZIER".
-    contacts: which foot stands when.
+    contacts: which foot stands when.  cuts: (C,), which of the T frames begin another shot; nothing moves into them.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ActionPlan:
     confidence: np.ndarray
     interpolation: str
     contacts: Contacts
+    cuts: np.ndarray
 
 
 def contact_property(foot: str) -> str:
@@ -83,20 +85,21 @@ def write_action(
 ) -> bpy.types.Action:
     """Make the Action and assign its slots. A camera or lens that does not change gets a single key.
 
-    Contacts are curves that step between 0 and 1, and a pose marker at every touch-down.
+    Contacts are curves that step between 0 and 1, and a pose marker at every touch-down; so are there markers where
+    shots begin.
     """
     rig_slot, camera_slot, lens_slot = RIG_SLOT, "camera", "lens"  # as in every other clip's: see below
     action, slots, bags = compat.new_action(
         plan.name, {rig_slot: "OBJECT", camera_slot: "OBJECT", lens_slot: "CAMERA"}
     )
-    how = plan.interpolation
+    how, cuts = plan.interpolation, plan.cuts
     for j, bone in enumerate(armature_plan.bones):
         path = f'pose.bones["{bpy.utils.escape_identifier(bone.name)}"]'
         if bone.parent < 0:
-            write_keys(bags[rig_slot], f"{path}.location", bone.name, plan.frames, plan.root_location, how)
+            write_keys(bags[rig_slot], f"{path}.location", bone.name, plan.frames, plan.root_location, how, cuts)
         values = plan.bone_rotations[:, j]
-        write_keys(bags[rig_slot], f"{path}.rotation_quaternion", bone.name, plan.frames, values, how)
-    write_keys(bags[rig_slot], '["confidence"]', "Confidence", plan.frames, plan.confidence[:, None], how)
+        write_keys(bags[rig_slot], f"{path}.rotation_quaternion", bone.name, plan.frames, values, how, cuts)
+    write_keys(bags[rig_slot], '["confidence"]', "Confidence", plan.frames, plan.confidence[:, None], how, cuts)
     for foot, standing in zip(plan.contacts.feet, plan.contacts.standing.T, strict=True):
         path = f'["{bpy.utils.escape_identifier(contact_property(foot))}"]'
         write_keys(
@@ -104,11 +107,14 @@ def write_action(
         )
     for t, foot in plan.contacts.touch_downs():
         action.pose_markers.new(f"{foot} down").frame = int(plan.frames[t])
+    for n, cut in enumerate(cuts, 2):
+        action.pose_markers.new(f"shot {n}").frame = int(plan.frames[cut])
     for path, values in (("location", camera_plan.location), ("rotation_quaternion", camera_plan.rotation)):
-        write_keys(bags[camera_slot], path, "Camera", plan.frames[: len(values)], values, how)
+        moves = cuts if len(values) > 1 else cuts[:0]
+        write_keys(bags[camera_slot], path, "Camera", plan.frames[: len(values)], values, how, moves)
     lens = camera_plan.lens_mm[:, None]
     if len(lens) > 1:
-        write_keys(bags[lens_slot], "lens", "Lens", plan.frames, lens, how)
+        write_keys(bags[lens_slot], "lens", "Lens", plan.frames, lens, how, cuts)
     action.use_frame_range = True
     action.frame_start, action.frame_end = float(plan.frames[0]), float(plan.frames[-1])
     # Blender gives whoever takes another Action the slot that is called as the one before. Were slots called after
@@ -120,9 +126,16 @@ def write_action(
 
 
 def write_keys(
-    bag: object, path: str, group: str, frames: np.ndarray, values: np.ndarray, interpolation: str
+    bag: object,
+    path: str,
+    group: str,
+    frames: np.ndarray,
+    values: np.ndarray,
+    interpolation: str,
+    cuts: Sequence[int] | np.ndarray = (),
 ) -> None:
-    """One curve in a channelbag for each column of `values` (T, n); interpolation: Blender's name of one."""
+    """One curve in a channelbag for each column of `values` (T, n); interpolation: Blender's name of one; cuts: keys
+    that the curve leaps to from the one before."""
     member = bag.groups.get(group) or bag.groups.new(group)
     for index, column in enumerate(values.T):
         curve = bag.fcurves.new(path, index=index)
@@ -137,4 +150,8 @@ def write_keys(
         ):
             number = points[0].bl_rna.properties[field].enum_items[item].value
             points.foreach_set(field, np.full(len(frames), number, dtype=np.int32))
+        for cut in cuts:
+            before, after = points[int(cut) - 1], points[int(cut)]
+            before.interpolation = "CONSTANT"
+            before.handle_left_type = after.handle_right_type = "VECTOR"  # slopes are of one shot
         curve.update()

@@ -112,6 +112,7 @@ def plan_scene(
         confidence=np.clip(np.nan_to_num(motion.confidence), 0, 1),
         interpolation="BEZIER" if np.any(np.diff(frames) > 1) else "LINEAR",
         contacts=contacts,
+        cuts=motion.cuts,
     )
     camera, warning = _plan_camera(motion, world, frames, clip_path, length, name)
     return ScenePlan(

@@ -94,8 +94,9 @@ def solved_focal(clip: bpy.types.MovieClip) -> float:
 def read_solved(clip: bpy.types.MovieClip, motion: Motion) -> SolvedCamera:
     """The clip's reconstruction, for the frames of `motion`; frames in between are filled in.
 
-    Raises CameraSolveError when there is none, or it does not reach over these frames.
+    Raises CameraSolveError when there is none, it does not reach over these frames, or the clip is cut.
     """
+    _refuse_cuts(motion)
     camera = _camera_object(clip)
     reconstruction = camera.reconstruction
     found = {int(c.frame): np.array(c.matrix, np.float64) for c in reconstruction.cameras}
@@ -119,6 +120,11 @@ def read_solved(clip: bpy.types.MovieClip, motion: Motion) -> SolvedCamera:
     points = np.array([track.bundle for track in solid], np.float64).reshape(-1, 3)
     points = transform(first, points)
     return SolvedCamera(poses, points, float(reconstruction.average_error), solved_focal(clip), travels)
+
+
+def _refuse_cuts(motion: Motion) -> None:
+    if len(motion.shots) > 1:
+        raise CameraSolveError(f"Blender's tracker cannot solve a camera across cuts: {AUTOMATIC}.")
 
 
 def _between(frames: np.ndarray, poses: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -151,9 +157,10 @@ def solve_camera(
         background: which pixels may be tracked.
 
     Raises:
-        CameraSolveError: the clip zooms or cannot be shown, or too little could be tracked.
+        CameraSolveError: the clip zooms, is cut or cannot be shown, or too little could be tracked.
     """
     step = progress or (lambda fraction, text: None)
+    _refuse_cuts(motion)
     if np.ptp(motion.focal_px) > 0.02 * motion.focal_px.mean():
         raise CameraSolveError(f"Blender's tracker cannot solve a camera that zooms: {AUTOMATIC}.")
     first = int(motion.frame_index[0])

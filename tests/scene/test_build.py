@@ -144,6 +144,23 @@ def test_contacts_are_curves_and_markers(toy_category):
         np.testing.assert_array_equal(frames, np.flatnonzero(standing))
 
 
+@pytest.mark.parametrize("stride", [1, 3])
+def test_nothing_moves_into_another_shot(toy_category, wild, stride):
+    cut = replace(wild, cuts=np.array([4]), frame_index=stride * np.arange(len(wild)))
+    built = build_scene(plan_scene(toy_category, cut, clip_path=None, placement="root", start_frame=1))
+    owners = [(built.armature, "RIG"), (built.camera, "CAMERA")]
+    at = {frame: [] for frame in (1 + 3 * stride, 4 * stride + 0.9, 1 + 2 * stride, 3 * stride + 0.9)}
+    for frame, seen in at.items():
+        built.scene.frame_set(int(frame), subframe=frame % 1)
+        seen += [np.array(built.armature.pose.bones[1].matrix), np.array(built.camera.matrix_world)]
+        seen.append(built.camera.data.lens)
+    last, before_cut, earlier, between = at.values()
+    for n in range(len(owners) + 1):
+        np.testing.assert_allclose(before_cut[n], last[n], atol=1e-6)
+        assert np.abs(np.asarray(between[n]) - earlier[n]).max() > 1e-3  # within a shot it does move
+    assert (1 + 4 * stride, "shot 2") in {(m.frame, m.name) for m in built.action.pose_markers}
+
+
 def test_a_camera_that_turns_turns_in_the_camera_placement(toy_category, wild):
     built = build_scene(plan_scene(toy_category, wild, clip_path=None, placement="camera"))
     first = camera_from_world(built.camera)

@@ -101,6 +101,8 @@ def test_what_cannot_be_solved_is_said(pan, movie, tmp_path):
     zoom = replace(pan.motion, focal_px=pan.motion.focal_px * np.linspace(1, 1.3, FRAMES))
     with pytest.raises(CameraSolveError, match="zooms"):
         solve_camera(zoom, movie, clear(pan))
+    with pytest.raises(CameraSolveError, match="across cuts"):
+        solve_camera(replace(pan.motion, cuts=np.array([5])), movie, clear(pan))
     with pytest.raises(CameraSolveError, match=r"gone\.avi"):
         solve_camera(pan.motion, tmp_path / "gone.avi", clear(pan))
     plain = written(np.full((FRAMES, 224, 400, 3), 128, np.uint8), tmp_path / "plain.avi")

@@ -55,4 +55,4 @@ def chroma_masks(clip: Clip, hue: int) -> Masks:
         weight[0] = -1
         best = int(weight.argmax())
         masks.append(labels == best if best else None)
-    return Masks.pack(masks, "chroma key")
+    return Masks.pack(masks, "chroma key", cuts=clip.cuts)

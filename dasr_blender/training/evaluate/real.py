@@ -17,7 +17,8 @@ from ...clip import (
     MaskError,
     Masks,
     automatic_masks,
-    find_egomotion,
+    find_egomotions,
+    in_shots,
     load_clip,
     masks_from_alpha,
     masks_from_folder,
@@ -104,7 +105,7 @@ def find_masks(real: RealClip, clip: Clip, cache: Path) -> tuple[Masks, str]:
 def real_scene(real: RealClip, clip: Clip, masks: Masks) -> Scene:
     """The clip at its working size, with the default focal length; the camera's movement where it can be told."""
     focal = default_focal(clip.original_size) * clip.scale
-    filmed = find_egomotion(clip, masks, focal, calibrate=False)
+    filmed = find_egomotions(clip, masks, focal, calibrate=False)
     return Scene(
         name=real.name,
         frames=[clip.frame(i) for i in range(len(clip))],
@@ -116,6 +117,7 @@ def real_scene(real: RealClip, clip: Clip, masks: Masks) -> Scene:
         interpolated=np.asarray(masks.interpolated, bool),
         masks_given=masks.given,
         egomotion=filmed,
+        cuts=clip.cuts,
     )
 
 
@@ -143,7 +145,7 @@ def real_scores(
         "jitter_percent": 0.0,
     }
     if len(pixels) > 2:
-        out["jitter_percent"] = float(np.nanmean(jitter(pixels[..., :2], areas)))
+        out["jitter_percent"] = float(np.nanmean(jitter(pixels[..., :2], areas, motion.cuts)))
     if keypoints:
         carried, still, pairs = transfer(pixels, keypoints, areas)
         if pairs:
@@ -171,11 +173,11 @@ def evaluate_real(
     found = find_clips(config.real, config.only)
     out: list[dict[str, Any]] = []
     for n, real in enumerate(found):
-        clip = load_clip(real.source, end=config.frames or None)
+        clip = in_shots(load_clip(real.source, end=config.frames or None))
         masks, source = find_masks(real, clip, config.out / "masks")
         scene = real_scene(real, clip, masks)
         keypoints = _keypoints(real, clip)
-        moved = seen_jitter(scene.frames, [m > 127 for m in scene.masks])
+        moved = seen_jitter(scene.frames, [m > 127 for m in scene.masks], scene.cuts)
         scores: dict[str, dict[str, float]] = {}
         for row in rows:
             answer = row.answer(scene)

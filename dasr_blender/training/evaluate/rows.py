@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +81,7 @@ class Tracked(Row):
     def _answer(self, scene: Scene) -> Answer:
         student = self.student or Student(self.category)
         crops = scene.crops(self.category.network.input_size)
-        prediction = student.run(crops, scene.crop_info)
+        prediction = student.run(crops, scene.crop_info, cuts=scene.cuts)
         tracked = motion = track(
             self.category,
             prediction,
@@ -92,6 +92,7 @@ class Tracked(Row):
             scene.principal_point,
             scene.size,
             scene.fps,
+            cuts=scene.cuts,
         )
         if self.refiner is not None:
             motion = self.refiner.run(
@@ -139,10 +140,9 @@ class SingleFrames(Row):
 
     def answer(self, scene: Scene) -> Answer | None:
         student = self.student or Student(self.category)
-        crops, info = scene.crops(self.category.network.input_size), scene.crop_info
-        each = [student.run(crops[i : i + 1], info[i : i + 1]) for i in range(len(scene))]
-        prediction = _joined(each)
         frames = np.arange(len(scene))
+        crops = scene.crops(self.category.network.input_size)
+        prediction = student.run(crops, scene.crop_info, cuts=frames[1:])
         chosen = prediction.root_logprob.argmax(1)
         pose = decode_root(
             prediction.root_rotation[frames, chosen],
@@ -165,6 +165,7 @@ class SingleFrames(Row):
             confidence=np.clip(np.exp(prediction.root_logprob[frames, chosen]), 0, 1),
             joint_confidence=prediction.joint_confidence,
             mask_iou=np.full(len(scene), np.nan),
+            cuts=scene.cuts,
             category=self.category.name,
             category_version=self.category.version,
         )
@@ -180,20 +181,6 @@ def feed_forward(name: str, category: Category, seed: str = "") -> Tracked:
 def own_hypotheses(student: Student, prediction: Prediction) -> int:
     """A student that also looks in the mirror appends what it saw there; the network's own come first."""
     return prediction.root_logprob.shape[1] // (2 if getattr(student, "mirror", False) else 1)
-
-
-def _joined(parts: Sequence[Prediction]) -> Prediction:
-    """Predictions of single frames as that of a clip; the body's proportions are their mean."""
-    values = {}
-    for f in fields(Prediction):
-        each = [getattr(p, f.name) for p in parts]
-        if any(value is None for value in each):
-            values[f.name] = None
-        elif f.name in ("morphology", "appearance"):
-            values[f.name] = np.mean(each, axis=0)
-        else:
-            values[f.name] = np.concatenate(each)
-    return Prediction(**values)
 
 
 def make_rows(

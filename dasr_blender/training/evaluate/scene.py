@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ...clip import Egomotion
+from ...clip import Egomotions
 from ...clip.crop import crop_boxes, extract_crops
 from ...core.camera import crop_info, transform
 from ...core.category import Category
@@ -50,7 +50,7 @@ class Scene:
     camera space, of a subject without labels; sized: whether the category can know how large the subject is, or
     distances are to be scored after one scale a clip; meta: what the clip's maker wrote beside it; interpolated (T,)
     bool: frames whose mask was only filled in; masks_given: their outlines are true, not found; egomotion: how the
-    camera moved, None where nobody looked.
+    camera moved, None where nobody looked; cuts (C,): frames that begin another shot.
     """
 
     name: str
@@ -69,7 +69,8 @@ class Scene:
     meta: dict[str, Any] = field(default_factory=dict)
     interpolated: Array | None = None
     masks_given: bool = False
-    egomotion: Egomotion | None = None
+    egomotion: Egomotions | None = None
+    cuts: Array = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __post_init__(self) -> None:
         self.center, self.side = crop_boxes(self.boxes)

@@ -4,6 +4,8 @@ name says so."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -177,15 +179,17 @@ def surface_map_errors(category: Category, prediction: Prediction, scene: Scene)
     }
 
 
-def jitter(pixels: Array, areas: Array) -> Array:
+def jitter(pixels: Array, areas: Array, cuts: Sequence[int] | Array = ()) -> Array:
     """Mean acceleration ``(T,)`` of projected vertices (T, V, 2) in % of √(mask area) a frame², NaN at the ends.
 
-    areas ``(T,)``: of the masks, pixels².
+    areas ``(T,)``: of the masks, pixels².  cuts: frames that begin another shot, which is an end and a beginning.
     """
     out = np.full(len(pixels), np.nan)
     if len(pixels) > 2:
         jolt = np.linalg.norm(pixels[2:] - 2 * pixels[1:-1] + pixels[:-2], axis=-1).mean(1)
         out[1:-1] = 100 * jolt / np.sqrt(np.maximum(areas[1:-1], 1))
+        for cut in cuts:
+            out[cut - 1 : cut + 1] = np.nan
     return out
 
 

@@ -16,19 +16,25 @@ _SIDE = 480  # longest side flow is measured on, pixels
 _RETURN = 0.02  # of √(mask area): a pixel that comes back farther off than this was hidden, or lost
 
 
-def seen_jitter(frames: Sequence[Array], masks: Sequence[Array]) -> float:
+def seen_jitter(
+    frames: Sequence[Array], masks: Sequence[Array], cuts: Sequence[int] | Array = ()
+) -> float:
     """Mean acceleration of what the masks show, in % of √(mask area) a frame²; NaN where nothing can be followed.
 
     frames: ``(h, w, 3)`` uint8; masks ``(h, w)`` bool, at least three of each. A pixel's acceleration is where flow
     takes it in the next frame plus where it takes it in the one before; those that do not return from either do not
     count. Flow has errors of a few tenths of a percent, and rounds off what is quick and small: below one percent it
-    says little, above it rather too little.
+    says little, above it rather too little. cuts: frames that begin another shot; nothing is followed into them.
     """
     scale = min(1.0, _SIDE / max(masks[0].shape))
     size = round(masks[0].shape[1] * scale), round(masks[0].shape[0] * scale)
     small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]
     found, before = [], None
-    for one, two, whole in zip(small, small[1:], masks, strict=False):
+    new = {int(cut) for cut in cuts}
+    for t, (one, two, whole) in enumerate(zip(small, small[1:], masks, strict=False), 1):
+        if t in new:
+            before = None
+            continue
         there, back = flow(one, two), flow(two, one)
         mask = cv2.resize(whole.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
         side = float(np.sqrt(max(mask.sum(), 1)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import median_filter
 
-from ...clip import load_clip
+from ...clip import in_shots, load_clip
 from ...clip.flow import flow
 from ...core.category import Category
 from ...core.motion import Motion
@@ -82,7 +82,7 @@ def register(
 
 def read_scene(real: RealClip, cache: Path, max_side: int = 960) -> Scene:
     """A video at its working size, with its own masks or automatic ones; the focal length is the assumed one."""
-    clip = load_clip(real.source, max_side=max_side)
+    clip = in_shots(load_clip(real.source, max_side=max_side))
     masks, _ = find_masks(real, clip, cache)
     return real_scene(real, clip, masks)
 
