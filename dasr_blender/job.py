@@ -363,7 +363,7 @@ def _predict(
             focal,
             principal,
             clip.size,
-            clip.fps,
+            clip.rate,
             progress=step,
             cuts=clip.cuts,
         )
@@ -396,8 +396,9 @@ def _predict(
 
 
 def _in_original_pixels(motion: Motion, clip: Clip) -> Motion:
-    """The same motion with its camera in pixels of the original picture, and the clip's name on it."""
-    motion = replace(motion)
+    """The same motion with its camera in pixels of the original picture, its frames those of the source, and the
+    clip's name on it."""
+    motion = replace(motion, fps=clip.fps)
     motion.focal_px = np.asarray(motion.focal_px) / clip.scale
     motion.principal_point = 0.5 * np.asarray(clip.original_size, np.float64)
     motion.image_size = np.asarray(clip.original_size)

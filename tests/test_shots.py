@@ -320,6 +320,36 @@ def test_gaps_are_filled_within_a_shot() -> None:
 # ---- all of it
 
 
+def test_every_second_frame_is_a_clip_of_half_the_rate(toy_category: Category, tmp_path: Path) -> None:
+    """Times are seconds, whatever a step leaves out."""
+    made = film(toy_category, "pan", frames=24, size=(160, 90))
+    bundle = save_tiny_category(tmp_path)
+    for t in range(24):
+        for folder in ("all", "half") if t % 2 == 0 else ("all",):
+            for kind, picture in (("frames", made.frames[t][..., ::-1]), ("masks", made.masks[t])):
+                path = tmp_path / folder / kind
+                path.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path / f"{t:03d}.png"), picture)
+    found = []
+    for folder, step, fps in (("all", 2, 24.0), ("half", 1, 12.0)):
+        given = {
+            kind: str(tmp_path / folder / where) for kind, where in (("clip", "frames"), ("masks", "masks"))
+        }
+        options = job.JobOptions(
+            **given,
+            category=str(bundle),
+            out=str(tmp_path / f"{folder}-out"),
+            step=step,
+            fps=fps,
+            overlay=False,
+        )
+        found.append(job.run_job(options).motion)
+    stepped, half = found
+    assert stepped.fps == 24 and stepped.frame_index.tolist() == list(range(0, 24, 2)) and half.fps == 12
+    np.testing.assert_allclose(stepped.camera_from_root, half.camera_from_root, atol=1e-9)
+    np.testing.assert_allclose(stepped.joint_rotations, half.joint_rotations, atol=1e-9)
+
+
 def test_a_job_over_two_shots(toy_category: Category, tmp_path: Path) -> None:
     made = [
         film(toy_category, kind, frames=14, size=(256, 144), seed=seed)

@@ -52,6 +52,11 @@ class Clip:
         return replace(self, frame_index=self.frame_index[shot], pixels=self.pixels[shot], warnings=[], cuts=NO_CUTS)
 
     @property
+    def rate(self) -> float:
+        """Read frames a second: fps, less what a step left out."""
+        return self.fps / float(np.median(np.diff(self.frame_index))) if len(self) > 1 else self.fps
+
+    @property
     def scale(self) -> float:
         """Working pixels per original pixel, at most 1."""
         return max(self.size) / max(self.original_size)
