@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Automatic masks against true ones, before and after corrections, and what they cost.
 
-    python tests/benchmarks/bench_masks.py [CLIP …]    a CLIP is a folder with frames/ and masks/
+    python tests/benchmarks/bench_masks.py [CLIP …]    a CLIP is a folder with frames/ and masks/, or a video
 
 J is the mean Jaccard index (intersection over union) of a clip's frames, worst its lowest. Steady is the mean
 Jaccard index of each mask and the one before it, carried by the medium optical flow; the true masks' own is in
 brackets. The corrected columns take, one after another, the frame that is then worst and give its true mask: J of
 all frames, and in brackets of those not corrected. Frames a second are by the clock; CPU is processor seconds a
-frame, of which two cores give two a second. Rerun is the clock of the third correction, with the network's answers
-kept.
+frame, of which two cores give two a second; looks and kpx (thousands of pixels) are what the network is asked about a
+frame. Rerun is the clock of the third correction, with the network's answers kept. Of a video only the cost is told.
 """
 
 from __future__ import annotations
@@ -23,9 +23,17 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from dasr_blender.clip import Clip, Correction, Looks, Masks, automatic_masks, load_clip, masks_from_folder
+from dasr_blender.clip import (
+    Correction,
+    Looks,
+    Masks,
+    automatic_masks,
+    in_shots,
+    load_clip,
+    masks_from_folder,
+)
 from dasr_blender.clip.flow import flow, warp
-from dasr_blender.clip.saliency import Saliency
+from dasr_blender.clip.saliency import Saliency, input_shape
 
 NAMES = ("davis-camel", "davis-dog", "davis-goat", "davis-breakdance")
 DEFAULT = [ROOT.parent / "shared/data/clips" / name for name in NAMES]
@@ -50,24 +58,41 @@ def steadiness(masks: Masks, flows: list[np.ndarray]) -> float:
     return float(np.mean(result))
 
 
+class Counting(Saliency):
+    """The network, counting the pixels that it is given."""
+
+    pixels = 0
+
+    def _run(self, image: np.ndarray, area: int) -> np.ndarray:
+        self.pixels += int(np.prod(input_shape(image.shape[1], image.shape[0], area)))
+        return super()._run(image, area)
+
+
 def score(folder: Path) -> list[float]:
-    """Print a clip's row; returns J before and after each correction."""
-    clip: Clip = load_clip(folder / "frames")
-    truth = masks_from_folder(folder / "masks", clip)
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip]
-    flows = [flow(b, a) for a, b in zip(grey, grey[1:], strict=False)]
-    looks = Looks(clip, Saliency)
+    """Print a clip's row; returns J before and after each correction, nothing for a video."""
+    video = folder.is_file()
+    clip = in_shots(load_clip(folder if video else folder / "frames"))
+    network = Counting()
+    looks = Looks(clip, lambda: network)
     clock, processor = time.perf_counter(), time.process_time()
     found = automatic_masks(clip, looks=looks)
     clock, processor = time.perf_counter() - clock, time.process_time() - processor
-    asked = looks.asked
+    count = len(clip)
+    asked = f"{looks.asked / count:>7.2f}{network.pixels / count / 1000:>6.0f}"
+    cost = f"{count / clock:>6.1f}{processor / count:>7.3f}{asked}"
+    if video:
+        print(f"{folder.name:<18}{count:>4}{'':>{29 + 15 * CORRECTIONS}}{cost}", flush=True)
+        return []
+    truth = masks_from_folder(folder / "masks", clip)
+    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip]
+    flows = [flow(b, a) for a, b in zip(grey, grey[1:], strict=False)]
     quality = jaccard(found, truth)
     steady = steadiness(found, flows), steadiness(truth, flows)
     means, rows, given = [float(quality.mean())], [], []
     rest, again = quality, 0.0
     for _ in range(CORRECTIONS):
         chosen = [int(c.frame) for c in given]
-        worst = int(np.argmin(np.where(np.isin(np.arange(len(clip)), chosen), 2.0, rest)))
+        worst = int(np.argmin(np.where(np.isin(np.arange(count), chosen), 2.0, rest)))
         given.append(Correction(worst, mask=truth.mask(worst) > 0, origin=f"frame {worst}"))
         again = time.perf_counter()
         rest = jaccard(automatic_masks(clip, looks=looks, corrections=given), truth)
@@ -76,9 +101,9 @@ def score(folder: Path) -> list[float]:
         means.append(float(rest.mean()))
         rows.append(f"{rest.mean():.3f} ({left.mean():.3f})")
     print(
-        f"{folder.name:<18}{len(clip):>4}{quality.mean():>7.3f}{quality.min():>7.3f}"
+        f"{folder.name:<18}{count:>4}{quality.mean():>7.3f}{quality.min():>7.3f}"
         f"  {steady[0]:.3f} ({steady[1]:.3f})  {'  '.join(rows)}"
-        f"{len(clip) / clock:>6.1f}{processor / len(clip):>7.3f}{asked / len(clip):>7.2f}{again:>7.1f}",
+        f"{cost}{again:>7.1f}",
         flush=True,
     )
     return means
@@ -88,11 +113,13 @@ def main(folders: list[Path]) -> None:
     print(
         f"{'clip':<18}{'T':>4}{'J':>7}{'worst':>7}  {'steady (true)':<13}"
         + "".join(f"  {f'{n} corrected':<13}" for n in range(1, CORRECTIONS + 1))
-        + f"{'fps':>6}{'CPU s':>7}{'looks':>7}{'rerun':>7}"
+        + f"{'fps':>6}{'CPU s':>7}{'looks':>7}{'kpx':>6}{'rerun':>7}"
     )
     means = []
     for folder in folders:
-        if (folder / "frames").is_dir():
+        if folder.is_file():
+            score(folder)
+        elif (folder / "frames").is_dir():
             means.append(score(folder))
         else:
             print(f"{folder.name:<18}  not found at {folder}, skipped")
