@@ -50,6 +50,7 @@ CUT = 12
 def test_shots_of_a_motion_and_of_its_parts(motion: Motion, tmp_path: Path) -> None:
     count = len(motion)
     assert motion.shots == [slice(0, count)] and not len(motion.part(slice(2, 5)).cuts)
+    assert replace(motion, cuts=[]).validate().shots == motion.shots
     cut = replace(motion, cuts=np.array([2, 5]))
     assert cut.shots == [slice(0, 2), slice(2, 5), slice(5, count)]
     assert cut.part(slice(1, 6)).cuts.tolist() == [1, 4]
@@ -227,7 +228,7 @@ def test_a_pan_of_one_shot_tells_the_lens_of_the_others(
         assert len(clip) == len(masks) == 4
         first = int(clip.frame_index[0])
         asked.append((first, focal, calibrate))
-        warnings = [f"It leaves {first}.5 pixels"] if first else []
+        warnings = [f"It leaves {first}.5 pixels: {egomotion.SOLVE}"] if first else []
         moved = replace(standing_still(4, warnings), still=first == 0, travels=first == 8)
         return replace(moved, focal=210.0 if first == 4 and calibrate else None)
 
@@ -236,7 +237,8 @@ def test_a_pan_of_one_shot_tells_the_lens_of_the_others(
     assert [shot.focal for shot in found.shots] == [210.0] * 3
     # one that stands still is not looked at again, one that moves is, with the focal length that is known
     assert asked == [(0, 190.0, True), (4, 190.0, True), (8, 190.0, True), (8, 210.0, False)]
-    assert found.warnings == ["It leaves 4.5 pixels"] and not found.still and found.travels
+    assert found.warnings == [f"It leaves 4.5 pixels: reconstruct its shot alone and {egomotion.SOLVE}"]
+    assert not found.still and found.travels
     assert found.trust.tolist() == [1.0] * 4 + [0.0] * 4 + [egomotion.FEET] * 4
     motion = found.filmed(toy_category, replace(made.motion, cuts=clip.cuts))
     assert motion.cuts.tolist() == [4, 8] and len(motion) == 12

@@ -33,6 +33,7 @@ PARALLAX = 0.1  # of the growth: a zoom leaves less of it unexplained, walking c
 TRAVELS = 1.2  # compared pixels: a larger typical residual means that the camera does not only turn
 FEET = 0.02  # how far a way that standing feet tell is believed, beside turns from a background that explains all
 PAN = np.radians(10.0)  # turning less than this tells too little about the focal length
+SOLVE = "solve it with Blender's tracker"
 LOST = 0.3  # share of frames without enough background at which nothing is claimed about the camera
 
 
@@ -136,7 +137,8 @@ class Egomotions:
         kinds: dict[str, str] = {}
         for warning in (warning for shot in self.shots for warning in shot.warnings):
             kinds.setdefault(re.sub(r"[\d.]+", "", warning), warning)
-        return list(kinds.values())
+        advice = SOLVE if len(self.shots) == 1 else f"reconstruct its shot alone and {SOLVE}"
+        return [warning.replace(SOLVE, advice) for warning in kinds.values()]
 
     def filmed(self, category: Category, motion: Motion) -> Motion:
         """A motion of the same shots, filmed so; see `Egomotion.filmed`."""
@@ -213,7 +215,7 @@ def find_egomotion(
             count,
             [
                 f"Too little of the background can be followed ({lost} of {count} frames: plain, blurred, or hidden "
-                "by the subject), so the camera is taken to stand still: if it moved, solve it with Blender's tracker"
+                f"by the subject), so the camera is taken to stand still: if it moved, {SOLVE}"
             ],
         )
     if _stands(links):
@@ -301,8 +303,7 @@ def solve_turns(
     if travels:
         warnings.append(
             f"The camera seems to travel, not only to turn (its turning leaves {solution.cost / comparer.scale:.1f} "
-            "pixels unexplained), so paths in the world, told by standing feet, are rough: solve it with Blender's "
-            "tracker"
+            f"pixels unexplained), so paths in the world, told by standing feet, are rough: {SOLVE}"
         )
     return Egomotion(
         solution.rotation,

@@ -90,7 +90,7 @@ class Motion:
             self.world_from_camera = np.tile(np.eye(4), (len(np.atleast_1d(self.frame_index)), 1, 1))
         if self.relief is None:
             self.relief = np.zeros(0)
-        if self.cuts is None:
+        if self.cuts is None or not len(self.cuts):
             self.cuts = np.zeros(0, np.int64)
         for name, (kind, shape) in LAYOUT.items():
             if shape:
