@@ -19,6 +19,7 @@ from .camera import transform
 from .category import Category
 from .ground import Feet, find_feet, find_floor, foot_joints, leg_length, mean_up
 from .motion import Motion
+from .smooth import smooth
 
 Array = np.ndarray
 
@@ -89,7 +90,7 @@ def filmed_following(category: Category, motion: Motion) -> Motion:
     for t in range(len(step)):
         near = np.abs(when - t - 0.5) <= reach
         step[t] = where_most(move[near].reshape(-1, 3), low[near].ravel(), ALIKE * leg)
-    way = np.cumsum(_smoothed(step, SMOOTH * motion.fps / _stride(motion)), axis=0)
+    way = np.cumsum(smooth(step, SMOOTH * motion.fps / _stride(motion), degree=0), axis=0)
     poses[1:, :3, 3] -= way
     return replace(motion, world_from_camera=poses)
 
@@ -118,14 +119,6 @@ def where_most(points: Array, weights: Array, width: float) -> Array:
     near = 1 / (1 + square / width**2) ** 2
     weight = weights * near[(near @ weights).argmax()]
     return weight @ points / max(float(weight.sum()), 1e-9)
-
-
-def _smoothed(values: Array, sigma: float) -> Array:
-    """Values ``(T, n)`` averaged over time, sigma frames wide."""
-    reach = max(1, int(3 * sigma))
-    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / max(sigma, 1e-3)) ** 2)
-    padded = np.pad(values, [(reach, reach), (0, 0)], "edge")
-    return np.stack([np.convolve(v, kernel / kernel.sum(), "valid") for v in padded.T], axis=1)
 
 
 def _unit_of_floor(motion: Motion, poses: Array, points: Array, feet: Feet, above: Array) -> float | None:

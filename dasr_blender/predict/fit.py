@@ -33,6 +33,7 @@ from ..core.rotation import (
     quat_to_rotvec,
 )
 from ..core.skeleton import clamp_rotations, mirror_rotations
+from ..core.smooth import smooth_rotations
 from ..core.workers import worker_count
 from .errors import PredictError
 from .evidence import ClipData, Evidence, FlowMaker, frame_trust, prior_errors
@@ -44,7 +45,6 @@ from .limbs import better_limbs
 from .passing import Passing, exchanged_limbs, mirrored_answer, stretches
 from .planting import plant
 from .silhouettes import CropView
-from .smooth import smooth_rotations
 from .student import Prediction
 from .surface import strongest
 from .track import coarse_of

@@ -25,12 +25,12 @@ from ..core.progress import shot_by_shot
 from ..core.raster import rasterize
 from ..core.rotation import geodesic
 from ..core.skeleton import Skeleton, forward_kinematics, mirror_rotations
+from ..core.smooth import smooth
 from ..core.workers import worker_count
 from .evidence import FlowMaker
 from .fit_config import DEFAULT_FIT
 from .limbs import limb_roots
 from .path import cheapest_path
-from .smooth import smooth
 from .student import Prediction
 from .surface import nearest_vertex, strongest
 from .track import coarse_of

@@ -17,6 +17,7 @@ from ..core.motion import Motion
 from ..core.progress import shot_by_shot
 from ..core.rotation import make_continuous, matrix_to_quat
 from ..core.skeleton import clamp_rotations
+from ..core.smooth import smooth_rotations
 from .config import DEFAULTS, TrackConfig
 from .errors import PredictError
 from .evidence import frame_trust
@@ -24,7 +25,6 @@ from .pieces import run_in_pieces
 from .providers import AUTO, open_session
 from .refine_inputs import read_evidence, read_pose
 from .silhouettes import CropView, check_crops
-from .smooth import smooth_rotations
 from .student import Prediction
 from .track import smooth_root
 

@@ -22,13 +22,13 @@ from ..core.motion import Motion, shots_of
 from ..core.progress import shot_by_shot
 from ..core.rotation import make_continuous, matrix_to_quat, quat_to_matrix
 from ..core.skeleton import clamp_rotations
+from ..core.smooth import smooth, smooth_rotations
 from .coarse import CoarseBody, coarse_body
 from .config import DEFAULTS, TrackConfig
 from .errors import PredictError
 from .path import choose
 from .placing import fit_box, fit_silhouette
 from .silhouettes import CropView, check_crops
-from .smooth import smooth, smooth_rotations
 from .student import Prediction
 from .surface import Surface, disagreement, map_view, read_surface, refine
 from .views import Views, gather

@@ -18,9 +18,9 @@ from dasr_blender.core.rotation import (
     rotvec_to_matrix,
     rotvec_to_quat,
 )
+from dasr_blender.core.smooth import smooth, smooth_rotations
 from dasr_blender.predict import PredictError, Prediction, TrackConfig, track
 from dasr_blender.predict.path import choose
-from dasr_blender.predict.smooth import smooth, smooth_rotations
 from dasr_blender.predict.track import smooth_root
 from dasr_blender.predict.views import Views, gather
 

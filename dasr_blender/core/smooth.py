@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..core.rotation import make_continuous, quat_conjugate, quat_multiply, quat_to_rotvec, rotvec_to_quat
+from .rotation import make_continuous, quat_conjugate, quat_multiply, quat_to_rotvec, rotvec_to_quat
 
 Array = np.ndarray
 
@@ -33,11 +33,11 @@ def local_fit(
     return index, np.einsum("ta,ka,tk->tk", first, basis, weight)
 
 
-def smooth(values: Array, sigma: float, weights: Array | None = None) -> Array:
-    """Numbers ``(T, …)`` smoothed over time."""
+def smooth(values: Array, sigma: float, weights: Array | None = None, degree: int = 2) -> Array:
+    """Numbers ``(T, …)`` smoothed over time; see `local_fit`. Of degree 0 they are averaged, peaks too."""
     if sigma <= 0 or len(values) < 3:
         return np.array(values, np.float64)
-    index, coefficient = local_fit(len(values), sigma, weights)
+    index, coefficient = local_fit(len(values), sigma, weights, degree)
     return np.einsum("tk,tk...->t...", coefficient, np.asarray(values, np.float64)[index])
 
 
