@@ -208,7 +208,7 @@ class _Solver:
             self._pass_limbs(self.data.flow, fitted)
         prior = prior_errors(self.model, self.data.prediction, np.arange(count), config)[:, 6:]
         self.prior = np.sqrt((prior**2).reshape(count, -1, 3).mean(-1))
-        if count <= config.window and len(self.motion.shots) == 1:
+        if count <= config.window:
             window = self._window(np.arange(count), self.start, self.shared_error)
             zero = np.zeros(self.model.shared)
             solved = self._solve(window, self.first, zero, 0.05, 0.9, fitted, np.arange(count))

@@ -64,18 +64,21 @@ def plant(
     at = transform(world, posed.camera[:, vertex].astype(np.float64))
     clear = _apart(posed.seen[:, vertex], contacts.joints[kept], category.skeleton.mirror)
     place, sure = np.full(at.shape, np.nan), np.zeros(at.shape[:2])
-    stances = [runs(contacts.standing[:, f], True) for f in kept]
     width = WIDE * category.nominal_size
     weight = clear + BESIDE
-    found = [[_candidates(at[a:b, k], weight[a:b, k], width) for a, b in own] for k, own in enumerate(stances)]
-    chosen = _even_steps(found)
-    for slot, f in enumerate(kept):
-        for (begin, end), stands in zip(stances[slot], chosen[slot], strict=True):
-            now = slice(begin, end)
-            known = at[:0, slot] if before is None else before[now, slot]
-            known = known[np.isfinite(known).all(-1)]
-            place[now, slot] = known[0] if len(known) else stands
-            sure[now, slot] = np.maximum(contacts.probability[now, f], LEAST)
+    for shot in motion.shots:  # each has a world of its own
+        stances = [
+            [(shot.start + a, shot.start + b) for a, b in runs(contacts.standing[shot, f], True)] for f in kept
+        ]
+        found = [[_candidates(at[a:b, k], weight[a:b, k], width) for a, b in own] for k, own in enumerate(stances)]
+        chosen = _even_steps(found)
+        for slot, f in enumerate(kept):
+            for (begin, end), stands in zip(stances[slot], chosen[slot], strict=True):
+                now = slice(begin, end)
+                known = at[:0, slot] if before is None else before[now, slot]
+                known = known[np.isfinite(known).all(-1)]
+                place[now, slot] = known[0] if len(known) else stands
+                sure[now, slot] = np.maximum(contacts.probability[now, f], LEAST)
     return Planted(vertex, place, sure, clear)
 
 

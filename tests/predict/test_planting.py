@@ -84,6 +84,22 @@ def test_places_are_the_worlds_and_go_on_from_window_to_window(toy_category: Cat
     assert standing[stance, foot].all() and len(stance) == np.ptp(stance) + 1 > 3
 
 
+def test_a_foot_stands_in_the_world_of_its_own_shot(toy_category: Category, walk: Case) -> None:
+    motion = walk.motion
+    model = BodyModel(toy_category, coarse_of(toy_category, 200))
+    posed = pose(model, start_of(walk, motion), np.zeros((len(motion), model.size)), np.zeros(model.shared))
+    standing = find_contacts(toy_category, motion).standing
+    middle = len(motion) // 2
+    cut = middle + int(np.flatnonzero((standing[middle:-1] & standing[middle + 1 :]).any(1))[0]) + 1
+    world = np.array(motion.world_from_camera)
+    world[cut:, :3, 3] += [30.0, 0.0, 0.0]
+    feet = plant(
+        toy_category, replace(motion, world_from_camera=world, cuts=np.array([cut])), model, posed, None
+    )
+    both = np.isfinite(feet.place[cut - 1 : cut + 1, :, 0]).all(0)
+    assert both.any() and np.abs(np.diff(feet.place[cut - 1 : cut + 1, both, 0], axis=0) - 30).max() < 1
+
+
 def test_a_twin_has_to_keep_feet_where_they_stand(
     toy_category: Category, walk: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
