@@ -62,27 +62,28 @@ def automatic_masks(
     known = looks or Looks(clip, lambda: network or Saliency())
     said = by_frame(corrections, clip, working_size(clip, config))
     shown = None if subject is None else seed_frame(clip, subject)
-    spoken = {*said} | ({shown} if shown is not None else set())
-    shots = sorted(clip.shots, key=lambda s: (not any(s.start <= i < s.stop for i in spoken), s.start - s.stop))
+    spoken = {*said, shown}
+    shots = sorted((range(s.start, s.stop) for s in clip.shots), key=lambda s: (spoken.isdisjoint(s), -len(s)))
     masks: list[np.ndarray | None] = [None] * len(clip)
     notes: dict[int, list[str]] = {}
     tint: np.ndarray | None = None
     done = 0
     for shot in shots:
-        length = shot.stop - shot.start
-        step = between(progress, done / len(clip), (done + length) / len(clip))
-        done += length
-        finder = Finder(clip.part(shot), known, config, step, cancel, shot.start)
-        of_shot = {i - shot.start: words for i, words in said.items() if shot.start <= i < shot.stop}
-        pointed = subject if shown is not None and shot.start <= shown < shot.stop else None
-        drawn = None if silhouettes is None else silhouettes[shot]
+        frames = slice(shot.start, shot.stop)
+        step = between(progress, done / len(clip), (done + len(shot)) / len(clip))
+        done += len(shot)
+        finder = Finder(clip.part(frames), known, config, step, cancel, shot.start)
+        of_shot = {i - shot.start: words for i, words in said.items() if i in shot}
+        pointed = subject if shown in shot else None
+        drawn = None if silhouettes is None else silhouettes[frames]
         try:
             odds = _in_shot(finder, pointed, of_shot, drawn, tint)
         except NothingSeen:
             continue
-        masks[shot] = [None if m is None else _to_clip(m, clip) for m in odds]
-        seen = [finder.colours(i, m > 0.0) for i, m in enumerate(odds) if m is not None]
-        tint = np.mean(seen, axis=0) if tint is None and seen else tint
+        masks[frames] = [None if m is None else _to_clip(m, clip) for m in odds]
+        if tint is None and done < len(clip):  # for the shots that follow
+            seen = [finder.colours(i, m > 0.0) for i, m in enumerate(odds) if m is not None]
+            tint = np.mean(seen, axis=0) if seen else None
         notes[shot.start] = [] if pointed is not None or of_shot else another_subject(finder, odds)
     if not notes:
         raise NothingSeen(clip)
