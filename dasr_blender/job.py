@@ -398,13 +398,16 @@ def _predict(
 def _in_original_pixels(motion: Motion, clip: Clip) -> Motion:
     """The same motion with its camera in pixels of the original picture, its frames those of the source, and the
     clip's name on it."""
-    motion = replace(motion, fps=clip.fps)
-    motion.focal_px = np.asarray(motion.focal_px) / clip.scale
-    motion.principal_point = 0.5 * np.asarray(clip.original_size, np.float64)
-    motion.image_size = np.asarray(clip.original_size)
-    motion.frame_index = np.asarray(clip.frame_index)
-    motion.source, motion.source_hash = Path(str(clip.source)).name, clip.sha256
-    return motion
+    return replace(
+        motion,
+        fps=clip.fps,
+        focal_px=np.asarray(motion.focal_px) / clip.scale,
+        principal_point=0.5 * np.asarray(clip.original_size, np.float64),
+        image_size=np.asarray(clip.original_size),
+        frame_index=np.asarray(clip.frame_index),
+        source=Path(str(clip.source)).name,
+        source_hash=clip.sha256,
+    )
 
 
 def _save_prediction(path: Path, prediction: Prediction) -> None:

@@ -13,12 +13,12 @@ import numpy as np
 
 from ..core.errors import Cancelled
 from ..core.files import expanded
-from ..core.motion import shots_of
+from ..core.motion import frame_rate, shots_of
+from ..core.progress import Progress
 from .readers import ClipError, Wanted, open_reader
 
 RAM_LIMIT = 768 * 1024**2  # bytes of pixels kept in memory; beyond, a temporary file holds them all
 
-Progress = Callable[[float, str], None]
 NO_CUTS = np.zeros(0, np.int64)
 
 
@@ -54,7 +54,7 @@ class Clip:
     @property
     def rate(self) -> float:
         """Read frames a second: fps, less what a step left out."""
-        return self.fps / float(np.median(np.diff(self.frame_index))) if len(self) > 1 else self.fps
+        return frame_rate(self.fps, self.frame_index)
 
     @property
     def scale(self) -> float:

@@ -10,6 +10,7 @@ sees it. A foot's height is taken over the lowest places that this foot, and all
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -202,7 +203,10 @@ def _join_stances(standing: Array, sole: Array, times: Array, config: ContactCon
         standing[begin:end, foot] = True
 
 
-def runs(flags: Array, value: bool) -> list[tuple[int, int]]:
-    """Half-open ranges where flags ``(T,)`` equal `value`."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags == value, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+def runs(flags: Array, value: bool, shots: Sequence[slice] = ()) -> list[tuple[int, int]]:
+    """Half-open ranges where flags ``(T,)`` equal `value`; with `shots`, in them, none from one into another."""
+    found = []
+    for shot in shots or [slice(0, len(flags))]:
+        edges = np.flatnonzero(np.diff(np.concatenate([[False], flags[shot] == value, [False]]).astype(np.int8)))
+        found += [(shot.start + int(a), shot.start + int(b)) for a, b in edges.reshape(-1, 2)]
+    return found

@@ -123,6 +123,11 @@ class Motion:
         return shots_of(len(self), self.cuts)
 
     @property
+    def rate(self) -> float:
+        """Frames of the motion a second: fps, less what a step left out."""
+        return frame_rate(self.fps, self.frame_index)
+
+    @property
     def camera(self) -> Pinhole:
         return Pinhole(self.focal_px, self.principal_point, self.image_size)
 
@@ -255,6 +260,11 @@ class Motion:
                 f"field 'relief' has {len(self.relief)} entries, but the body of '{category.name}' has "
                 f"{len(category.body.vertices)} vertices; reconstruct the clip again."
             )
+
+
+def frame_rate(fps: float, frame_index: Array) -> float:
+    """How many frames a second are of those numbers ``(T,)`` in a clip of `fps`, as a rule."""
+    return fps / float(np.median(np.diff(frame_index))) if len(frame_index) > 1 else fps
 
 
 def shots_of(count: int, cuts: Array | Sequence[int]) -> list[slice]:

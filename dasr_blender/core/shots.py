@@ -46,9 +46,7 @@ def _frame(normal: Array, pose: Array) -> Array:
     """Axes ``(3, 3)``, as columns: along the floor the way that a body in `pose` ``(4, 4)`` looks, to its side, up."""
     front, up = -pose[:3, 1], pose[:3, 2]
     ahead = front - (normal @ front) * normal
-    if (
-        np.linalg.norm(ahead) < 0.3
-    ):  # it looks up or down: its back is turned the way that it would look if it stood
+    if np.linalg.norm(ahead) < 0.3:  # it looks up or down, and its back or its belly the way that it would look
         ahead = -np.sign(normal @ front) * (up - (normal @ up) * normal)
     ahead = ahead / np.linalg.norm(ahead)
     return np.stack([ahead, np.cross(normal, ahead), normal], axis=1)

@@ -85,19 +85,14 @@ def filmed_following(category: Category, motion: Motion) -> Motion:
     move = (feet.sole[lag:] - feet.sole[:-lag]) / lag
     move = move - (move @ up)[..., None] * up
     when = np.arange(len(move)) + 0.5 * lag
-    reach = max(1.0, MOMENT * motion.fps / _stride(motion))
+    reach = max(1.0, MOMENT * motion.rate)
     step = np.zeros((len(motion) - 1, 3))
     for t in range(len(step)):
         near = np.abs(when - t - 0.5) <= reach
         step[t] = where_most(move[near].reshape(-1, 3), low[near].ravel(), ALIKE * leg)
-    way = np.cumsum(smooth(step, SMOOTH * motion.fps / _stride(motion), degree=0), axis=0)
+    way = np.cumsum(smooth(step, SMOOTH * motion.rate, degree=0), axis=0)
     poses[1:, :3, 3] -= way
     return replace(motion, world_from_camera=poses)
-
-
-def _stride(motion: Motion) -> float:
-    """Frames of the clip from one frame of the motion to the next."""
-    return float(np.median(np.diff(motion.frame_index)))
 
 
 def _low_feet(motion: Motion, above: Array) -> tuple[int, Array]:
@@ -105,7 +100,7 @@ def _low_feet(motion: Motion, above: Array) -> tuple[int, Array]:
 
     above ``(T, F)``: over the lowest foot of each frame, leg lengths.
     """
-    lag = int(np.clip(round(LAG * motion.fps / _stride(motion)), 1, len(above) - 1))
+    lag = int(np.clip(round(LAG * motion.rate), 1, len(above) - 1))
     low = np.clip(1 - above / LOW, 0.0, 1.0)
     return lag, np.stack([low[k : len(low) - lag + k] for k in range(lag + 1)]).min(axis=0)
 

@@ -22,6 +22,7 @@ from ..core.category import Category
 from ..core.contacts import runs
 from ..core.ground import foot_joints
 from ..core.motion import Motion
+from ..core.progress import Progress
 from ..core.rotation import (
     geodesic,
     make_continuous,
@@ -51,7 +52,6 @@ from .track import coarse_of
 from .twins import KINDS, Twin, doubtful, journey, twin_of
 
 Array = np.ndarray
-Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ def fit(
     camera_trust: Array | float = 0.0,
     quality: str = "standard",
     config: FitConfig = DEFAULT_FIT,
-    progress: Report | None = None,
+    progress: Progress | None = None,
 ) -> Fitted:
     """Bend a tracked motion onto its clip.
 
@@ -142,7 +142,7 @@ class _Solver:
     def __init__(
         self, category: Category, motion: Motion, begin: Motion, prediction: Prediction, crops: Array, center: Array,
         side: Array, flow: FlowMaker | None, interpolated: Array | None, masks_given: bool, focal_known: bool,
-        shape_known: bool, camera_trust: Array | float, quality: str, config: FitConfig, report: Report,
+        shape_known: bool, camera_trust: Array | float, quality: str, config: FitConfig, report: Progress,
     ) -> None:  # fmt: skip
         if quality == "best":
             config = replace(config, coarse_start=False)
@@ -169,8 +169,8 @@ class _Solver:
         self.places: Array | None = None  # (T, F, 3) where feet stand
         self.held: dict[str, Array] = {}  # and what of the evidence says so, (T, F, …)
         self.crops, self.center, self.side = crops, center, side
-        trust = camera_trust if foot_joints(category) else 0.0
-        self.feet_held = np.broadcast_to(np.asarray(trust, np.float64), (len(motion),))
+        held = np.asarray(camera_trust if foot_joints(category) else 0.0, np.float64)
+        self.feet_held = np.broadcast_to(held, (len(motion),))
         every = config.steps, config.limb_steps, config.last_steps
         self.steps, self.limb_steps, self.last_steps = (s[0 if quality == "standard" else 1] for s in every)
         self.settle = config.settle * (1.0 if quality == "standard" else 0.01)
@@ -264,11 +264,7 @@ class _Solver:
         flip = np.array([-1.0, 1.0, 1.0])
         owner, longest = strongest(self.category, model.coarse.vertex), self.config.window
         owned = np.flatnonzero(exchanged.any(0)[owner])
-        stretch = [
-            (shot.start + first, shot.start + stop)
-            for shot in self.motion.shots
-            for first, stop in runs(exchanged[shot].any(1), True)
-        ]
+        stretch = runs(exchanged.any(1), True, self.motion.shots)
         for part in [slice(a, min(a + longest, stop)) for first, stop in stretch for a in range(first, stop, longest)]:
             chosen, taken = np.arange(part.start, part.stop), exchanged[part]
             start = self.start.part(part)

@@ -21,7 +21,6 @@ from ..core.camera import CropBox, project, transform
 from ..core.category import Category
 from ..core.contacts import runs
 from ..core.motion import Motion
-from ..core.progress import shot_by_shot
 from ..core.raster import rasterize
 from ..core.rotation import geodesic
 from ..core.skeleton import Skeleton, forward_kinematics, mirror_rotations
@@ -91,13 +90,12 @@ def exchanged_limbs(
     """
     skeleton, count = category.skeleton, len(motion)
     if len(motion.shots) > 1:
-        each = zip(motion.shots, shot_by_shot(lambda share, _: check(share), motion.shots), strict=True)
         return np.concatenate([
             exchanged_limbs(
                 category, motion.part(shot), crops[shot], center[shot], side[shot], flow,
-                lambda share, step=step: step(share, ""),
+                lambda share, shot=shot: check((shot.start + share * (shot.stop - shot.start)) / count),
             )
-            for shot, step in each
+            for shot in motion.shots
         ])  # fmt: skip
     found = np.zeros((count, len(skeleton)), bool)
     pairs = limb_pairs(skeleton)
@@ -136,9 +134,8 @@ def stretches(skeleton: Skeleton, exchanged: Array, shots: Sequence[slice] = ())
     """The stretches of `exchanged_limbs`, limb by limb; none reaches from one of the clip's shots into another."""
     found = []
     for left, _ in limb_pairs(skeleton):
-        for shot in shots or [slice(0, len(exchanged))]:
-            for first, stop in runs(exchanged[shot, left[0]], True):
-                found.append(Passing(skeleton.names[left[0]], shot.start + first, shot.start + stop - 1))
+        for first, stop in runs(exchanged[:, left[0]], True, shots):
+            found.append(Passing(skeleton.names[left[0]], first, stop - 1))
     return found
 
 

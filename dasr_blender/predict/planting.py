@@ -67,9 +67,7 @@ def plant(
     width = WIDE * category.nominal_size
     weight = clear + BESIDE
     for shot in motion.shots:  # each has a world of its own
-        stances = [
-            [(shot.start + a, shot.start + b) for a, b in runs(contacts.standing[shot, f], True)] for f in kept
-        ]
+        stances = [runs(contacts.standing[:, f], True, [shot]) for f in kept]
         found = [[_candidates(at[a:b, k], weight[a:b, k], width) for a, b in own] for k, own in enumerate(stances)]
         chosen = _even_steps(found)
         for slot, f in enumerate(kept):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.category import Category
 from ..core.motion import shots_of
-from ..core.progress import shot_by_shot
+from ..core.progress import between, shot_by_shot
 from ..core.rotation import matrix_to_quat, sixd_to_matrix, slerp
 from ..core.skeleton import clamp_rotations, mirror_rotations
 from .errors import PredictError
@@ -142,11 +142,11 @@ class Student:
             each = zip(shots, shot_by_shot(report, shots), strict=True)
             return Prediction.joined([self.run(crops[shot], crop_info[shot], step) for shot, step in each])
         parts = 2 if self.mirror else 1
-        straight = self._answers(crops, crop_info, lambda done, text: report(done / parts, text))
+        straight = self._answers(crops, crop_info, between(report, 0.0, 1 / parts))
         if not self.mirror:
             return self._prediction(straight)
         flipped = np.ascontiguousarray(crops[..., ::-1]), crop_info * np.array([-1.0, 1.0, 1.0])
-        mirrored = self._answers(*flipped, lambda done, text: report(0.5 + done / 2, text))
+        mirrored = self._answers(*flipped, between(report, 0.5, 1.0))
         return self._both(self._prediction(straight), self._prediction(mirrored))
 
     def _answers(
