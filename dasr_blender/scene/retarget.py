@@ -129,7 +129,7 @@ def retarget(
         off = [one for one in acting if free and not one.driven]
         held = list(dict.fromkeys(one.bone for one in acting if one not in off))
         switches = [(one.bone, one.path, 0.0) for one in off]
-    action = _write(source, target, keys, switches, range(first, last + 1))
+    action = _write(source, target, keys, switches, range(first, last + 1), _cuts(source, first, last))
     place = source.matrix_world @ Matrix(fit.matrix).inverted() if in_clip else None
     if place is not None:
         target.matrix_world = place
@@ -192,6 +192,19 @@ def _frame_range(source: bpy.types.Object, scene: bpy.types.Scene) -> tuple[int,
         return scene.frame_start, scene.frame_end
     start, end = animation.action.frame_range
     return int(np.floor(start)), int(np.ceil(end))
+
+
+def _cuts(source: bpy.types.Object, first: int, last: int) -> list[int]:
+    """Which frames after the first the source leaps into: those that its root is keyed at after a key that holds."""
+    animation = source.animation_data
+    root = next((bone.name for bone in source.pose.bones if bone.parent is None and "joint" in bone), None)
+    if animation is None or animation.action is None or root is None:
+        return []
+    path = f'pose.bones["{bpy.utils.escape_identifier(root)}"].rotation_quaternion'
+    curve = next((c for c in compat.action_curves(animation.action) if c.data_path == path), None)
+    keys = [] if curve is None else list(curve.keyframe_points)
+    leaps = [after.co.x for before, after in zip(keys, keys[1:], strict=False) if before.interpolation == "CONSTANT"]
+    return [round(frame) - first for frame in leaps if first < frame <= last]
 
 
 def _played(
@@ -337,9 +350,10 @@ def _write(
     keys: Mapping[str, _Keys],
     switches: Iterable[tuple[str, str, float]],
     frames: range,
+    cuts: Sequence[int],
 ) -> bpy.types.Action:
     """The keys as a new action, which the target plays; the one before stays in the file. switches: bone, path and
-    value of what stays as it is throughout."""
+    value of what stays as it is throughout.  cuts: which of the frames begin another shot."""
     clip = source.name.removesuffix(RIG_SUFFIX)
     action, slots, bags = compat.new_action(f"{clip} on {target.name}", {RIG_SLOT: "OBJECT"})
     slot, bag = slots[RIG_SLOT], bags[RIG_SLOT]
@@ -349,10 +363,10 @@ def _write(
         path = f'pose.bones["{bpy.utils.escape_identifier(name)}"]'
         bone.location, bone.scale = (0, 0, 0), (1, 1, 1)
         if key.location is not None:
-            write_keys(bag, f"{path}.location", name, when, key.location, "LINEAR")
+            write_keys(bag, f"{path}.location", name, when, key.location, "LINEAR", cuts)
         if key.rotation is not None:
             field, values = _in_mode(bone.rotation_mode, make_continuous(key.rotation))
-            write_keys(bag, f"{path}.{field}", name, when, values, "LINEAR")
+            write_keys(bag, f"{path}.{field}", name, when, values, "LINEAR", cuts)
     for name, path, value in switches:
         write_keys(bag, path, name, when[:1], np.full((1, 1), value), "CONSTANT")
     action.use_frame_range = True

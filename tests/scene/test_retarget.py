@@ -104,6 +104,24 @@ def test_every_joint_goes_where_the_reconstruction_s_goes(toy_category, built, m
     assert len(located) == 1 + len(shape.get("free", ()))  # lengths are the character's own
 
 
+@pytest.mark.parametrize("stride", [1, 3])
+def test_it_does_not_move_into_another_shot(toy_category, stride) -> None:
+    motion = toy_motion(toy_category, 12, image_size=(320, 200), seed=3)
+    motion = replace(motion, cuts=np.array([4]), frame_index=stride * np.arange(len(motion)))
+    built = build_scene(plan_scene(toy_category, motion, clip_path=None, placement="ground", name="toy"))
+    rig = character(toy_category)
+    retarget(toy_category, built.armature, rig, own_names(toy_category), built.scene, in_clip=True)
+    names, cut = list(own_names(toy_category).values()), 1 + 4 * stride
+    at = {}
+    for frame in (cut - 2, cut - 1.5, cut - 1, cut - 0.1, cut):
+        built.scene.frame_set(int(frame), subframe=frame % 1)
+        at[frame] = heads_in_world(rig, names)
+    np.testing.assert_allclose(at[cut - 0.1], at[cut - 1], atol=1e-6)
+    assert np.abs(at[cut] - at[cut - 1]).max() > 1e-3
+    if stride == 1:  # within a shot it does move
+        assert np.abs(at[cut - 1.5] - at[cut - 2]).max() > 1e-3
+
+
 def test_where_it_is_it_moves_as_far_as_its_legs_carry_it(toy_category, built) -> None:
     rig = character(toy_category, scale=1.0, lying=False)
     rig.data.transform(Matrix.Scale(2, 4))
