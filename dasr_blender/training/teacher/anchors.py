@@ -19,11 +19,13 @@ FADE = 0.3
 
 
 def anchored(motion: Motion, views: Sequence[View]) -> Motion:
-    """The motion turned so that it agrees with the views at their frames; the same motion without views.
+    """The motion turned so that it agrees with the views at their frames, shot by shot; the same motion without views.
 
     Between two views the turn goes the shortest way from one to the other, beyond them it stays. Joints agree at the
     views and fade to the tracked ones; so do places. Views of frames that the motion lacks are passed over.
     """
+    if len(motion.shots) > 1:
+        return Motion.joined([anchored(motion.part(shot), views) for shot in motion.shots])
     numbers = np.asarray(motion.frame_index)
     known = [view for view in views if view.frame in numbers]
     if not known:

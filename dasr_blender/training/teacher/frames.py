@@ -27,7 +27,7 @@ FLOW_ERROR = 1.5
 class Frames:
     """N frames. Squares of R × R pixels, or cells, of each frame's crop.
 
-    clip, number, subject (N,): which frame it is; after (N,): row of the frame that follows it in its clip, −1 for
+    clip, number, subject (N,): which frame it is; after (N,): row of the frame that follows it in its shot, −1 for
     none; before (N,) likewise; quality (N,).  colour (N, 3, R, R) uint8; mask (N, R, R) 0…1; known (N, R, R): whether
     the pixel lies in the picture.  flow (N, R, R, 2): where a pixel goes, crop sides; flow_trust (N, R, R).
     told (N, G, G): the number of the body's vertex that each cell shows; told_trust (N, G, G).
@@ -104,7 +104,7 @@ def load_frames(category: Category, clips: list[TeacherClip], side: int, least: 
         crops = scene.crops(side)[used]
         moves, trust = crop_flow(clip, side)
         moves, trust = moves[used], trust[used]
-        follows = np.append(np.diff(used) == 1, False)
+        follows = np.append((np.diff(used) == 1) & (np.diff(clip.shot[used]) == 0), False)
         trust[~follows] = 0
         width, height = scene.size
         cells = (np.arange(side) + 0.5) / side - 0.5

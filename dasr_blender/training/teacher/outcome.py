@@ -28,7 +28,7 @@ Array = np.ndarray
 
 @torch.no_grad()
 def posed_clips(model: Model, clips: list[TeacherClip], frames: Frames) -> list[TeacherClip]:
-    """The clips with the poses that the field ended with; a rejected frame takes the change of its neighbours."""
+    """The clips with the poses that the field ended with; a rejected frame lies between its neighbours."""
     poses = model.poses
     rows = torch.arange(len(frames), device=poses.turn.device)
     views, bend = poses.views(rows), poses.rotvecs(rows)
@@ -49,7 +49,9 @@ def posed_clips(model: Model, clips: list[TeacherClip], frames: Frames) -> list[
         pose[number, :3, :3], pose[number, :3, 3] = rotation[own], translation[own]
         quats[number] = rotvec_to_quat(joints[own])
         for i in np.setdiff1d(np.arange(len(clip)), number):
-            pose[i], quats[i] = _between(pose, quats, number, int(i))
+            known = number[clip.shot[number] == clip.shot[i]]
+            if len(known):
+                pose[i], quats[i] = _between(pose, quats, known, int(i))
         quats[:, 0] = [1, 0, 0, 0]
         out.append(
             clip.with_motion(

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from ...core.category import Category
+from ...core.contacts import runs
 from ...core.files import written_atomically
 from ...core.mesh import vertex_normals
 from ...core.motion import Motion
@@ -35,8 +36,8 @@ _BEHIND = 52  # as behind the second view of the overlay
 def write_pseudo_truth(
     category: Category, clips: Sequence[TeacherClip], out: Path, shortest: int = SHORTEST
 ) -> list[Path]:
-    """Folders as the synthetic generator writes them, one for each run of frames that were not rejected, and
-    ``body.npz`` beside them; the folders written.
+    """Folders as the synthetic generator writes them, one for each run of frames within a shot that were not rejected,
+    and ``body.npz`` beside them; the folders written.
 
     A run shorter than `shortest` is left out. Folders that an earlier call made of the same clip are replaced.
     Pixels are those of the clips' working size.  Raises TrainingError when two clips have one name, and OSError.
@@ -53,10 +54,11 @@ def write_pseudo_truth(
     for name, clip in zip(names, clips, strict=True):
         for old in out.glob(f"{name}-[0-9][0-9][0-9][0-9][0-9]"):
             shutil.rmtree(old)
-        runs = [run for run in _runs(clip.used) if len(run) >= shortest]
-        kept = np.concatenate(runs) if runs else np.zeros(0, np.int64)
+        good = [np.arange(*run) for run in runs(clip.quality > 0, True, clip.motion.shots)]
+        good = [run for run in good if len(run) >= shortest]
+        kept = np.concatenate(good) if good else np.zeros(0, np.int64)
         dropped = np.setdiff1d(np.arange(len(clip)), kept)
-        for run in runs:
+        for run in good:
             folder = out / f"{name}-{run[0]:05d}"
             motion = _part(category, clip, run)
             masks = [np.where(clip.scene.masks[i] > 127, np.uint8(255), np.uint8(0)) for i in run]
@@ -70,24 +72,13 @@ def _safe(name: str) -> str:
     return re.sub(r"[^\w-]+", "_", name).lstrip("_-") or "clip"
 
 
-def _runs(used: Array) -> list[Array]:
-    """Frames (n,) split where one is missing."""
-    return [run for run in np.split(used, np.flatnonzero(np.diff(used) != 1) + 1) if len(run)]
-
-
 def _part(category: Category, clip: TeacherClip, run: Array) -> Motion:
     """The motion of some frames of a clip, its confidence that of the teacher."""
-    motion = clip.motion
-    world = np.asarray(motion.world_from_camera, np.float64)[run]
-    values = {
-        name: np.asarray(getattr(motion, name))[run]
-        for name in ("frame_index", "focal_px", "camera_from_root", "joint_rotations", "joint_confidence")
-    }
+    motion = clip.motion.part(run)
+    world = np.asarray(motion.world_from_camera, np.float64)
     return replace(
         motion,
-        **values,
         world_from_camera=np.linalg.inv(world[0]) @ world,
-        mask_iou=np.asarray(motion.mask_iou)[run],
         confidence=np.clip(clip.quality[run], 0, 1),
         image_size=np.array(clip.scene.size),
         source=clip.name,

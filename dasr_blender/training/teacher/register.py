@@ -13,7 +13,7 @@ from scipy.ndimage import median_filter
 from ...clip import in_shots, load_clip
 from ...clip.flow import flow
 from ...core.category import Category
-from ...core.motion import Motion
+from ...core.motion import Motion, shots_of
 from ...core.views import View, read_views
 from ...predict import fit
 from ..errors import TrainingError
@@ -123,8 +123,9 @@ def mask_quality(scene: Scene, config: RegisterConfig) -> Array:
     """1 for frames to learn from: with a mask of their own, and not suddenly larger or smaller, (T,)."""
     area = _areas(scene)
     window = 2 * max(1, round(2 * scene.fps)) + 1
-    usual = median_filter(area, min(window, len(area)), mode="nearest")
-    ratio = area / np.maximum(usual, 1e-9)
+    shots = [area[shot] for shot in shots_of(len(area), scene.cuts)]
+    usual = [median_filter(shot, min(window, len(shot)), mode="nearest") for shot in shots]
+    ratio = area / np.maximum(np.concatenate(usual), 1e-9)
     good = has_mask(scene, config) & (ratio > config.area[0]) & (ratio < config.area[1])
     return good.astype(np.float64)
 
@@ -140,6 +141,7 @@ def quality(scene: Scene, motion: Motion, config: RegisterConfig) -> Array:
     good = mask_quality(scene, config) * (agree > config.least_iou)
     turn = motion.camera_from_root[1:, :3, :3] @ np.swapaxes(motion.camera_from_root[:-1, :3, :3], 1, 2)
     angle = np.rad2deg(np.arccos(np.clip((np.trace(turn, axis1=1, axis2=2) - 1) / 2, -1, 1)))
+    angle[motion.cuts - 1] = 0  # it is the camera that leaps there
     leap = np.flatnonzero(angle > config.jump)
     good[leap] = 0
     good[np.minimum(leap + 1, len(good) - 1)] = 0
@@ -164,7 +166,8 @@ def rest_motion(category: Category, scene: Scene) -> Motion:
         principal_point=scene.principal_point, camera_from_root=pose, joint_rotations=joints,
         morphology=np.zeros(len(category.morphology)), appearance=np.zeros(len(category.body.appearance_basis)),
         confidence=np.ones(count), joint_confidence=np.ones((count, len(category.skeleton))),
-        mask_iou=np.full(count, np.nan), category=category.name, category_version=category.version,
+        mask_iou=np.full(count, np.nan), cuts=scene.cuts, category=category.name,
+        category_version=category.version,
     )  # fmt: skip
 
 

@@ -65,8 +65,8 @@ TAPS = (0.06, 0.24, 0.4, 0.24, 0.06)
 class Poses(nn.Module):
     """Root pose and joints of N frames, as residuals on where they start, smooth in time.
 
-    A frame's residual is a weighted mean of its own value and its neighbours', so that what one frame learns moves
-    those beside it too.
+    A frame's residual is a weighted mean of its own value and its neighbours' in its shot, so that what one frame
+    learns moves those beside it too.
     """
 
     def __init__(self, clips: list[TeacherClip], frames: list[tuple[int, int]]) -> None:
@@ -96,7 +96,8 @@ class Poses(nn.Module):
         beside = np.arange(len(rows))[:, None] + np.arange(-(len(TAPS) // 2), len(TAPS) // 2 + 1)
         inside = np.clip(beside, 0, len(rows) - 1)
         same = (beside == inside) & (rows[inside] - rows[:, None] == beside - np.arange(len(rows))[:, None])
-        same &= index[inside, 0] == index[:, :1]
+        shot = np.concatenate([clip.shot for clip in clips])[rows]
+        same &= (index[inside, 0] == index[:, :1]) & (shot[inside] == shot[:, None])
         taps = same * np.array(TAPS)
         self.register_buffer("beside", torch.tensor(inside))
         taps = torch.tensor(taps / taps.sum(1, keepdims=True), dtype=torch.float32)

@@ -241,14 +241,15 @@ class _Teaching:
 
 
 def steady(clip: TeacherClip, seconds: float = STEADY_FOR) -> TeacherClip:
-    """The clip with its root's distances smoothed in time, each frame moved along its ray."""
+    """The clip with its root's distances smoothed in time, shot by shot, each frame moved along its ray."""
     motion = clip.motion
-    distance = np.log(motion.camera_from_root[:, 2, 3])
-    smooth = gaussian_filter1d(
-        median_filter(distance, 5, mode="nearest"), seconds * motion.fps, mode="nearest"
-    )
     pose = np.array(motion.camera_from_root, np.float64)
-    pose[:, :3, 3] *= np.exp(smooth - distance)[:, None]
+    for shot in motion.shots:
+        distance = np.log(motion.camera_from_root[shot, 2, 3])
+        smooth = gaussian_filter1d(
+            median_filter(distance, 5, mode="nearest"), seconds * motion.fps, mode="nearest"
+        )
+        pose[shot, :3, 3] *= np.exp(smooth - distance)[:, None]
     return clip.with_motion(replace(motion, camera_from_root=pose))
 
 

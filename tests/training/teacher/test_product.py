@@ -61,6 +61,15 @@ def test_runs_of_good_frames_as_training_reads_them(
     assert pack(tmp_path, tmp_path / "shard", toy_category, 64) == 2
 
 
+def test_no_run_goes_over_a_cut(toy_category: Category, clip: TeacherClip, tmp_path: Path) -> None:
+    cut = replace(clip.with_motion(replace(clip.motion, cuts=np.array([16]))), quality=np.ones(len(clip)))
+    folders = write_pseudo_truth(toy_category, [cut], tmp_path)
+    found = [Motion.load(folder / "motion.npz").validate(toy_category) for folder in folders]
+    assert [len(motion) for motion in found] == [16, 20] and not any(len(motion.cuts) for motion in found)
+    assert found[1].frame_index[0] == 16
+    np.testing.assert_array_equal(found[1].camera_from_root, clip.motion.camera_from_root[16:])
+
+
 def test_a_second_run_replaces_the_first(toy_category: Category, clip: TeacherClip, tmp_path: Path) -> None:
     write_pseudo_truth(toy_category, [clip], tmp_path)
     whole = replace(clip, quality=np.ones(len(clip)))

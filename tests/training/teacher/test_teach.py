@@ -34,6 +34,8 @@ from dasr_blender.training.teacher.register import (
     quality,
     rest_motion,
 )
+from dasr_blender.training.teacher.rig import Poses
+from dasr_blender.training.teacher.run import steady
 
 TINY = FieldConfig(
     width=16, depth=2, frames=6, rays=24, coarse=12, fine=8, crop=48, base_grid=40, regular=128, steps=12,
@@ -139,6 +141,51 @@ def test_frames_know_their_neighbours_and_what_moved(
     assert frames.before[:7].tolist() == [-1, 0, 1, -1, 3, 4, 5]
     assert (frames.flow_trust[2] == 0).all() and frames.flow_trust[1].max() > 0.5
     assert frames.draw.sum(1).numpy() == pytest.approx(np.ones(15), rel=1e-4)
+
+
+def test_nothing_goes_from_one_shot_into_another(toy_category: Category, clips: list[TeacherClip]) -> None:
+    cut = clips[0].with_motion(replace(clips[0].motion, cuts=np.array([5])))
+    frames = load_frames(toy_category, [cut, clips[1]], 48)
+    assert frames.after[:8].tolist() == [1, 2, 3, 4, -1, 6, 7, -1]
+    assert frames.before[:8].tolist() == [-1, 0, 1, 2, 3, -1, 5, 6]
+    assert (frames.flow_trust[4] == 0).all() and frames.flow_trust[3].max() > 0.5
+    poses = Poses([cut, clips[1]], frames.rows)
+    with torch.no_grad():
+        poses.turn[4, 0] = 1.0
+    moved = poses.residual(poses.turn, torch.arange(16))[:, 0] > 0
+    assert torch.nonzero(moved).ravel().tolist() == [2, 3, 4]
+    distance = np.where(np.arange(8) < 5, 2.0, 4.0)
+    pose = np.array(cut.motion.camera_from_root)
+    pose[:, :3, 3] *= (distance / pose[:, 2, 3])[:, None]
+    found = steady(cut.with_motion(replace(cut.motion, camera_from_root=pose))).motion.camera_from_root
+    np.testing.assert_allclose(found[:, 2, 3], distance, atol=1e-9)
+
+
+def test_what_leaps_at_a_cut_is_no_mistake(toy_category: Category, clips: list[TeacherClip]) -> None:
+    config, scene, motion = RegisterConfig(), clips[0].scene, clips[0].motion
+    pose = np.array(motion.camera_from_root)
+    pose[5:, :3, :3] = pose[5:, :3, :3] @ rotvec_to_matrix(np.array([0, 0, 2.0]))
+    turned = replace(motion, camera_from_root=pose, mask_iou=np.full(8, 0.9))
+    assert np.flatnonzero(quality(scene, turned, config) == 0).tolist() == [4, 5]
+    assert (quality(scene, replace(turned, cuts=np.array([5])), config) > 0).all()
+    near = [np.full_like(mask, 255) if i in (3, 4) else mask for i, mask in enumerate(scene.masks)]
+    grown = replace(scene, masks=near)
+    assert np.flatnonzero(mask_quality(grown, config) == 0).tolist() == [3, 4]
+    assert mask_quality(replace(grown, cuts=np.array([3, 5])), config).min() == 1
+
+
+def test_a_view_set_by_hand_says_nothing_about_another_shot(
+    toy_category: Category, clips: list[TeacherClip]
+) -> None:
+    motion = clips[0].motion
+    pose = np.array(motion.camera_from_root[2])
+    pose[:3, :3] = pose[:3, :3] @ rotvec_to_matrix(np.array([0, 0, 1.0]))
+    seen = float(motion.focal_px[2]), np.asarray(motion.image_size), np.asarray(motion.principal_point)
+    view = View(2, *seen, pose, motion.joint_rotations[2])
+    whole, cut = anchored(motion, [view]), anchored(replace(motion, cuts=np.array([5])), [view])
+    np.testing.assert_allclose(cut.camera_from_root[:5], whole.camera_from_root[:5])
+    np.testing.assert_array_equal(cut.camera_from_root[5:], motion.camera_from_root[5:])
+    assert np.abs(whole.camera_from_root[5:] - motion.camera_from_root[5:]).max() > 0.1
 
 
 def test_rays_are_drawn_at_the_rim() -> None:
