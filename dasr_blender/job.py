@@ -30,10 +30,11 @@ from .clip.flow import flow
 from .core import Cancelled, Category, DasrError, Motion, load_category, one_world
 from .core.camera import crop_info
 from .core.files import DAMAGED, clip_name, sha256_of
+from .core.progress import between
 from .doubts import cut_warnings, find_warnings, twin_warnings
 from .filming import Filming, check_focal, how_filmed
 from .masking import body_silhouettes, doubtful_frames, find_masks, mask_inputs
-from .predict import Fitted, Prediction, Refiner, Student, fit, track
+from .predict import Fitted, Landmarks, Prediction, Refiner, Student, fit, track
 from .workspace import Workspace, fingerprint
 
 Progress = Callable[[float, str, str], None]  # fraction 0…1, stage, text for a person
@@ -347,7 +348,12 @@ def _predict(
             info = crop_info(center, side, focal, principal)
             student = Student(category, options.provider, threads=options.threads)
             step(0.0, f"Predicting the pose on {student.opened.label}")
-            prediction = student.run(crops, info, step, clip.cuts)
+            landmarks = category.landmarks_path is not None
+            prediction = student.run(crops, info, between(step, 0.0, 0.9) if landmarks else step, clip.cuts)
+            if landmarks:
+                step(0.9, "Looking for landmarks")
+                finder = Landmarks(category, options.provider, threads=options.threads)
+                prediction = finder.run(prediction, crops, clip.cuts)
             with workspace.writing(stage) as temporary:
                 _save_prediction(temporary, prediction)
             workspace.forget_other("prediction", key)

@@ -19,7 +19,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from tiny_predictor import save_tiny_category, write_tiny_refiner
+from tiny_predictor import save_tiny_category, write_tiny_landmarks, write_tiny_refiner
 
 import dasr_blender
 from dasr_blender import cli
@@ -122,6 +122,22 @@ def test_a_category_with_a_refiner_looks_again(home: Path, tmp_path: Path) -> No
         assert ("refiner.onnx" in report["category"]["files"]) == (name != "toy")
         depths.append(Motion.load(out / "motion.npz").camera_from_root[:, 2, 3])
     assert np.allclose(np.log(depths[0] / depths[1]), 0.1, atol=0.01)
+
+
+def test_a_category_with_landmarks_heeds_them(home: Path, tmp_path: Path) -> None:
+    category = load_category(home / "categories" / "toy")
+    write_tiny_landmarks(tmp_path / "landmarks.onnx")
+    knowing = save_category(replace(category, landmarks_path=tmp_path / "landmarks.onnx"), tmp_path / "knowing")
+    done = reconstruct(
+        home, home / "clip/walk.mp4", tmp_path / "out", "--masks", home / "clip/masks", "--quality", "draft",
+        "--no-overlay", "--category", knowing,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert "landmarks.onnx" in report["category"]["files"]
+    (stage,) = (tmp_path / "out" / ".dasr").glob("prediction*.npz")
+    with np.load(stage) as stored:
+        assert stored["told_rotation"].shape == (FRAMES, 3, 3) and stored["told_sure"].max() <= 1
 
 
 def test_frames_focal_and_rate_are_taken(home: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ move it a little, so that it is a function of its input.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +94,45 @@ def write_tiny_refiner(path: Path, category: Category, nearer: float = 0.1) -> N
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.helper.set_model_props(model, {"rounds": "2", "radius": "4", "vertices": "0 1 2"})
+    onnx.save(model, str(path))
+
+
+FOUND = tuple(
+    f"{end}_{part}.{side}" for part in ("upper", "lower", "foot") for end in ("front", "hind") for side in "LR"
+)
+
+
+def write_tiny_landmarks(path: Path, joints: Sequence[str] = FOUND, size: int = 32) -> None:
+    """A landmark network that is sure where the picture's upper quarter is bright, and places all joints upwards."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    number = onnx.TensorProto.FLOAT
+    place = np.tile(np.array([0, -1, 0.5], np.float32), (1, len(joints), 1))
+    constants = {
+        "start": np.array([0]), "end": np.array([size // 4]), "axis": np.array([2]), "gain": np.float32(1.25),
+        "place": place, "nothing": np.float32(0),
+    }  # fmt: skip
+    graph = helper.make_graph(
+        [
+            helper.make_node("Slice", ["crops", "start", "end", "axis"], ["top"]),
+            helper.make_node("ReduceMean", ["top"], ["bright"], axes=[1, 2, 3], keepdims=1),
+            helper.make_node("Squeeze", ["bright", "axis"], ["one"]),
+            helper.make_node("Squeeze", ["one", "axis"], ["light"]),
+            helper.make_node("Mul", ["light", "gain"], ["presence"]),
+            helper.make_node("Mul", ["one", "nothing"], ["none"]),
+            helper.make_node("Add", ["none", "place"], ["places"]),
+        ],
+        "tiny",
+        [helper.make_tensor_value_info("crops", number, ["T", 3, size, size])],
+        [
+            helper.make_tensor_value_info("places", number, ["T", len(joints), 3]),
+            helper.make_tensor_value_info("presence", number, ["T", 1]),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.helper.set_model_props(model, {"joints": " ".join(joints)})
     onnx.save(model, str(path))
 
 

@@ -2,8 +2,9 @@
 """Category bundles: a folder of data (never code) that says what a kind of subject is.
 
 ``category.json`` names everything, ``body.npz`` holds the arrays, ``predictor.onnx`` the network, ``errors.npz`` how
-that errs, ``refiner.onnx`` the network that looks again at what was tracked, and ``CARD.md`` the prose; a bundle may
-lack the last four. The JSON lists the SHA-256 of the other files, and reading checks them.
+that errs, ``refiner.onnx`` the network that looks again at what was tracked, ``landmarks.onnx`` one that finds joints
+in the picture, and ``CARD.md`` the prose; a bundle may lack the last five. The JSON lists the SHA-256 of the other
+files, and reading checks them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from .skinning import dual_quaternion, linear_blend
 Array = np.ndarray
 
 DESCRIPTION, BODY, PREDICTOR, CARD = "category.json", "body.npz", "predictor.onnx", "CARD.md"
-ERRORS, REFINER = "errors.npz", "refiner.onnx"
+ERRORS, REFINER, LANDMARKS = "errors.npz", "refiner.onnx", "landmarks.onnx"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -43,7 +44,7 @@ class Category:
     profiles: profile name → joint name → bone name, always with "neutral" and "rigify".
     morphology: the named proportions, in the order of the body's bases.  nominal_size: metres, the body's
     length from shoulder to hip at rest.  training: facts and scores, free form.  pose_errors: how the network errs,
-    None where nobody measured it.  path, predictor_path and refiner_path:
+    None where nobody measured it.  path, predictor_path, refiner_path and landmarks_path:
     where it was read from, None for a category that was built in memory or has no such network.
     """
 
@@ -62,6 +63,7 @@ class Category:
     path: Path | None = None
     predictor_path: Path | None = None
     refiner_path: Path | None = None
+    landmarks_path: Path | None = None
     hashes: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -164,6 +166,7 @@ def load_category(
         path=folder,
         predictor_path=folder / PREDICTOR if PREDICTOR in hashes else None,
         refiner_path=folder / REFINER if REFINER in hashes else None,
+        landmarks_path=folder / LANDMARKS if LANDMARKS in hashes else None,
         hashes=hashes,
     )
     _check(category, folder)
@@ -173,9 +176,9 @@ def load_category(
 def save_category(category: Category, folder: str | os.PathLike[str]) -> Path:
     """Write ``body.npz``, ``errors.npz`` and ``category.json`` (with the others' SHA-256) to `folder`.
 
-    The networks at ``category.predictor_path`` and ``refiner_path`` are copied in when they lie elsewhere;
-    ``predictor.onnx``, ``refiner.onnx`` and ``CARD.md`` that are already there are kept. Returns the folder; raises
-    CategoryError.
+    The networks at ``category.predictor_path``, ``refiner_path`` and ``landmarks_path`` are copied in when they lie
+    elsewhere; ``predictor.onnx``, ``refiner.onnx``, ``landmarks.onnx`` and ``CARD.md`` that are already there are kept.
+    Returns the folder; raises CategoryError.
     """
     folder = Path(folder)
     _check(category, folder)
@@ -194,11 +197,16 @@ def save_category(category: Category, folder: str | os.PathLike[str]) -> Path:
                     scale=category.pose_errors.scale.astype(np.float32),
                     correlation=category.pose_errors.correlation.astype(np.float32),
                 )
-            for name, source in ((PREDICTOR, category.predictor_path), (REFINER, category.refiner_path)):
+            networks = {
+                PREDICTOR: category.predictor_path,
+                REFINER: category.refiner_path,
+                LANDMARKS: category.landmarks_path,
+            }
+            for name, source in networks.items():
                 if source is not None and source.resolve() != (folder / name).resolve():
                     written[name] = stack.enter_context(written_atomically(folder / name))
                     shutil.copyfile(source, written[name])
-            for name in (PREDICTOR, REFINER, CARD):
+            for name in (*networks, CARD):
                 if name not in written and (folder / name).is_file():
                     written[name] = folder / name
             hashes = {name: sha256_of(path) for name, path in written.items()}

@@ -7,6 +7,7 @@ from .config import TrackConfig
 from .errors import PredictError
 from .fit import Fitted, fit
 from .fit_config import QUALITIES, FitConfig
+from .landmarks import Landmarks
 from .refine import Refiner
 from .student import Prediction, Student
 from .track import track
@@ -18,6 +19,7 @@ __all__ = [
     "TWIN_WORDS",
     "FitConfig",
     "Fitted",
+    "Landmarks",
     "PredictError",
     "Prediction",
     "Refiner",

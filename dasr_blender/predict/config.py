@@ -48,6 +48,12 @@ class TrackConfig:
     """seconds of smoothing of root and joints after the second look"""
     surface: float = 12.0
     """cost of a view that a map which is quite sure contradicts completely"""
+    landmarks: float = 12.0
+    """cost of a view that landmarks which are quite sure contradict completely"""
+    exchange: float = 4.0
+    """cost of exchanging left and right limbs from one frame to the next, in bones that point the opposite way twice"""
+    exchange_doubt: float = 1.0
+    """and of a frame in which they are"""
     surface_view: float = 0.2
     """probability of the view that the surface map alone tells, as a share of the likeliest view's"""
     surface_alike: float = 0.25

@@ -25,14 +25,14 @@ def choose(
     """The cheapest path ``(T,)`` through hypotheses ``(T, M, …)``, by dynamic programming.
 
     rotation ``(T, M, 3, 3)``; translation ``(T, M, 3)``; logprob ``(T, M)``; agreement ``(T, M)`` with the mask,
-    0…1; against ``(T, M)``, the surface map's disagreement, 0…1. The cost of a frame is −log p +
-    silhouette·(1 − agreement) + surface·against, shared with the frames whose mistakes are its own; of a step,
+    0…1; against ``(T, M)``, what surface map and landmarks have against it. The cost of a frame is −log p +
+    silhouette·(1 − agreement) + against, shared with the frames whose mistakes are its own; of a step,
     the square of how far it turns, and how far it moves: an animal turns a little in many frames, not much in one.
     """
     unary = -np.maximum(logprob, -12.0) + config.silhouette * (1 - agreement)
     unary = unary / (1 + config.alike * fps)
     if against is not None:
-        unary = unary + config.surface * against / (1 + config.surface_alike * fps)
+        unary = unary + against / (1 + config.surface_alike * fps)
     free = config.turn_rate / max(fps, 1e-6) + config.turn_noise
 
     def step(t: int) -> Array:

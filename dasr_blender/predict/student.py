@@ -38,7 +38,9 @@ class Prediction:
     (core.camera.decode_root); root_logprob ``(T, M)``, best first is not promised; joint_rotations
     ``(T, J, 4)`` wxyz within the limits, identity at the root; morphology ``(K,)``; appearance ``(A,)``;
     joint_confidence ``(T, J)`` in 0…1; surface_map ``(T, h, w, 3)``, the rest-pose point that each pixel of
-    the crop shows, and surface_confidence ``(T, h, w)``, both None for a network without them.
+    the crop shows, and surface_confidence ``(T, h, w)``, both None for a network without them; told_rotation
+    ``(T, 3, 3)``, relative to the crop's ray, the root's view that landmarks tell, and told_sure ``(T,)`` in 0…1, both
+    None where a category has none.
     """
 
     root_rotation: Array
@@ -50,6 +52,8 @@ class Prediction:
     joint_confidence: Array
     surface_map: Array | None = None
     surface_confidence: Array | None = None
+    told_rotation: Array | None = None
+    told_sure: Array | None = None
 
     def __len__(self) -> int:
         return len(self.root_rotation)

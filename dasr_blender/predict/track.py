@@ -4,8 +4,8 @@
 1. The student's hypotheses are gathered into a few distinct views, with the view from the other end beside them.
    Each is moved towards what the surface map shows, and so that it fills the mask's box; then its silhouette is
    compared with the mask, and its points with the surface map.
-2. Dynamic programming (Viterbi) picks one view a frame: probability, silhouette, surface map, and how far the root
-   would have to jump.
+2. Dynamic programming (Viterbi) picks one view a frame: probability, silhouette, surface map, landmarks, and how far
+   the root would have to jump.
 3. The root's translation is solved again from the silhouette the picture really shows, held near the prediction.
 4. Root and joints are smoothed over time without lag.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from ..core.category import Category
 from ..core.motion import Motion, shots_of
 from ..core.progress import shot_by_shot
-from ..core.rotation import make_continuous, matrix_to_quat, quat_to_matrix
+from ..core.rotation import geodesic, make_continuous, matrix_to_quat, quat_to_matrix
 from ..core.skeleton import clamp_rotations
 from ..core.smooth import smooth, smooth_rotations
 from .coarse import CoarseBody, coarse_body
@@ -83,6 +83,11 @@ def track(
         share = np.log(np.maximum(config.surface_view * surface.certainty, 1e-5))
         views = views.joined(*map_view(surface, config), views.logprob[:, 0] + share)
     views, predicted, agreement, against = compare(views, view, body, vertices, surface, config)
+    against = config.surface * against
+    told, sure = prediction.told_rotation, prediction.told_sure
+    if told is not None and sure is not None:
+        apart = 0.5 * (1 - np.cos(geodesic(views.rotation, told[:, None])))
+        against = against + config.landmarks * sure[:, None] ** 2 * apart
     report(0.5, "Choosing among hypotheses")
     chosen = choose(views.rotation, views.translation, views.logprob, agreement, fps, config, against)
     frames = np.arange(count)

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "export-small": ("export_small", "main", "a smaller file of an exported network"),
     "refine": ("refiner.train", "main", "the refiner, from clips and the student's answers to them"),
     "export-refiner": ("refiner.export", "main", "the refiner to the category's refiner.onnx"),
+    "landmarks": ("landmarks", "main", "BlazePose to a category's landmarks.onnx"),
     "distill-report": (
         "distill_report",
         "main",

@@ -84,14 +84,19 @@ def test_networks_and_card_are_hashed_and_networks_are_copied(tmp_path: Path) ->
     network.write_bytes(b"weights")
     second = tmp_path / "second.onnx"
     second.write_bytes(b"second look")
-    category = replace(toy_category_in_memory(), predictor_path=network, refiner_path=second)
+    third = tmp_path / "third.onnx"
+    third.write_bytes(b"landmarks")
+    category = replace(
+        toy_category_in_memory(), predictor_path=network, refiner_path=second, landmarks_path=third
+    )
     folder = tmp_path / "toy"
     folder.mkdir()
     (folder / "CARD.md").write_text("A toy.")
     loaded = load_category(save_category(category, folder))
     assert loaded.predictor_path is not None and loaded.predictor_path.read_bytes() == b"weights"
     assert loaded.refiner_path is not None and loaded.refiner_path.read_bytes() == b"second look"
-    assert set(loaded.hashes) == {"body.npz", "predictor.onnx", "refiner.onnx", "CARD.md"}
+    assert loaded.landmarks_path is not None and loaded.landmarks_path.read_bytes() == b"landmarks"
+    assert set(loaded.hashes) == {"body.npz", "predictor.onnx", "refiner.onnx", "landmarks.onnx", "CARD.md"}
     save_category(loaded, folder)
     assert load_category(folder).predictor_path == loaded.predictor_path
     assert load_category(folder).refiner_path == loaded.refiner_path

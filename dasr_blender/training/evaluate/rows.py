@@ -13,7 +13,7 @@ from ...clip.flow import flow
 from ...core.camera import decode_root
 from ...core.category import Category, load_category
 from ...core.motion import Motion
-from ...predict import Prediction, Refiner, Student, fit, track
+from ...predict import Landmarks, Prediction, Refiner, Student, fit, track
 from ..errors import TrainingError
 from .scene import Scene
 
@@ -70,9 +70,10 @@ class MeanPose(Row):
 
 @dataclass(frozen=True, eq=False)
 class Tracked(Row):
-    """Feed-forward: network over the clip, tracking, and a second look where the category has a refiner."""
+    """Feed-forward: network over the clip, landmarks and a second look where the category has them, tracking."""
 
     student: Student | None = None
+    landmarks: Landmarks | None = None
     refiner: Refiner | None = None
 
     def answer(self, scene: Scene) -> Answer | None:
@@ -82,6 +83,8 @@ class Tracked(Row):
         student = self.student or Student(self.category)
         crops = scene.crops(self.category.network.input_size)
         prediction = student.run(crops, scene.crop_info, cuts=scene.cuts)
+        if self.landmarks is not None:
+            prediction = self.landmarks.run(prediction, crops, scene.cuts)
         tracked = motion = track(
             self.category,
             prediction,
@@ -173,9 +176,10 @@ class SingleFrames(Row):
 
 
 def feed_forward(name: str, category: Category, seed: str = "") -> Tracked:
-    """The category's network, with its refiner where it has one."""
+    """The category's network, with its landmarks and its refiner where it has them."""
+    landmarks = None if category.landmarks_path is None else Landmarks(category)
     refiner = None if category.refiner_path is None else Refiner(category)
-    return Tracked(name, category, seed, Student(category), refiner)
+    return Tracked(name, category, seed, Student(category), landmarks, refiner)
 
 
 def own_hypotheses(student: Student, prediction: Prediction) -> int:
@@ -243,4 +247,4 @@ def _category(category: Category, path: Path) -> Category:
     shape = next((i.shape for i in session.get_inputs() if i.name == "crops"), [])
     side = shape[-1] if shape and isinstance(shape[-1], int) else category.network.input_size
     network = replace(category.network, input_size=side)
-    return replace(category, predictor_path=path, refiner_path=None, network=network, hashes={})
+    return replace(category, predictor_path=path, refiner_path=None, landmarks_path=None, network=network, hashes={})

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ...core.category import Category, load_category
 from ...core.files import written_atomically
-from ...predict import Student
+from ...predict import Landmarks, Student
 from ...predict.refine_inputs import read_evidence, read_pose
 from ..errors import TrainingError
 from ..evaluate.rows import OURS, Tracked
@@ -62,7 +62,8 @@ def _begin(category: Path, points: Array) -> None:
     global _work
     found = load_category(category)
     found.refiner_path = None
-    _work = Tracked(OURS, found, student=Student(found, threads=1)), points
+    landmarks = None if found.landmarks_path is None else Landmarks(found, threads=1)
+    _work = Tracked(OURS, found, student=Student(found, threads=1), landmarks=landmarks), points
 
 
 def _one(folder: Path, out: Path) -> None:

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Joints that another network finds in the picture, where a category has one: which way the trunk faces, and which of a
+pair of limbs is which.
+
+A network that has only seen renders mistakes a person's back for the front where no face is seen; one that has seen
+many photographs seldom does. People's is BlazePose GHUM (Grishchenko et al., "BlazePose GHUM Holistic", 2022). What it
+finds is evidence among others: of the trunk for the tracker's choice of views, of limbs where left and right would
+have to be exchanged to agree with it. Angles stay the student's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import cv2
+import numpy as np
+
+from ..core.category import Category
+from ..core.motion import shots_of
+from ..core.skeleton import forward_kinematics, mirror_rotations
+from .config import DEFAULTS, TrackConfig
+from .errors import PredictError
+from .limbs import limb_roots
+from .passing import mirrored_answer
+from .path import cheapest_path
+from .pieces import run_in_pieces
+from .providers import AUTO, open_session
+from .student import Prediction
+
+Array = np.ndarray
+
+_TRUNK = 3  # joints at least, from which a trunk's turn can be told
+_TURNED = 0.2  # presence by which a picture that was turned has to be the clearer one
+
+
+class Landmarks:
+    """A category's landmark network, loaded once and run on any number of clips."""
+
+    def __init__(self, category: Category, provider: str = AUTO, batch: int = 64, threads: int = 0) -> None:
+        """provider: one of `providers.CHOICES`.  batch: frames at a time.  threads: of the processor, 0 for one a core.
+
+        Raises PredictError when the category has no such network or it is not one.
+        """
+        path = category.landmarks_path
+        if path is None:
+            raise PredictError(f"Category '{category.name}' has no landmarks.onnx; it is tracked without.")
+        self.category, self.batch = category, max(1, int(batch))
+        self.opened = open_session(path, provider, threads)
+        self.session = self.opened.session
+        skeleton = category.skeleton
+        try:
+            (given,) = self.session.get_inputs()
+            if (given.name, given.shape[1]) != ("crops", 3):
+                raise KeyError
+            if {o.name for o in self.session.get_outputs()} != {"places", "presence"}:
+                raise KeyError
+            names = self.session.get_modelmeta().custom_metadata_map["joints"].split()
+            self.size, self.joints = int(given.shape[2]), np.array([skeleton.index(name) for name in names])
+        except (KeyError, ValueError, IndexError, TypeError):
+            raise PredictError(
+                f"{path}: not a landmark network of this version, or not of this category; install it again."
+            ) from None
+        found = set(self.joints.tolist())
+        above = [found & (set(skeleton.chain(j)) - {j}) for j in self.joints.tolist()]
+        self.trunk = self.joints[[not over for over in above]]
+        # parents come before their children, so the nearest of those above is the last
+        self.bones = [(max(over), j) for over, j in zip(above, self.joints.tolist(), strict=True) if over]
+        if len(self.trunk) < _TRUNK:
+            raise PredictError(
+                f"{path}: a trunk's turn is told from {_TRUNK} joints, but it finds {len(self.trunk)}; install it "
+                "again."
+            )
+
+    def run(
+        self,
+        prediction: Prediction,
+        crops: Array,
+        cuts: Sequence[int] | Array = (),
+        config: TrackConfig = DEFAULTS,
+        progress: Callable[[float, str], None] | None = None,
+    ) -> Prediction:
+        """What the student said, with what landmarks tell of the trunk, and with limbs on the side they say.
+
+        prediction: of T frames.  crops ``(T, 4, S, S)`` uint8: masked colours, then the mask.  cuts: frames that begin
+        another shot.  Raises PredictError when the arrays do not belong to one clip.
+        """
+        if len(prediction) != len(crops):
+            raise PredictError(
+                f"There are {len(prediction)} predicted frames but {len(crops)} crops; predict the clip again."
+            )
+        places, sure = self.places(crops, progress or (lambda share, text: None))
+        _, joints = self.category.body.shaped(prediction.morphology)
+        said = self._places_of(joints, prediction.joint_rotations)
+        view = _turn(said[:, self.trunk], places[:, self.trunk])
+        prediction = replace(prediction, told_rotation=view, told_sure=sure)
+        exchanged = self._exchanged(joints, prediction, places, shots_of(len(prediction), cuts), config)
+        return mirrored_answer(self.category, prediction, exchanged) if exchanged.any() else prediction
+
+    def places(self, crops: Array, progress: Callable[[float, str], None]) -> tuple[Array, Array]:
+        """Joints ``(T, J, 3)`` in the crop's axes (x right, y down, z along its ray), metres from the hips, NaN for
+        those without a landmark; and how sure the network is that it sees the subject at all ``(T,)``, 0…1.
+
+        Where it is not, it looks again with the picture turned: it expects heads above hips.
+        """
+        found, sure = self._looked(crops, 0, progress)
+        lost = np.flatnonzero(sure < 1 - _TURNED)
+        upright = sure[lost]
+        for quarter in (1, 2, 3) if len(lost) else ():
+            other, seen = self._looked(crops[lost], quarter, progress)
+            better = seen > np.maximum(upright + _TURNED, sure[lost])
+            found[lost[better]], sure[lost[better]] = other[better], seen[better]
+        places = np.full((len(crops), len(self.category.skeleton), 3), np.nan)
+        places[:, self.joints] = found
+        return places, sure
+
+    def _looked(
+        self, crops: Array, quarter: int, progress: Callable[[float, str], None]
+    ) -> tuple[Array, Array]:
+        """Places ``(T, L, 3)`` and presence ``(T,)`` in crops that are turned by so many quarters for the look."""
+        size = (self.size, self.size)
+
+        def feed(first: int, last: int) -> dict[str, Array]:
+            turned = np.rot90(crops[first:last, :3], quarter, axes=(2, 3)).transpose(0, 2, 3, 1)
+            seen = np.stack([cv2.resize(np.ascontiguousarray(picture), size) for picture in turned])
+            return {"crops": np.ascontiguousarray(seen.transpose(0, 3, 1, 2), np.float32) / np.float32(255)}
+
+        found = run_in_pieces(self.session, ["places", "presence"], feed, len(crops), self.batch, 0, progress)
+        places, sure = found["places"].astype(np.float64), found["presence"].reshape(-1).astype(np.float64)
+        if not (np.isfinite(places).all() and np.isfinite(sure).all()):
+            raise PredictError(f"{self.category.landmarks_path}: its answer is not finite; report this clip.")
+        cos, sin = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarter]
+        places[..., :2] = places[..., :2] @ np.array([[cos, sin], [-sin, cos]])
+        return places, np.clip(sure, 0, 1)
+
+    def _places_of(self, joints: Array, rotations: Array) -> Array:
+        """Joints ``(T, J, 3)`` of a body with rest places ``(J, 3)``, in body space."""
+        return forward_kinematics(self.category.skeleton, joints, rotations)[..., :3, 3]
+
+    def _exchanged(
+        self, joints: Array, prediction: Prediction, places: Array, shots: list[slice], config: TrackConfig
+    ) -> Array:
+        """Which joints ``(T, J)`` would agree with the landmarks if left and right were exchanged, and do not now."""
+        skeleton, sure = self.category.skeleton, prediction.told_sure
+        everyone = range(len(skeleton))
+        assert sure is not None
+        exchanged = np.zeros((len(prediction), len(skeleton)), bool)
+        rotations = prediction.joint_rotations
+        costs = [self._against(joints, r, places) for r in (rotations, mirror_rotations(skeleton, rotations))]
+        for root in limb_roots(skeleton):
+            pair = np.array([bool({root, skeleton.mirror[root]} & set(skeleton.chain(j))) for j in everyone])
+            own = [n for n, (_, j) in enumerate(self.bones) if pair[j]]
+            if skeleton.mirror[root] <= root or not own:
+                continue
+            as_is, other = (cost[:, own].sum(1) for cost in costs)
+            cost = np.stack([as_is, other + config.exchange_doubt], 1) * sure[:, None]
+            for shot in shots:
+                chosen = cheapest_path(cost[shot], lambda t: config.exchange * (1 - np.eye(2))) == 1
+                exchanged[shot] |= chosen[:, None] & pair
+        return exchanged
+
+    def _against(self, joints: Array, rotations: Array, places: Array) -> Array:
+        """How far each bone between landmarks points another way ``(T, B)``, 0…2, the trunks laid upon each other."""
+        said = self._places_of(joints, rotations)
+        turn = _turn(said[:, self.trunk], places[:, self.trunk])
+        start, end = (list(ends) for ends in zip(*self.bones, strict=True)) if self.bones else ([], [])
+        ours = _unit(said[:, end] - said[:, start]) @ np.swapaxes(turn, 1, 2)
+        return 1 - (ours * _unit(places[:, end] - places[:, start])).sum(-1)
+
+
+def _unit(vectors: Array) -> Array:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
+
+
+def _turn(body: Array, seen: Array) -> Array:
+    """The rotations ``(T, 3, 3)`` that lay points ``(T, N, 3)`` upon others, whatever their sizes (Kabsch 1976)."""
+    body, seen = (points - points.mean(1, keepdims=True) for points in (body, seen))
+    left, _, right = np.linalg.svd(np.swapaxes(seen, 1, 2) @ body)
+    left[..., 2] *= np.linalg.det(left @ right)[:, None]
+    return left @ right
