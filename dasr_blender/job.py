@@ -351,9 +351,8 @@ def _predict(
             landmarks = category.landmarks_path is not None
             prediction = student.run(crops, info, between(step, 0.0, 0.9) if landmarks else step, clip.cuts)
             if landmarks:
-                step(0.9, "Looking for landmarks")
                 finder = Landmarks(category, options.provider, threads=options.threads)
-                prediction = finder.run(prediction, crops, clip.cuts)
+                prediction = finder.run(prediction, crops, clip.cuts, progress=between(step, 0.9, 1.0))
             with workspace.writing(stage) as temporary:
                 _save_prediction(temporary, prediction)
             workspace.forget_other("prediction", key)

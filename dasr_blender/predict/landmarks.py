@@ -91,10 +91,12 @@ class Landmarks:
             )
         places, sure = self.places(crops, progress or (lambda share, text: None))
         _, joints = self.category.body.shaped(prediction.morphology)
-        said = self._places_of(joints, prediction.joint_rotations)
-        view = _turn(said[:, self.trunk], places[:, self.trunk])
+        rotations = prediction.joint_rotations
+        view, as_is = self._compared(joints, rotations, places)
+        _, mirrored = self._compared(joints, mirror_rotations(self.category.skeleton, rotations), places)
+        shots = shots_of(len(prediction), cuts)
+        exchanged = self._exchanged(as_is * sure[:, None], mirrored * sure[:, None], sure, shots, config)
         prediction = replace(prediction, told_rotation=view, told_sure=sure)
-        exchanged = self._exchanged(joints, prediction, places, shots_of(len(prediction), cuts), config)
         return mirrored_answer(self.category, prediction, exchanged) if exchanged.any() else prediction
 
     def places(self, crops: Array, progress: Callable[[float, str], None]) -> tuple[Array, Array]:
@@ -133,39 +135,36 @@ class Landmarks:
         places[..., :2] = places[..., :2] @ np.array([[cos, sin], [-sin, cos]])
         return places, np.clip(sure, 0, 1)
 
-    def _places_of(self, joints: Array, rotations: Array) -> Array:
-        """Joints ``(T, J, 3)`` of a body with rest places ``(J, 3)``, in body space."""
-        return forward_kinematics(self.category.skeleton, joints, rotations)[..., :3, 3]
+    def _compared(self, joints: Array, rotations: Array, places: Array) -> tuple[Array, Array]:
+        """How a body with rest places ``(J, 3)`` is turned ``(T, 3, 3)`` with its trunk laid on the landmarks', and how
+        far each bone between landmarks then points another way ``(T, B)``, 0…2."""
+        said = forward_kinematics(self.category.skeleton, joints, rotations)[..., :3, 3]
+        turn = _turn(said[:, self.trunk], places[:, self.trunk])
+        start, end = np.array(self.bones, np.int64).reshape(-1, 2).T
+        ours = _unit(said[:, end] - said[:, start]) @ np.swapaxes(turn, 1, 2)
+        return turn, 1 - (ours * _unit(places[:, end] - places[:, start])).sum(-1)
 
     def _exchanged(
-        self, joints: Array, prediction: Prediction, places: Array, shots: list[slice], config: TrackConfig
+        self, as_is: Array, mirrored: Array, sure: Array, shots: list[slice], config: TrackConfig
     ) -> Array:
-        """Which joints ``(T, J)`` would agree with the landmarks if left and right were exchanged, and do not now."""
-        skeleton, sure = self.category.skeleton, prediction.told_sure
+        """Which joints ``(T, J)`` would agree with the landmarks if left and right were exchanged, and do not now.
+
+        as_is and mirrored ``(T, B)``: what each bone between landmarks costs.
+        """
+        skeleton = self.category.skeleton
         everyone = range(len(skeleton))
-        assert sure is not None
-        exchanged = np.zeros((len(prediction), len(skeleton)), bool)
-        rotations = prediction.joint_rotations
-        costs = [self._against(joints, r, places) for r in (rotations, mirror_rotations(skeleton, rotations))]
+        exchanged = np.zeros((len(sure), len(skeleton)), bool)
         for root in limb_roots(skeleton):
             pair = np.array([bool({root, skeleton.mirror[root]} & set(skeleton.chain(j))) for j in everyone])
             own = [n for n, (_, j) in enumerate(self.bones) if pair[j]]
             if skeleton.mirror[root] <= root or not own:
                 continue
-            as_is, other = (cost[:, own].sum(1) for cost in costs)
-            cost = np.stack([as_is, other + config.exchange_doubt], 1) * sure[:, None]
+            other = mirrored[:, own].sum(1) + config.exchange_doubt * sure
+            cost = np.stack([as_is[:, own].sum(1), other], 1)
             for shot in shots:
                 chosen = cheapest_path(cost[shot], lambda t: config.exchange * (1 - np.eye(2))) == 1
                 exchanged[shot] |= chosen[:, None] & pair
         return exchanged
-
-    def _against(self, joints: Array, rotations: Array, places: Array) -> Array:
-        """How far each bone between landmarks points another way ``(T, B)``, 0…2, the trunks laid upon each other."""
-        said = self._places_of(joints, rotations)
-        turn = _turn(said[:, self.trunk], places[:, self.trunk])
-        start, end = (list(ends) for ends in zip(*self.bones, strict=True)) if self.bones else ([], [])
-        ours = _unit(said[:, end] - said[:, start]) @ np.swapaxes(turn, 1, 2)
-        return 1 - (ours * _unit(places[:, end] - places[:, start])).sum(-1)
 
 
 def _unit(vectors: Array) -> Array:
