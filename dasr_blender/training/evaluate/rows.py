@@ -222,7 +222,8 @@ def make_rows(
             MeanPose(MEAN, category),
         ]
         if first.refiner is not None:
-            rows.insert(at, Tracked(ONCE, first.category, student=first.student))
+            once = Tracked(ONCE, first.category, student=first.student, landmarks=first.landmarks)
+            rows.insert(at, once)
     labels = [row.label for row in rows]
     twice = {label for label in labels if labels.count(label) > 1}
     if twice:

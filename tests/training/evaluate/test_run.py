@@ -19,7 +19,7 @@ pytest.importorskip("tyro")
 pytest.importorskip("matplotlib")
 pytest.importorskip("onnx")
 
-from tiny_predictor import save_tiny_category, write_tiny_refiner
+from tiny_predictor import save_tiny_category, write_tiny_landmarks, write_tiny_refiner
 from toy_clips import random_motion, render, write_clips
 
 from dasr_blender import cli
@@ -130,10 +130,12 @@ def test_real_clips_have_overlap_keypoints_and_jitter(written: Path):
 
 def test_a_second_look_is_scored_beside_the_first(tiny: Category, tmp_path: Path) -> None:
     write_tiny_refiner(tmp_path / "refiner.onnx", tiny)
-    twice = replace(tiny, refiner_path=tmp_path / "refiner.onnx")
+    write_tiny_landmarks(tmp_path / "landmarks.onnx")
+    twice = replace(tiny, refiner_path=tmp_path / "refiner.onnx", landmarks_path=tmp_path / "landmarks.onnx")
     rows = make_rows(twice, [f"alone={tiny.predictor_path}"])
     assert [row.label for row in rows] == [OURS, ONCE, SINGLE, MEAN, "alone"]
     assert [getattr(row, "refiner", None) is not None for row in rows] == [True, False, False, False, False]
+    assert [getattr(row, "landmarks", None) is not None for row in rows] == [True, True, False, False, False]
     clip = write_clips(tiny, tmp_path / "clips", 1) / "000000"
     scene = read_scene(clip, tiny)
     assert scene is not None
