@@ -355,7 +355,19 @@ def test_the_published_configuration_trains_and_answers_in_our_form(
     assert not out["morphology"].any() and "surface_map" not in out  # one shape, no map
     assert all(torch.equal(out[k], moved[k]) for k in out)  # it is not told where the crop was
     apart = (late["joint_rotations"] - out["joint_rotations"]).abs().amax((1, 2))
-    assert bool((apart[4:17] > 0).all()) and not bool(apart[:4].any()) and not bool(apart[17:].any())
+    assert not bool(apart[:4].any()) and not bool(apart[17:].any())
+    # After so few steps at such a rate its answers hardly depend on the picture: whether a frame reaches those beside
+    # it is asked of what goes between frames, at weights that let it show.
+    torch.manual_seed(0)
+    window = make_student(student.config, toy_category).eval().temporal
+    for parameter in window.parameters():
+        parameter.data += 0.03 * torch.randn_like(parameter)
+    codes = torch.rand(1, 20, student.config.width)
+    other = codes.clone()
+    other[0, 10] = torch.rand(student.config.width)
+    with torch.no_grad():
+        reached = (window(other) - window(codes)).abs().amax(-1)[0]
+    assert bool((reached[4:17] > 1e-3).all()) and not bool(reached[:4].any()) and not bool(reached[17:].any())
     export.write_onnx(student, tmp_path / "network.onnx")
     assert export.parity(student, tmp_path / "network.onnx", (1, 5, 20)) < 1e-4
 
