@@ -349,10 +349,10 @@ def _predict(
             student = Student(category, options.provider, threads=options.threads)
             step(0.0, f"Predicting the pose on {student.opened.label}")
             landmarks = category.landmarks_path is not None
-            prediction = student.run(crops, info, between(step, 0.0, 0.9) if landmarks else step, clip.cuts)
+            prediction = student.run(crops, info, between(step, 0.0, 0.75) if landmarks else step, clip.cuts)
             if landmarks:
                 finder = Landmarks(category, options.provider, threads=options.threads)
-                prediction = finder.run(prediction, crops, clip.cuts, progress=between(step, 0.9, 1.0))
+                prediction = finder.run(prediction, crops, clip.cuts, progress=between(step, 0.75, 1.0))
             with workspace.writing(stage) as temporary:
                 _save_prediction(temporary, prediction)
             workspace.forget_other("prediction", key)
