@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..core.rotation import matrix_to_rotvec, rotvec_to_matrix
+from ..core.rotation import matrix_to_rotvec, rotvec_to_matrix, unit
 
 Array = np.ndarray
 
@@ -107,20 +107,16 @@ def _sampled(a: Array, b: Array, focal: float, scale: float) -> Array:
     rng = np.random.default_rng(len(a))
     pick = rng.integers(0, len(a), (TRIALS, 2))
     pick = pick[pick[:, 0] != pick[:, 1]]
-    rays = [_unit(np.column_stack([p, np.full(len(p), f)])) for p, f in ((a, focal), (b, focal * scale))]
+    rays = [unit(np.column_stack([p, np.full(len(p), f)])) for p, f in ((a, focal), (b, focal * scale))]
     frames = []
     for side in rays:  # an orthonormal frame on each pair
         one, two = side[pick[:, 0]], side[pick[:, 1]]
-        x, z = _unit(one + two), _unit(np.cross(one, two) + 1e-12)
+        x, z = unit(one + two), unit(np.cross(one, two) + 1e-12)
         frames.append(np.stack([x, np.cross(z, x), z], axis=-1))
     rotations = frames[1] @ np.swapaxes(frames[0], 1, 2)
     cosine = np.einsum("kij,nj,ni->kn", rotations, rays[0], rays[1], optimize=True)
     near = 2.0 / (focal * scale)
     return rotations[np.argmax((cosine > np.cos(near)).sum(axis=1))]
-
-
-def _unit(v: Array) -> Array:
-    return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-12)
 
 
 @dataclass(frozen=True, eq=False)

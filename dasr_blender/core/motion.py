@@ -106,8 +106,7 @@ class Motion:
     def part(self, frames: slice | Array) -> Motion:
         """Some of the frames: a slice, or their numbers ``(n,)``."""
         values = {name: getattr(self, name)[frames] for name in _OF_FRAMES}
-        shot = np.searchsorted(self.cuts, np.arange(len(self))[frames], side="right")
-        return replace(self, **values, cuts=np.flatnonzero(np.diff(shot)) + 1)
+        return replace(self, **values, cuts=np.flatnonzero(np.diff(self.shot[frames])) + 1)
 
     @classmethod
     def joined(cls, shots: Sequence[Motion]) -> Motion:
@@ -121,6 +120,11 @@ class Motion:
     def shots(self) -> list[slice]:
         """The frames of each shot, a single one where the clip is not cut."""
         return shots_of(len(self), self.cuts)
+
+    @property
+    def shot(self) -> Array:
+        """Number of the shot that each frame belongs to, ``(T,)``."""
+        return np.searchsorted(self.cuts, np.arange(len(self)), side="right")
 
     @property
     def rate(self) -> float:

@@ -15,7 +15,8 @@ def _float(x: Array) -> Array:
     return x if x.dtype.kind == "f" else x.astype(np.float64)
 
 
-def _unit(x: Array) -> Array:
+def unit(x: Array) -> Array:
+    """Vectors ``(…, n)`` of length one; those of no length stay so."""
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), _TINY)
 
 
@@ -41,7 +42,7 @@ def quat_conjugate(q: Array) -> Array:
 
 def quat_to_matrix(q: Array) -> Array:
     """``(..., 4)`` quaternions, of any non-zero length, to ``(..., 3, 3)`` rotation matrices."""
-    w, x, y, z = np.moveaxis(_unit(_float(q)), -1, 0)
+    w, x, y, z = np.moveaxis(unit(_float(q)), -1, 0)
     m = np.empty(w.shape + (3, 3), dtype=w.dtype)
     m[..., 0, 0] = 1 - 2 * (y * y + z * z)
     m[..., 0, 1] = 2 * (x * y - w * z)
@@ -77,7 +78,7 @@ def matrix_to_quat(m: Array) -> Array:
         axis=-2,
     )
     best = np.argmax(four_squares, axis=-1)[..., None, None]
-    q = _unit(np.take_along_axis(rows, best, axis=-2)[..., 0, :])
+    q = unit(np.take_along_axis(rows, best, axis=-2)[..., 0, :])
     return np.where(q[..., :1] < 0, -q, q)
 
 
@@ -91,7 +92,7 @@ def rotvec_to_quat(v: Array) -> Array:
 
 def quat_to_rotvec(q: Array) -> Array:
     """Quaternions ``(..., 4)`` to the shortest rotation vectors ``(..., 3)``, length 0…pi."""
-    q = _unit(_float(q))
+    q = unit(_float(q))
     q = np.where(q[..., :1] < 0, -q, q)
     sine = np.linalg.norm(q[..., 1:], axis=-1, keepdims=True)
     angle = 2 * np.arctan2(sine, q[..., :1])
@@ -115,9 +116,9 @@ def sixd_to_matrix(x: Array) -> Array:
     Zhou et al., "On the Continuity of Rotation Representations in Neural Networks", CVPR 2019.
     """
     x = _float(x)
-    first = _unit(x[..., :3])
+    first = unit(x[..., :3])
     second = x[..., 3:] - np.sum(first * x[..., 3:], axis=-1, keepdims=True) * first
-    second = _unit(second)
+    second = unit(second)
     return np.stack([first, second, np.cross(first, second)], axis=-1)
 
 
@@ -141,7 +142,7 @@ def geodesic(a: Array, b: Array) -> Array:
 
 def slerp(q0: Array, q1: Array, t: Array | float) -> Array:
     """Spherical interpolation of quaternions ``(..., 4)`` along the shorter arc; t: ``(...)``."""
-    q0, q1 = _unit(_float(q0)), _unit(_float(q1))
+    q0, q1 = unit(_float(q0)), unit(_float(q1))
     t = np.asarray(t, dtype=q0.dtype)[..., None]
     dot = np.sum(q0 * q1, axis=-1, keepdims=True)
     q1 = np.where(dot < 0, -q1, q1)
@@ -153,7 +154,7 @@ def slerp(q0: Array, q1: Array, t: Array | float) -> Array:
     sine = np.where(near, 1, sine)
     w0 = np.where(near, 1 - t, np.sin((1 - t) * angle) / sine)
     w1 = np.where(near, t, np.sin(t * angle) / sine)
-    return _unit(w0 * q0 + w1 * q1)
+    return unit(w0 * q0 + w1 * q1)
 
 
 def make_continuous(q: Array, axis: int = 0) -> Array:

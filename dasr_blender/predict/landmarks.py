@@ -18,11 +18,12 @@ import numpy as np
 
 from ..core.category import Category
 from ..core.motion import shots_of
+from ..core.progress import between
+from ..core.rotation import unit
 from ..core.skeleton import forward_kinematics, mirror_rotations
 from .config import DEFAULTS, TrackConfig
 from .errors import PredictError
-from .limbs import limb_roots
-from .passing import mirrored_answer
+from .passing import limb_pairs, mirrored_answer
 from .path import cheapest_path
 from .pieces import run_in_pieces
 from .providers import AUTO, open_session
@@ -94,8 +95,7 @@ class Landmarks:
         rotations = prediction.joint_rotations
         view, as_is = self._compared(joints, rotations, places)
         _, mirrored = self._compared(joints, mirror_rotations(self.category.skeleton, rotations), places)
-        shots = shots_of(len(prediction), cuts)
-        exchanged = self._exchanged(as_is * sure[:, None], mirrored * sure[:, None], sure, shots, config)
+        exchanged = self._exchanged(as_is, mirrored, sure, shots_of(len(prediction), cuts), config)
         prediction = replace(prediction, told_rotation=view, told_sure=sure)
         return mirrored_answer(self.category, prediction, exchanged) if exchanged.any() else prediction
 
@@ -105,11 +105,11 @@ class Landmarks:
 
         Where it is not, it looks again with the picture turned: it expects heads above hips.
         """
-        found, sure = self._looked(crops, 0, progress)
+        found, sure = self._looked(crops, 0, between(progress, 0.0, 0.25))
         lost = np.flatnonzero(sure < 1 - _TURNED)
         upright = sure[lost]
         for quarter in (1, 2, 3) if len(lost) else ():
-            other, seen = self._looked(crops[lost], quarter, progress)
+            other, seen = self._looked(crops[lost], quarter, between(progress, quarter / 4, (quarter + 1) / 4))
             better = seen > np.maximum(upright + _TURNED, sure[lost])
             found[lost[better]], sure[lost[better]] = other[better], seen[better]
         places = np.full((len(crops), len(self.category.skeleton), 3), np.nan)
@@ -141,34 +141,28 @@ class Landmarks:
         said = forward_kinematics(self.category.skeleton, joints, rotations)[..., :3, 3]
         turn = _turn(said[:, self.trunk], places[:, self.trunk])
         start, end = np.array(self.bones, np.int64).reshape(-1, 2).T
-        ours = _unit(said[:, end] - said[:, start]) @ np.swapaxes(turn, 1, 2)
-        return turn, 1 - (ours * _unit(places[:, end] - places[:, start])).sum(-1)
+        ours = unit(said[:, end] - said[:, start]) @ np.swapaxes(turn, 1, 2)
+        return turn, 1 - (ours * unit(places[:, end] - places[:, start])).sum(-1)
 
     def _exchanged(
         self, as_is: Array, mirrored: Array, sure: Array, shots: list[slice], config: TrackConfig
     ) -> Array:
         """Which joints ``(T, J)`` would agree with the landmarks if left and right were exchanged, and do not now.
 
-        as_is and mirrored ``(T, B)``: what each bone between landmarks costs.
+        as_is and mirrored ``(T, B)``: how far each bone between landmarks points another way.
         """
         skeleton = self.category.skeleton
-        everyone = range(len(skeleton))
         exchanged = np.zeros((len(sure), len(skeleton)), bool)
-        for root in limb_roots(skeleton):
-            pair = np.array([bool({root, skeleton.mirror[root]} & set(skeleton.chain(j))) for j in everyone])
-            own = [n for n, (_, j) in enumerate(self.bones) if pair[j]]
-            if skeleton.mirror[root] <= root or not own:
+        for pair in map(np.concatenate, limb_pairs(skeleton)):
+            own = [n for n, (_, j) in enumerate(self.bones) if j in pair]
+            if not own:
                 continue
-            other = mirrored[:, own].sum(1) + config.exchange_doubt * sure
-            cost = np.stack([as_is[:, own].sum(1), other], 1)
+            cost = np.stack([as_is[:, own].sum(1), mirrored[:, own].sum(1) + config.exchange_doubt], 1)
+            cost *= sure[:, None]
             for shot in shots:
                 chosen = cheapest_path(cost[shot], lambda t: config.exchange * (1 - np.eye(2))) == 1
-                exchanged[shot] |= chosen[:, None] & pair
+                exchanged[shot, pair] |= chosen[:, None]
         return exchanged
-
-
-def _unit(vectors: Array) -> Array:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-9)
 
 
 def _turn(body: Array, seen: Array) -> Array:

@@ -129,7 +129,7 @@ def retarget(
         off = [one for one in acting if free and not one.driven]
         held = list(dict.fromkeys(one.bone for one in acting if one not in off))
         switches = [(one.bone, one.path, 0.0) for one in off]
-    action = _write(source, target, keys, switches, range(first, last + 1), _cuts(source, first, last))
+    action = _write(source, target, keys, switches, range(first, last + 1), _cuts(source, category, first, last))
     place = source.matrix_world @ Matrix(fit.matrix).inverted() if in_clip else None
     if place is not None:
         target.matrix_world = place
@@ -194,13 +194,13 @@ def _frame_range(source: bpy.types.Object, scene: bpy.types.Scene) -> tuple[int,
     return int(np.floor(start)), int(np.ceil(end))
 
 
-def _cuts(source: bpy.types.Object, first: int, last: int) -> list[int]:
+def _cuts(source: bpy.types.Object, category: Category, first: int, last: int) -> list[int]:
     """Which frames after the first the source leaps into: those that its root is keyed at after a key that holds."""
     animation = source.animation_data
-    root = next((bone.name for bone in source.pose.bones if bone.parent is None and "joint" in bone), None)
-    if animation is None or animation.action is None or root is None:
+    if animation is None or animation.action is None:
         return []
-    path = f'pose.bones["{bpy.utils.escape_identifier(root)}"].rotation_quaternion'
+    root = bpy.utils.escape_identifier(_joint_bones(source)[category.skeleton.names[0]])
+    path = f'pose.bones["{root}"].rotation_quaternion'
     curve = next((c for c in compat.action_curves(animation.action) if c.data_path == path), None)
     keys = [] if curve is None else list(curve.keyframe_points)
     leaps = [after.co.x for before, after in zip(keys, keys[1:], strict=False) if before.interpolation == "CONSTANT"]

@@ -22,7 +22,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.utils import Extractor
 
-from ..core.category import load_category, save_category
+from ..core.category import LANDMARKS, load_category, save_category
 from .errors import TrainingError
 from .export_small import half_weights
 
@@ -100,10 +100,10 @@ def export(config: LandmarkConfig) -> Path:
         )
     assert category.path is not None
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "landmarks.onnx"
+        path = Path(folder) / LANDMARKS
         write_landmarks(config.network, path)
         save_category(replace(category, landmarks_path=path), category.path)
-    return category.path / "landmarks.onnx"
+    return category.path / LANDMARKS
 
 
 def main(argv: list[str] | None = None) -> int:

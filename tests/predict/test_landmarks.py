@@ -121,7 +121,10 @@ def test_it_looks_again_with_the_picture_turned(knowing: Category, quarter: int)
     crop[:3, :40] = 200
     turned = np.ascontiguousarray(np.rot90(crop, quarter, axes=(1, 2)))
     dark = np.zeros_like(crop)
-    places, sure = Landmarks(knowing).places(np.stack([turned, dark, turned]), lambda share, text: None)
+    shares: list[float] = []
+    seen = np.stack([turned, dark, turned])
+    places, sure = Landmarks(knowing).places(seen, lambda share, text: shares.append(share))
+    assert shares == sorted(shares) and shares[-1] <= 1
     up = [(0, -1, 0.5), (-1, 0, 0.5), (0, 1, 0.5), (1, 0, 0.5)][quarter]
     known = [knowing.skeleton.index(name) for name in FOUND]
     np.testing.assert_allclose(places[[0, 2]][:, known], np.broadcast_to(up, (2, len(known), 3)), atol=1e-6)

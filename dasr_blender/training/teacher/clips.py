@@ -43,10 +43,5 @@ class TeacherClip:
         """Numbers of the frames that were not rejected."""
         return np.flatnonzero(self.quality > 0)
 
-    @property
-    def shot(self) -> Array:
-        """Number of the shot that each frame belongs to, ``(T,)``."""
-        return np.searchsorted(self.motion.cuts, np.arange(len(self)), side="right")
-
     def with_motion(self, motion: Motion) -> TeacherClip:
         return replace(self, motion=motion)

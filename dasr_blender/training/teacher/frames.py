@@ -104,7 +104,7 @@ def load_frames(category: Category, clips: list[TeacherClip], side: int, least: 
         crops = scene.crops(side)[used]
         moves, trust = crop_flow(clip, side)
         moves, trust = moves[used], trust[used]
-        follows = np.append((np.diff(used) == 1) & (np.diff(clip.shot[used]) == 0), False)
+        follows = np.append((np.diff(used) == 1) & (np.diff(clip.motion.shot[used]) == 0), False)
         trust[~follows] = 0
         width, height = scene.size
         cells = (np.arange(side) + 0.5) / side - 0.5

@@ -49,7 +49,7 @@ def posed_clips(model: Model, clips: list[TeacherClip], frames: Frames) -> list[
         pose[number, :3, :3], pose[number, :3, 3] = rotation[own], translation[own]
         quats[number] = rotvec_to_quat(joints[own])
         for i in np.setdiff1d(np.arange(len(clip)), number):
-            known = number[clip.shot[number] == clip.shot[i]]
+            known = number[motion.shot[number] == motion.shot[i]]
             if len(known):
                 pose[i], quats[i] = _between(pose, quats, known, int(i))
         quats[:, 0] = [1, 0, 0, 0]

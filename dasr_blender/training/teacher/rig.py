@@ -96,7 +96,7 @@ class Poses(nn.Module):
         beside = np.arange(len(rows))[:, None] + np.arange(-(len(TAPS) // 2), len(TAPS) // 2 + 1)
         inside = np.clip(beside, 0, len(rows) - 1)
         same = (beside == inside) & (rows[inside] - rows[:, None] == beside - np.arange(len(rows))[:, None])
-        shot = np.concatenate([clip.shot for clip in clips])[rows]
+        shot = np.concatenate([clip.motion.shot for clip in clips])[rows]
         same &= (index[inside, 0] == index[:, :1]) & (shot[inside] == shot[:, None])
         taps = same * np.array(TAPS)
         self.register_buffer("beside", torch.tensor(inside))
