@@ -20,6 +20,14 @@ def worker_count() -> int:
     return min(os.cpu_count() or 1, _MOST)
 
 
+def shared_out(count: int, about: int) -> list[slice]:
+    """Frames shared out in runs of `about` so many, of one length and as many for each worker."""
+    workers = worker_count()
+    number = workers * max(1, round(count / (about * workers)))
+    ends = [count * k // number for k in range(number + 1)]
+    return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False) if b > a]
+
+
 def made_ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Generator[Made, None, None]:
     """What `make` makes of each item, in their order, while others are being made: a few at most wait to be taken.
 

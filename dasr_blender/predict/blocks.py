@@ -42,35 +42,28 @@ class Chain:
             np.zeros(shared),
         )
 
-    def damped(self, share: float, least: float = 1e-6) -> Chain:
-        """The same with its diagonal raised by a `share` of itself (Marquardt 1963)."""
-        out = Chain(
-            self.diagonal.copy(), self.upper, self.border, self.corner.copy(), self.right, self.shared_right
-        )
-        for block in (out.diagonal, out.corner):
-            index = np.arange(block.shape[-1])
-            block[..., index, index] += share * block[..., index, index] + least
-        return out
-
-    def solve(self) -> tuple[Array, Array]:
-        """Unknowns of the frames ``(T, n)`` and the shared ones ``(g,)``.
+    def solve(self, damping: float = 0.0) -> tuple[Array, Array]:
+        """Unknowns of the frames ``(T, n)`` and the shared ones ``(g,)``, with the diagonal raised by a share `damping`
+        of itself (Marquardt 1963).
 
         Eliminated from both ends at once, to a frame in the middle (van der Vorst, "Large tridiagonal and block
         tridiagonal linear systems on vector and parallel computers", 1987).
         """
         frames, size = self.right.shape
         middle = frames // 2
-        side = np.concatenate([self.right[..., None], self.border], 2)  # (T, n, 1 + g)
-        from_start = self.diagonal[:middle], self.upper[:middle], side[:middle]
         after = slice(None, middle, -1)
-        from_end = self.diagonal[after], self.upper[middle:][::-1].swapaxes(1, 2), side[after]
+        from_end = self.upper[middle:][::-1].swapaxes(1, 2)
         with ThreadPoolExecutor(2) as pool:
-            before, behind = pool.map(_eliminated, (from_start, from_end))
-        pivot = self.diagonal[middle] - before.pivot - behind.pivot
-        ahead = side[middle] - before.side - behind.side
+            before, behind = pool.map(
+                lambda frames, upper: self._eliminated(frames, upper, damping),
+                (slice(middle), after), (self.upper[:middle], from_end),
+            )  # fmt: skip
+        pivot = _raised(self.diagonal[middle], damping) - before.pivot - behind.pivot
+        ahead = np.concatenate([self.right[middle, :, None], self.border[middle]], 1)
+        ahead -= before.side + behind.side
         last = np.linalg.solve(pivot, ahead)
         gone = before.gone + behind.gone + ahead[:, 1:].T @ last
-        corner, shared = self.corner - gone[:, 1:], self.shared_right - gone[:, 0]
+        corner, shared = _raised(self.corner, damping) - gone[:, 1:], self.shared_right - gone[:, 0]
         common = np.linalg.solve(corner, shared) if len(corner) else shared
         found = np.empty((frames, size))
         found[middle] = last[:, 0] - last[:, 1:] @ common
@@ -80,6 +73,24 @@ class Chain:
             for k, t in reversed(list(enumerate(order))):
                 following = found[t] = given[k] - half.carried[k, :, :size] @ following
         return found, common
+
+    def _eliminated(self, frames: slice, upper: Array, damping: float) -> _Half:
+        """Block elimination of some frames, each coupled to the next by `upper` ``(k, n, n)``."""
+        diagonal, right, border = self.diagonal[frames], self.right[frames], self.border[frames]
+        count, size, shared = border.shape
+        out = _Half(
+            np.empty((count, size, size + 1 + shared)), np.zeros((size, size)), np.zeros((size, 1 + shared)),
+            np.zeros((shared, 1 + shared)),
+        )  # fmt: skip
+        for t in range(count):
+            coupled = np.concatenate([upper[t], right[t, :, None], border[t]], 1)
+            coupled[:, size:] -= out.side
+            # several hundred right sides: the inverse and a product take less than to solve for each
+            solved = np.matmul(np.linalg.inv(_raised(diagonal[t], damping) - out.pivot), coupled, out=out.carried[t])
+            out.gone += coupled[:, size + 1 :].T @ solved[:, size:]
+            lost = upper[t].T @ solved
+            out.pivot, out.side = lost[:, :size], lost[:, size:]
+        return out
 
     def variances(self) -> Array:
         """Diagonal ``(T, n)`` of the frames' inverse, the shared unknowns given.
@@ -118,20 +129,6 @@ class _Half:
     gone: Array
 
 
-def _eliminated(blocks: tuple[Array, Array, Array]) -> _Half:
-    """Block elimination of frames with diagonal ``(k, n, n)``, coupling to the next ``(k, n, n)``, side
-    ``(k, n, 1 + g)``."""
-    diagonal, upper, side = blocks
-    size, wide = side.shape[1:]
-    out = _Half(
-        np.empty((len(side), size, size + wide)), np.zeros((size, size)), np.zeros((size, wide)),
-        np.zeros((wide - 1, wide)),
-    )  # fmt: skip
-    for t in range(len(side)):
-        ahead = side[t] - out.side
-        solved = np.linalg.solve(diagonal[t] - out.pivot, np.concatenate([upper[t], ahead], 1))
-        out.carried[t] = solved
-        out.gone += ahead[:, 1:].T @ solved[:, size:]
-        lost = upper[t].T @ solved
-        out.pivot, out.side = lost[:, :size], lost[:, size:]
-    return out
+def _raised(block: Array, damping: float) -> Array:
+    """A block ``(n, n)`` with its diagonal raised by a share of itself."""
+    return block + np.diag(damping * np.diagonal(block))

@@ -91,18 +91,25 @@ class ClipData:
         if self.flow is not None and config.flow_evidence > 0:
             size = min(crops.shape[2], config.flow_size)
             flow = np.zeros((len(frames), size, size, 2), np.float32)
-            pictures = np.ascontiguousarray(crops[:, :3].transpose(0, 2, 3, 1))
-            if size < crops.shape[2]:
-                pictures = np.stack([cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in pictures])
             first = np.flatnonzero(self.linked(frames))
             with ThreadPoolExecutor(worker_count()) as pool:
-                for t, moved in zip(first, pool.map(self.flow, pictures[first], pictures[first + 1]), strict=True):
+                pictures = list(pool.map(lambda crop: picture(crop, size), crops))
+                here, there = ([pictures[t] for t in frame] for frame in (first, first + 1))
+                for t, moved in zip(first, pool.map(self.flow, here, there), strict=True):
                     flow[t] = moved
         nowhere = np.zeros((len(frames), 0))
         return Evidence(
             start, outlines, self.trust[frames], prior_errors(model, self.prediction, frames, config),
             vertex, target, weight, flow, nowhere.astype(np.int64), nowhere[..., None].repeat(3, 2), nowhere, nowhere,
         )  # fmt: skip
+
+
+def picture(crop: Array, size: int) -> Array:
+    """The colours of a crop ``(4, S, S)`` uint8 as a picture ``(size, size, 3)``; smaller ones stay as they are."""
+    colours = cv2.merge([*crop[:3]])
+    if size < len(colours):
+        colours = cv2.resize(colours, (size, size), interpolation=cv2.INTER_AREA)
+    return colours
 
 
 def surface_points(
@@ -186,6 +193,7 @@ __all__ = [
     "FlowMaker",
     "follow",
     "frame_trust",
+    "picture",
     "prior_errors",
     "surface_points",
 ]

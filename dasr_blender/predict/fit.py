@@ -35,7 +35,7 @@ from ..core.rotation import (
 )
 from ..core.skeleton import clamp_rotations, mirror_rotations
 from ..core.smooth import smooth_rotations
-from ..core.workers import worker_count
+from ..core.workers import shared_out, worker_count
 from .errors import PredictError
 from .evidence import ClipData, Evidence, FlowMaker, frame_trust, prior_errors
 from .fit_body import BodyModel, Start, in_crop, pose
@@ -559,9 +559,8 @@ class _Solver:
             drawn = view.drawn(motion.camera_from_root[part], vertices, self.category.body.faces, index)
             return view.overlap(drawn, index)
 
-        pieces = [slice(a, min(a + 32, len(motion))) for a in range(0, len(motion), 32)]
         with ThreadPoolExecutor(worker_count()) as pool:
-            return np.concatenate(list(pool.map(one, pieces)))
+            return np.concatenate(list(pool.map(one, shared_out(len(motion), 32))))
 
 
 def _correction(start: Start, begin: Motion) -> Array:

@@ -134,6 +134,8 @@ class BodyModel:
         self.basis_of = np.ascontiguousarray(self.basis.transpose(1, 2, 0))  # (V, 3, K)
         self.joint_basis = body.morphology_joints * self.std[:, None, None]  # (K, J, 3)
         self.normals = body.normals[coarse.vertex].astype(np.float32)  # (V, 3)
+        skinned = self.weights[..., None] * self.normals[:, None]
+        self.skinned_normals = skinned.reshape(len(rest), -1)  # (V, 3 J)
         self.heights = np.ascontiguousarray(self.relief[:, coarse.vertex].T, np.float32)  # (V, S)
         below = np.zeros((self.joints, self.joints), np.float32)  # [j, k]: k is j or above it
         for j in range(self.joints):
@@ -334,8 +336,10 @@ def visible_vertices(posed: Posed, number: int) -> tuple[Array, Array]:
     A vertex is hidden by a nearer one in its cell of a grid.
     """
     count = len(posed.root)
-    normal = (_skin_turns(posed, posed.model.weights) @ posed.model.normals[..., None])[..., 0]
-    normal = normal @ np.swapaxes(posed.rotation, 1, 2).astype(np.float32)
+    model = posed.model
+    turned = (posed.rotation[:, None] @ posed.turned).astype(np.float32)  # (T, J, 3, 3), camera from a joint's rest
+    stacked = turned.transpose(0, 2, 1, 3).reshape(count * 3, model.joints * 3)
+    normal = (stacked @ model.skinned_normals.T).reshape(count, 3, -1).transpose(0, 2, 1)
     facing = -(normal * posed.camera).sum(-1)
     cell = np.clip(np.floor((posed.seen + 0.5) * _CELLS), 0, _CELLS - 1).astype(np.int64)
     index = (np.arange(count)[:, None] * _CELLS + cell[..., 1]) * _CELLS + cell[..., 0]
@@ -357,53 +361,54 @@ def _skin_turns(posed: Posed, weight: Array) -> Array:
 
 
 def rows(posed: Posed, found: Points, direction: Array, picture: Array | None) -> tuple[Array, Array]:
-    """Derivatives of ``direction · point`` in camera space: ``(T, N, n)`` and ``(T, N, g)``, float32.
+    """Derivatives of ``direction · point`` in camera space, ``(T, A N, n)`` and ``(T, A N, g)`` float32: of all points
+    along the first of A directions, then along the next.
 
-    direction: ``(T, N, 3)``. picture: ``(T, N, 2)`` where the direction is that of a picture coordinate (see
-    :func:`picture_direction`), the weights of x and y in it; None for a direction in space.
+    direction: ``(T, A, N, 3)``. picture: ``(T, A, N, 2)`` where the directions are those of picture coordinates (see
+    :func:`picture_direction`), the weights of x and y in them; None for directions in space.
     """
     model, start = posed.model, posed.start
-    count, number = direction.shape[:2]
-    joints = model.joints
-    body = direction @ posed.rotation.astype(np.float32)  # camera to body: mᵀ R
-    lx, ly, lz = (found.lever[:, :, k] for k in range(3))  # (T, N, J)
+    count, ways, number = direction.shape[:3]
+    body = direction @ posed.rotation.astype(np.float32)[:, None]  # camera to body: mᵀ R
+    lx, ly, lz = (found.lever[:, None, :, k] for k in range(3))  # (T, 1, N, J)
     mx, my, mz = (body[..., k, None] for k in range(3))
     cross = (ly * mz - lz * my, lz * mx - lx * mz, lx * my - ly * mx)
     axes = np.ascontiguousarray(posed.axes.transpose(0, 3, 2, 1), np.float32)  # (T, unknown, axis, J)
-    turns = np.empty((count, number, joints, 3), np.float32)
+    own = np.empty((count, ways, number, model.size), np.float32)
+    turns = own[..., 6:].reshape(count, ways, number, -1, 3)  # of all joints but the root
     for b in range(3):
-        x, y, z = (axes[:, None, b, c] for c in range(3))  # (T, 1, J)
-        turns[..., b] = cross[0] * x + cross[1] * y + cross[2] * z
-    own = np.empty((count, number, model.size), np.float32)
-    own[..., :3] = turns[:, :, 0]
-    depth = posed.root[:, 2].astype(np.float32)
-    across = (depth * start.side / posed.focal).astype(np.float32)[:, None]
+        x, y, z = (axes[:, None, None, b, c] for c in range(3))  # (T, 1, 1, J)
+        turn = cross[0] * x
+        turn += cross[1] * y
+        turn += cross[2] * z
+        own[..., b], turns[..., b] = turn[..., 0], turn[..., 1:]
+    depth = posed.root[:, 2].astype(np.float32)[:, None, None]
+    across = (start.side / posed.focal).astype(np.float32)[:, None, None] * depth
     own[..., 3], own[..., 4] = direction[..., 0] * across, direction[..., 1] * across
-    own[..., 5] = (direction @ posed.root.astype(np.float32)[..., None])[..., 0]
-    own[..., 6:] = turns[:, :, 1:].reshape(count, number, -1)
-    shared = np.empty((count, number, model.shared), np.float32)
+    own[..., 5] = (direction @ posed.root.astype(np.float32)[:, None, :, None])[..., 0]
+    shared = np.empty((count, ways, number, model.shared), np.float32)
     known = model.proportions
-    shared[..., :known] = (body[:, :, None, :] @ found.shape)[:, :, 0]
+    shared[..., :known] = (body[..., None, :] @ found.shape[:, None])[..., 0, :]
     if len(model.relief):
-        gain = (found.raised @ body[..., None])[..., 0]  # (T, N, P)
+        gain = (found.raised[:, None] @ body[..., None])[..., 0]  # (T, A, N, P)
         shared[..., known:-1] = sum(
-            gain[..., p, None] * model.heights[found.vertex[..., p]] for p in range(gain.shape[-1])
+            gain[..., p, None] * model.heights[found.vertex[..., p]][:, None] for p in range(gain.shape[-1])
         )
     # a longer focal length with (u, v, w) as they are: the root's depth grows with it, its offset does not
-    shared[..., -1] = direction[..., 2] * depth[:, None]
+    shared[..., -1] = direction[..., 2] * depth
     if picture is not None:
-        scale = (posed.focal / start.side).astype(np.float32)[:, None]
-        z = np.maximum(found.camera[..., 2], 1e-2)
-        shared[..., -1] += ((picture * found.camera[..., :2]).sum(-1) / z) * scale
-    return own, shared
+        scale = (posed.focal / start.side).astype(np.float32)[:, None, None]
+        z = np.maximum(found.camera[:, None, :, 2], 1e-2)
+        shared[..., -1] += ((picture * found.camera[:, None, :, :2]).sum(-1) / z) * scale
+    return own.reshape(count, ways * number, -1), shared.reshape(count, ways * number, -1)
 
 
 def picture_direction(posed: Posed, found: Points, picture: Array) -> Array:
-    """Camera-space direction ``(T, N, 3)`` whose product with a point's motion is the motion of ``picture · seen``.
+    """Camera-space directions ``(T, A, N, 3)`` whose product with a point's motion is the motion of ``picture · seen``.
 
-    picture ``(T, N, 2)``: weights of x and y, which are in crop sides.
+    picture ``(T, A, N, 2)``: weights of x and y, which are in crop sides.
     """
-    z = np.maximum(found.camera[..., 2], 1e-2)
-    gain = (posed.focal / posed.start.side).astype(np.float32)[:, None] / z
-    ahead = -(picture * found.camera[..., :2]).sum(-1) / z
+    z = np.maximum(found.camera[:, None, :, 2], 1e-2)
+    gain = (posed.focal / posed.start.side).astype(np.float32)[:, None, None] / z
+    ahead = -(picture * found.camera[:, None, :, :2]).sum(-1) / z
     return np.concatenate([picture, ahead[..., None]], -1).astype(np.float32) * gain[..., None]

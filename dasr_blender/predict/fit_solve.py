@@ -11,7 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
-from ..core.workers import worker_count
+from ..core.workers import shared_out, worker_count
 from .blocks import Chain
 from .evidence import Evidence
 from .fit_body import BodyModel, Posed, pose
@@ -71,40 +71,49 @@ class Window:
         loss = np.zeros(count)
         parts: dict[str, float] = {}
 
-        def one(piece: slice) -> tuple[slice, list[tuple[str, Sums]], Array, Array, Array]:
-            return piece, *self._piece(frames, shared, piece, step)
+        def one(piece: slice) -> tuple[int, Sums, dict[str, Array]]:
+            size = piece.stop - piece.start
+            sums, losses, diagonal, right, alone = self._piece(frames, shared, piece, step)
+            np.add(diagonal, sums.diagonal[:size], out=chain.diagonal[piece])
+            np.subtract(right, sums.right[:size], out=chain.right[piece])
+            chain.upper[piece] = sums.upper
+            chain.border[piece] = sums.border[:size]
+            loss[piece] = alone + np.sum(list(losses.values()), 0)
+            return piece.stop, sums, losses
 
-        workers = worker_count()
-        with ThreadPoolExecutor(workers) as pool:
-            for piece, families, diagonal, right, own_loss in pool.map(one, _pieces(count, workers)):
-                size = piece.stop - piece.start
-                chain.diagonal[piece] += diagonal
-                chain.right[piece] += right
-                loss[piece] += own_loss
-                for name, sums in families:
-                    parts[name] = parts.get(name, 0.0) + float(sums.loss[:size].sum())
-                    loss[piece] += sums.loss[:size]
-                    _add(chain, piece.start, size, sums)
+        with ThreadPoolExecutor(worker_count()) as pool:  # to the end: what a piece adds to the next comes after that
+            done = list(pool.map(one, shared_out(count, _FRAMES_AT_ONCE)))
+        for end, sums, losses in done:
+            if end < count:
+                chain.diagonal[end] += sums.diagonal[-1]
+                chain.border[end] += sums.border[-1]
+                chain.right[end] -= sums.right[-1]
+            chain.corner += sums.corner
+            chain.shared_right -= sums.shared_right
+            for name, cost in losses.items():
+                parts[name] = parts.get(name, 0.0) + float(cost.sum())
         self._add_time(chain, frames, loss, parts)
         self._add_shared(chain, shared, count, loss, parts)
         return chain, loss, parts
 
     def _piece(
         self, frames: Array, shared: Array, piece: slice, step: int
-    ) -> tuple[list[tuple[str, Sums]], Array, Array, Array]:
-        """What some frames add: sums of rows, and the blocks of what concerns a frame alone."""
+    ) -> tuple[Sums, dict[str, Array], Array, Array, Array]:
+        """What some frames add: their rows summed, each residual's cost, and the blocks, right sides and costs of what
+        concerns a frame alone."""
         halo = slice(piece.start, min(piece.stop + 1, len(frames)))
         evidence = self.evidence.part(halo)
         posed = pose(self.model, evidence.start, frames[halo], shared)
         size = piece.stop - piece.start
-        families = []
+        losses, sums = {}, Sums.zeros(size, len(posed.root), self.model.size, self.model.shared)
         clock = _Clock(self.seconds)
         for name, rows in residual_rows(posed, evidence, self.linked[halo], step, self.config):
-            families.append((name, _summed(rows, size)))
+            losses[name] = rows.loss[:size]
+            sums.add(rows, size)
             clock.tick(name)
         diagonal, right, loss = self._alone(posed, frames[piece], evidence, piece)
         clock.tick("prior and limits")
-        return families, diagonal, right, loss
+        return sums, losses, diagonal, right, loss
 
     def _alone(
         self, posed: Posed, frames: Array, evidence: Evidence, piece: slice
@@ -236,7 +245,7 @@ class Window:
             if check is not None:
                 check(taken / most)
             clock = _Clock(self.seconds)
-            change, common = chain.damped(damping).solve()
+            change, common = chain.solve(damping)
             clock.tick("solver")
             turns = np.abs(change[:, [0, 1, 2, *range(6, change.shape[1])]]).max(1, keepdims=True)
             held = np.minimum(1.0, self.config.longest_turn / np.maximum(turns, 1e-9))
@@ -268,27 +277,51 @@ def _joint_blocks(diagonal: Array) -> Array:
     return np.lib.stride_tricks.as_strided(part, shape, (frame, 3 * (row + column), row, column))
 
 
-def _pieces(count: int, workers: int) -> list[slice]:
-    """Frames shared out in runs of about `_FRAMES_AT_ONCE`, of one length and as many for each worker."""
-    number = workers * max(1, round(count / (_FRAMES_AT_ONCE * workers)))
-    ends = [count * k // number for k in range(number + 1)]
-    return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False) if b > a]
-
-
 @dataclass(eq=False)
 class Sums:
-    """Rows summed up into blocks: own² (t, n, n), own·shared, shared², right sides, and those of the next frame."""
+    """Rows of t frames summed up into a chain's blocks, float32; upper is ``(t, n, n)``, diagonal, border and right are
+    those of t + 1 frames where another follows."""
 
     diagonal: Array
+    upper: Array
     border: Array
     corner: Array
     right: Array
     shared_right: Array
-    loss: Array
-    upper: Array | None = None
-    next_diagonal: Array | None = None
-    next_border: Array | None = None
-    next_right: Array | None = None
+
+    @staticmethod
+    def zeros(count: int, reached: int, size: int, shared: int) -> Sums:
+        """Of `count` frames with rows, which reach `reached` frames."""
+        def zero(*shape: int) -> Array:
+            return np.zeros(shape, np.float32)
+
+        return Sums(
+            zero(reached, size, size), zero(min(count, reached-1), size, size), zero(reached, size, shared),
+            zero(shared, shared), zero(reached, size), zero(shared),
+        )  # fmt: skip
+
+    def add(self, rows: Rows, size: int) -> None:
+        """Add the rows of the first `size` frames. They are spent: they are weighted in place."""
+        root = np.sqrt(rows.weight[:size])[..., None]
+        own, shared, value = rows.own[:size], rows.shared[:size], rows.value[:size, :, None] * root
+        own *= root
+        shared *= root
+        turned, common = np.swapaxes(own, 1, 2), np.swapaxes(shared, 1, 2)
+        flat = shared.reshape(-1, shared.shape[2])
+        self.diagonal[:size] += turned @ own
+        self.border[:size] += turned @ shared
+        self.corner += flat.T @ flat
+        self.right[:size] += (turned @ value)[..., 0]
+        self.shared_right += (common @ value)[..., 0].sum(0)
+        if rows.following is not None:
+            linked = len(self.upper)
+            after = rows.following[:linked]
+            after *= root[:linked]
+            across = np.swapaxes(after, 1, 2)
+            self.upper += turned[:linked] @ after
+            self.diagonal[1:] += across @ after
+            self.border[1:] += across @ shared[:linked]
+            self.right[1:] += (across @ value[:linked])[..., 0]
 
 
 class _Clock:
@@ -303,35 +336,3 @@ class _Clock:
         self.last = now
 
 
-def _summed(rows: Rows, size: int) -> Sums:
-    root = np.sqrt(rows.weight[:size])[..., None]
-    own, shared = rows.own[:size] * root, rows.shared[:size] * root
-    value = rows.value[:size, :, None] * root
-    turned, common = np.swapaxes(own, 1, 2), np.swapaxes(shared, 1, 2)
-    flat = shared.reshape(-1, shared.shape[2])
-    out = Sums(
-        turned @ own, turned @ shared, flat.T @ flat, (turned @ value)[..., 0],
-        (common @ value)[..., 0].sum(0), rows.loss[:size],
-    )  # fmt: skip
-    if rows.following is not None:
-        after = rows.following[:size] * root
-        across = np.swapaxes(after, 1, 2)
-        out.upper, out.next_diagonal = turned @ after, across @ after
-        out.next_border, out.next_right = across @ shared, (across @ value)[..., 0]
-    return out
-
-
-def _add(chain: Chain, first: int, size: int, sums: Sums) -> None:
-    here = slice(first, first + size)
-    chain.diagonal[here] += sums.diagonal
-    chain.border[here] += sums.border
-    chain.corner += sums.corner
-    chain.right[here] -= sums.right
-    chain.shared_right -= sums.shared_right
-    if sums.upper is not None:
-        kept = min(size, len(chain.right) - 1 - first)
-        after = slice(first + 1, first + 1 + kept)
-        chain.upper[first : first + kept] += sums.upper[:kept]
-        chain.diagonal[after] += sums.next_diagonal[:kept]  # type: ignore[index]
-        chain.border[after] += sums.next_border[:kept]  # type: ignore[index]
-        chain.right[after] -= sums.next_right[:kept]  # type: ignore[index]

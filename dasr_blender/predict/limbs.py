@@ -19,7 +19,7 @@ import numpy as np
 from ..core.raster import silhouette
 from ..core.rotation import quat_conjugate, quat_multiply, quat_to_matrix, quat_to_rotvec, rotvec_to_quat
 from ..core.skeleton import Skeleton
-from ..core.workers import worker_count
+from ..core.workers import shared_out, worker_count
 from .evidence import Evidence
 from .fit_body import BodyModel, in_crop, pose
 from .fit_config import FitConfig
@@ -166,8 +166,13 @@ class _Trial:
 
     def drawn(self, limb: Limb, path: Array) -> Array:
         """A limb at one offset a frame ``(T,)``, drawn ``(T, S, S)`` bool."""
-        parts = [self._pixels(limb, limb.offsets[path[p]][:, None], p)[:, 0] for p in self._pieces()]
-        return silhouette(np.concatenate(parts), limb.faces, (self.size, self.size))
+
+        def one(piece: slice) -> Array:
+            pixels = self._pixels(limb, limb.offsets[path[piece]][:, None], piece)[:, 0]
+            return silhouette(pixels, limb.faces, (self.size, self.size))
+
+        with ThreadPoolExecutor(worker_count()) as pool:
+            return np.concatenate(list(pool.map(one, shared_out(len(path), _FRAMES_AT_ONCE))))
 
     def gain(self, limb: Limb, value: Array, check: Callable[[float], None]) -> Array:
         """Sum ``(T, C)`` of the values ``(T, S, S)`` of the cells that a limb covers at each of its offsets."""
@@ -186,7 +191,7 @@ class _Trial:
             flat = drawn.reshape(count, tried, -1).astype(np.float32)
             return (flat @ worth.reshape(count, -1, 1).astype(np.float32))[..., 0]
 
-        found, pieces = [], self._pieces()
+        found, pieces = [], shared_out(len(self.frames), _FRAMES_AT_ONCE)
         with ThreadPoolExecutor(worker_count()) as pool:
             for gain in pool.map(one, pieces):
                 found.append(gain)
@@ -216,10 +221,6 @@ class _Trial:
         return quat_to_rotvec(
             quat_multiply(turned, quat_conjugate(self.evidence.start.joints[:, limb.joints]))
         )
-
-    def _pieces(self) -> list[slice]:
-        count = len(self.frames)
-        return [slice(a, min(a + _FRAMES_AT_ONCE, count)) for a in range(0, count, _FRAMES_AT_ONCE)]
 
     def _turned(self, limb: Limb, offsets: Array, piece: slice) -> Array:
         """The joints' rotations ``(t, C, k, 4)`` at offsets ``(t or 1, C, k, 3)``, within limits where it is any."""

@@ -26,7 +26,7 @@ from ..core.rotation import geodesic
 from ..core.skeleton import Skeleton, forward_kinematics, mirror_rotations
 from ..core.smooth import smooth
 from ..core.workers import worker_count
-from .evidence import FlowMaker
+from .evidence import FlowMaker, picture
 from .fit_config import DEFAULT_FIT
 from .limbs import limb_roots
 from .path import cheapest_path
@@ -336,8 +336,8 @@ class _Trail:
         return at / size - 0.5
 
     def _measured(self, step: tuple[int, int]) -> Array:
-        a, b = (np.ascontiguousarray(self.crops[t, :3].transpose(1, 2, 0)) for t in step)
-        return self.flow(a, b)
+        size = self.crops.shape[-1]
+        return self.flow(*(picture(self.crops[t], size) for t in step))
 
     def _colour(self, points: Array, frame: int) -> Array:
         """Mean colours ``(…, 3)``, 0…1, of the nine pixels round points ``(…, 2)``."""

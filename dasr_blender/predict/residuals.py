@@ -49,21 +49,26 @@ def shares(weight: Array, evidence: float) -> Array:
 def picture_rows(
     posed: Posed, found: Points, picture: Array, value: Array, share: Array, robust: Array, noise: float
 ) -> Rows:
-    """Rows whose residual moves as ``picture · seen``.
+    """Rows whose residual moves as ``picture · seen``: A for each of N points, all along the first, then the next.
 
-    picture ``(T, N, 2)``, value ``(T, N)`` in crop sides; share ``(T, N)``: evidence; robust ``(T, N)``: see `geman`.
+    picture ``(T, A, N, 2)``, value ``(T, A, N)`` in crop sides; share: evidence, and robust: see `geman`, both of
+    A or of one.
     """
-    own, shared = rows(posed, found, picture_direction(posed, found, picture), picture)
     scale = np.float32(1 / noise)
-    own *= scale
-    shared *= scale
-    return weighted((value * scale).astype(np.float32), own, shared, share, robust)
+    picture = picture * scale
+    own, shared = rows(posed, found, picture_direction(posed, found, picture), picture)
+    return weighted(value * scale, own, shared, share, robust)
 
 
 def weighted(value: Array, own: Array, shared: Array, share: Array, robust: Array) -> Rows:
-    """Rows with the weights of reweighted least squares. With w = 1/(1 + q)², ρ = r²/(1 + q) = r² √w."""
-    loss = 0.5 * (share * np.sqrt(robust) * value**2).sum(1)
-    return Rows(value, own, shared, (share * robust).astype(np.float32), loss)
+    """Rows with the weights of reweighted least squares; value ``(T, A, N)``, share and robust of A or of one.
+
+    With w = 1/(1 + q)², ρ = r²/(1 + q) = r² √w.
+    """
+    loss = 0.5 * (share * np.sqrt(robust) * value**2).sum((1, 2))
+    weight = np.broadcast_to(share * robust, value.shape)
+    flat = (v.reshape(len(value), -1).astype(np.float32) for v in (value, weight))
+    return Rows(next(flat), own, shared, next(flat), loss)
 
 
 def rim_distance(middle: Array, rims: Rims, outlines: Outlines) -> tuple[Array, Array, Array]:
@@ -85,7 +90,8 @@ def body_to_mask(
     """
     value, slope, known = rim_distance(in_crop(found.camera, posed.start, posed.focal), rims, outlines)
     share = shares(rims.length * known, evidence)
-    return picture_rows(posed, found, slope, value, share, geman(value**2, reach), noise)
+    picture, value = slope[:, None], value[:, None]
+    return picture_rows(posed, found, picture, value, share[:, None], geman(value**2, reach), noise)
 
 
 def mask_to_body(
@@ -94,12 +100,11 @@ def mask_to_body(
     """The mask's outline lies on the body's rim: the offset to the nearest rim, across the outline and, with the
     weight `along`, along it. found: the rims' points, one for each of the outline's."""
     offset = in_crop(found.camera, posed.start, posed.focal) - outlines.point
-    share, robust = shares(outlines.weight, evidence), geman((offset**2).sum(-1), reach)
+    share, robust = shares(outlines.weight, evidence), geman((offset**2).sum(-1), reach)[:, None]
     across = outlines.normal
-    beside = np.stack([-across[..., 1], across[..., 0]], -1)
-    one = picture_rows(posed, found, across, (offset * across).sum(-1), share, robust, noise)
-    two = picture_rows(posed, found, beside, (offset * beside).sum(-1), share * along, robust, noise)
-    return joined(one, two)
+    picture = np.stack([across, np.stack([-across[..., 1], across[..., 0]], -1)], 1)
+    value = (offset[:, None] * picture).sum(-1)
+    return picture_rows(posed, found, picture, value, np.stack([share, share * along], 1), robust, noise)
 
 
 def surface_map(
@@ -119,12 +124,8 @@ def surface_map(
     error = seen - target
     strength = np.minimum(weight.sum(1, keepdims=True) / 12.0, 1.0)
     share, robust = shares(weight, evidence) * strength, geman((error**2).sum(-1), reach)
-    parts = []
-    for axis in range(2):
-        picture = np.zeros_like(error)
-        picture[..., axis] = 1
-        parts.append(picture_rows(posed, found, picture, error[..., axis], share, robust, noise))
-    return joined(*parts)
+    value = np.moveaxis(error, -1, 1)
+    return picture_rows(posed, found, _axes(error), value, share[:, None], robust[:, None], noise)
 
 
 def flow_rows(
@@ -147,15 +148,17 @@ def flow_rows(
     error = there_seen - moved
     share = shares(weight, evidence) * np.minimum(weight.sum(1, keepdims=True) / 12.0, 1.0)
     robust = geman((error**2).sum(-1), 3 * noise)
-    parts = []
-    for axis in range(2):
-        picture = np.zeros_like(error)
-        picture[..., axis] = 1
-        now = picture_rows(posed, here, picture, error[..., axis], share, robust, noise)
-        after = picture_rows(following, there, picture, error[..., axis], share, robust, noise)
-        # flow is read where the point is now, so where it takes the point moves along with it
-        parts.append(Rows(now.value, -now.own, after.shared - now.shared, now.weight, now.loss, after.own))
-    return joined(*parts)
+    said = np.moveaxis(error, -1, 1), share[:, None], robust[:, None], noise
+    now = picture_rows(posed, here, _axes(error), *said)
+    after = picture_rows(following, there, _axes(error), *said)
+    # flow is read where the point is now, so where it takes the point moves along with it
+    return Rows(now.value, -now.own, after.shared - now.shared, now.weight, now.loss, after.own)
+
+
+def _axes(places: Array) -> Array:
+    """The axes' directions at places ``(T, N, k)``, ``(T, k, N, k)``."""
+    count, number, kinds = places.shape
+    return np.broadcast_to(np.eye(kinds, dtype=np.float32)[:, None], (count, kinds, number, kinds))
 
 
 def shifted(posed: Posed) -> Posed:
@@ -172,15 +175,6 @@ def shifted(posed: Posed) -> Posed:
         for name in ("rotation", "place", "joints", "center", "side", "focal")
     }
     return replace(posed, start=replace(start, **parts), **moved)
-
-
-def joined(*parts: Rows) -> Rows:
-    """Rows of several residuals together."""
-    following = None
-    if parts[0].following is not None:
-        following = np.concatenate([p.following for p in parts], 1)  # type: ignore[misc]
-    values = [np.concatenate([getattr(p, n) for p in parts], 1) for n in ("value", "own", "shared", "weight")]
-    return Rows(*values, loss=np.sum([p.loss for p in parts], 0), following=following)
 
 
 # ---- residuals of the joints' rotations alone
@@ -218,11 +212,7 @@ def planted_feet(
     """
     offset = found.camera - target.astype(np.float32)
     robust = geman((offset.astype(np.float64) ** 2).sum(-1), reach)
-    parts = []
-    for axis in range(3):
-        direction = np.zeros(found.camera.shape, np.float32)
-        direction[..., axis] = 1
-        own, shared = rows(posed, found, direction, None)
-        scale = np.float32(1 / noise)
-        parts.append(weighted(offset[..., axis] * scale, own * scale, shared * scale, standing, robust))
-    return joined(*parts)
+    scale = np.float32(1 / noise)
+    own, shared = rows(posed, found, _axes(offset) * scale, None)
+    value = np.moveaxis(offset, -1, 1) * scale
+    return weighted(value, own, shared, standing[:, None], robust[:, None])

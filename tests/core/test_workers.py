@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from dasr_blender.core.workers import made_ahead, worker_count
+from dasr_blender.core import workers
+from dasr_blender.core.workers import made_ahead, shared_out, worker_count
 
 
 def test_in_order_though_the_first_takes_longest() -> None:
@@ -53,3 +54,13 @@ def test_closing_lets_go_of_the_rest() -> None:
     assert next(made) == 0
     made.close()
     assert max(begun) <= 2 * worker_count() + 1
+
+
+@pytest.mark.parametrize(("count", "cores"), [(1, 2), (3, 8), (90, 2), (130, 2), (192, 4)])
+def test_frames_are_shared_out_evenly(count: int, cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "worker_count", lambda: cores)
+    pieces = shared_out(count, 32)
+    assert [t for piece in pieces for t in range(piece.start, piece.stop)] == list(range(count))
+    sizes = [piece.stop - piece.start for piece in pieces]
+    assert max(sizes) - min(sizes) <= 1 and max(sizes) <= 48
+    assert len(sizes) % cores == 0 or count < cores
