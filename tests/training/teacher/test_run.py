@@ -51,7 +51,7 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def test_from_videos_to_what_a_student_learns_from(videos: tuple[Path, Path], tmp_path: Path) -> None:
     bundle, clips = videos
     config = TeachConfig(
-        (clips,), tmp_path / "out", str(bundle), held=("clip2",), field=SMALL, resolution=48, threads=1
+        (clips,), tmp_path / "out", str(bundle), held=("clip2",), field=SMALL, resolution=80, threads=1
     )
     said: list[float] = []
     taught = teach(config, lambda share, text: said.append(share))
