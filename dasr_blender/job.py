@@ -9,6 +9,7 @@ command line goes on to `scene/` in the same process.
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ from .clip import (
 from .clip.flow import flow
 from .core import Cancelled, Category, DasrError, Motion, load_category, one_world
 from .core.camera import crop_info
+from .core.category import LANDMARKS
 from .core.files import DAMAGED, clip_name, sha256_of
 from .core.progress import between
 from .doubts import cut_warnings, find_warnings, twin_warnings
@@ -215,16 +217,16 @@ def run_job(
             workspace.require(20_000_000 + len(clip) * 300_000)
             clip = in_shots(clip)
         key = fingerprint(
-            clip.sha256, clip.frame_index.tolist(), clip.size, mask_inputs(options), code_hash()
+            clip.sha256, clip.frame_index.tolist(), clip.size, mask_inputs(options, category), code_hash()
         )
-        masks = _masks(options, clip, workspace, key, run)
+        masks = _masks(options, category, clip, workspace, key, run)
         filming = _filming(options, clip, masks, workspace, key, run)
         motion, student, fitted = _predict(options, category, clip, masks, filming, workspace, key, run)
         if options.quality == "best" and not masks.given:
             better = _masks_by_body(options, category, clip, masks, motion, workspace, key, run)
             if better is not None:
-                masks, key = better, fingerprint(key, "chosen by the body")
-                again = _predict(options, category, clip, masks, filming, workspace, key, run)
+                masks, key = better, fingerprint(key, hashlib.sha256(better.packed.tobytes()).hexdigest())
+                again = _predict(options, category, clip, masks, filming, workspace, key, run, "again")
                 motion, student, fitted = again[0], again[1] or student, again[2]
         motion_path = workspace.out / "motion.npz"
         with workspace.guarding(motion_path):
@@ -272,20 +274,22 @@ def code_hash() -> str:
     return fingerprint([(path.name, sha256_of(path)) for path in sources], sha256_of(Path(__file__)))
 
 
-def _masks(options: JobOptions, clip: Clip, workspace: Workspace, key: str, run: _Run) -> Masks:
+def _masks(
+    options: JobOptions, category: Category, clip: Clip, workspace: Workspace, key: str, run: _Run
+) -> Masks:
     with run.stage("masks", "Finding the subject") as step:
-        masks, reused = find_masks(
-            options, clip, workspace.stage("masks", key), _looks(clip, workspace), workspace, step, run.check
-        )
+        stage, looks = workspace.stage("masks", key), _looks(category, clip, workspace)
+        masks, reused = find_masks(options, category, clip, stage, looks, workspace, step, run.check)
         if reused:
             run.reused.append("masks")
         workspace.forget_other("masks", key)
         return masks
 
 
-def _looks(clip: Clip, workspace: Workspace) -> Path:
-    """Where the mask network's answers are kept, whatever is corrected."""
-    key = fingerprint(clip.sha256, clip.frame_index.tolist(), clip.size, code_hash())
+def _looks(category: Category, clip: Clip, workspace: Workspace) -> Path:
+    """Where the mask networks' answers are kept, whatever is corrected."""
+    bodies = category.hashes.get(LANDMARKS)
+    key = fingerprint(clip.sha256, clip.frame_index.tolist(), clip.size, bodies, code_hash())
     workspace.forget_other("looks", key)
     return workspace.stage("looks", key)
 
@@ -305,8 +309,8 @@ def _masks_by_body(
     if not doubtful_frames(masks, silhouettes).any():
         return None
     with run.stage("masks", "Finding the subject again, with the body's help") as step:
-        stage, looks = workspace.stage("masks", key), _looks(clip, workspace)
-        better, _ = find_masks(options, clip, stage, looks, workspace, step, run.check, silhouettes)
+        stage, looks = workspace.stage("masks", key), _looks(category, clip, workspace)
+        better, _ = find_masks(options, category, clip, stage, looks, workspace, step, run.check, silhouettes)
     return None if np.array_equal(better.packed, masks.packed) else better
 
 
@@ -332,13 +336,14 @@ def _predict(
     workspace: Workspace,
     key: str,
     run: _Run,
+    name: str = "prediction",
 ) -> tuple[Motion, Student | None, Fitted]:
-    """The motion, the network if it had to be run, and what the fit did."""
+    """The motion, the network if it had to be run, and what the fit did. name: of the stage that keeps its answer."""
     focal = filming.focal_px
     principal = 0.5 * np.asarray(clip.size, np.float64)
     center, side = crop_boxes(masks.boxes)
     key = fingerprint(key, category.hashes, focal.tolist())
-    stage = workspace.stage("prediction", key)
+    stage = workspace.stage(name, key)
     prediction, student = _load_prediction(stage), None
     size = category.network.input_size
     with run.stage("crops", "Cutting out the subject") as step:
@@ -355,7 +360,7 @@ def _predict(
                 prediction = finder.run(prediction, crops, clip.cuts, progress=between(step, 0.75, 1.0))
             with workspace.writing(stage) as temporary:
                 _save_prediction(temporary, prediction)
-            workspace.forget_other("prediction", key)
+            workspace.forget_other(name, key)
         else:
             run.reused.append("student")
     with run.stage("track", "Following the subject") as step:

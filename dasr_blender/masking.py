@@ -25,8 +25,10 @@ from .clip import (
 from .clip.saliency import Saliency
 from .core import Cancelled, Category, Motion
 from .core.camera import project, transform
+from .core.category import LANDMARKS
 from .core.files import expanded, files_in
 from .core.raster import silhouette
+from .predict.landmarks import body_finder
 
 if TYPE_CHECKING:
     from .job import JobOptions
@@ -37,11 +39,12 @@ DOUBT = 0.75  # of the usual overlap of body and mask, under which a frame is do
 STRETCH = 3  # doubtful frames in a row that are worth another round
 
 
-def mask_inputs(options: JobOptions) -> list:
+def mask_inputs(options: JobOptions, category: Category) -> list:
     """Everything the masks are made from beside the clip, for the stage's fingerprint."""
     said = [_listed(place) for place in options.corrections]
     if options.masks is None:
-        return ["own", asdict(options.subject) if options.subject else None, said]
+        subject = asdict(options.subject) if options.subject else None
+        return ["own", subject, said, category.hashes.get(LANDMARKS)]
     return ["folder", _listed(options.masks), said]
 
 
@@ -59,6 +62,7 @@ def _listed(place: str) -> list:
 
 def find_masks(
     options: JobOptions,
+    category: Category,
     clip: Clip,
     stage: Path,
     looks_path: Path,
@@ -69,8 +73,9 @@ def find_masks(
 ) -> tuple[Masks, bool]:
     """The masks, and whether they were taken over from an earlier run.
 
-    The network's looks are kept in `looks_path`, so that with another correction only the rest is done again.
-    silhouettes: (T, h, w), see `automatic_masks`. Raises MaskError and Cancelled.
+    The networks' looks are kept in `looks_path`, so that with another correction only the rest is done again.
+    silhouettes: (T, h, w), see `automatic_masks`; masks that were chosen by them are not kept in the stage, where the
+    next run expects those without. Raises MaskError and Cancelled.
     """
     _refuse_unused(options, clip)
     if stage.exists() and silhouettes is None:
@@ -84,7 +89,8 @@ def find_masks(
         masks = masks_from_alpha(clip)
     else:
         corrections = read_corrections(options.corrections)
-        looks = Looks(clip, lambda: Saliency(threads=options.threads))
+        bodies = body_finder(category, options.provider, options.threads)
+        looks = Looks(clip, lambda: Saliency(threads=options.threads), bodies)
         looks.load(looks_path)
 
         def keep() -> None:
@@ -101,8 +107,9 @@ def find_masks(
             keep()
             raise
         keep()
-    with workspace.guarding(stage):
-        masks.save(stage)
+    if silhouettes is None:
+        with workspace.guarding(stage):
+            masks.save(stage)
     return masks, False
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from tiny_predictor import write_tiny_landmarks
+from toy import toy_category_in_memory
 
 from dasr_blender import masking
 from dasr_blender.arguments import parser
@@ -18,6 +20,7 @@ from dasr_blender.pointing import box_between, pixel_at, shown_frame, spoken, st
 from dasr_blender.workspace import Workspace, fingerprint
 
 WIDTH, HEIGHT, COUNT = 200, 120, 14
+TOY = toy_category_in_memory()
 
 
 def redness(image: np.ndarray) -> np.ndarray:
@@ -53,13 +56,17 @@ def overlap(masks: Masks, truth: list[np.ndarray]) -> np.ndarray:
     return np.array([(a & b).sum() / (a | b).sum() for a, b in zip(found, truth, strict=True)])
 
 
-def found(options: JobOptions, monkeypatch: pytest.MonkeyPatch, network=redness) -> tuple[Masks, bool]:
+def found(
+    options: JobOptions, monkeypatch: pytest.MonkeyPatch, network=redness, category=TOY, silhouettes=None
+) -> tuple[Masks, bool]:
     monkeypatch.setattr(masking, "Saliency", lambda threads=0: network)
     clip = load_clip(options.clip)
     workspace = Workspace(Path(options.out))
-    stage = workspace.stage("masks", fingerprint(masking.mask_inputs(options)))
+    stage = workspace.stage("masks", fingerprint(masking.mask_inputs(options, category)))
     looks = workspace.stage("looks", "a")
-    return masking.find_masks(options, clip, stage, looks, workspace, lambda *_: None, lambda: False)
+    return masking.find_masks(
+        options, category, clip, stage, looks, workspace, lambda *_: None, lambda: False, silhouettes
+    )
 
 
 def test_a_correction_takes_over_the_looks(folder, tmp_path, monkeypatch) -> None:
@@ -75,7 +82,7 @@ def test_a_correction_takes_over_the_looks(folder, tmp_path, monkeypatch) -> Non
         return redness(image)
 
     click = JobOptions(plain.clip, plain.out, corrections=("4:50,30",))
-    assert masking.mask_inputs(click) != masking.mask_inputs(plain)
+    assert masking.mask_inputs(click, TOY) != masking.mask_inputs(plain, TOY)
     corrected, reused = found(click, monkeypatch, counted)
     assert not reused and overlap(corrected, truth).min() > 0.85
     assert (HEIGHT, WIDTH, 3) not in asked  # every whole frame had been looked at
@@ -89,7 +96,7 @@ def test_a_changed_correction_is_another_input(folder, tmp_path) -> None:
     seen = []
     for mask in (truth[2], truth[2] & truth[3]):
         assert cv2.imwrite(str(said / "000002.png"), mask.astype(np.uint8) * 255)
-        seen.append(masking.mask_inputs(options))
+        seen.append(masking.mask_inputs(options, TOY))
     assert seen[0] != seen[1]
 
 
@@ -124,6 +131,32 @@ def test_a_folder_that_cannot_be_listed_is_one_sentence(folder, tmp_path, monkey
     for options in (replace(plain, masks=str(shut)), replace(plain, corrections=(str(shut),))):
         with pytest.raises(MaskError, match=r"cannot be listed \(Permission denied\): give a folder of images"):
             found(options, monkeypatch)
+
+
+def test_masks_that_the_body_chose_are_not_the_next_runs(folder, tmp_path, monkeypatch) -> None:
+    """The stage keeps the masks found without a body: a run of another quality or category begins with those."""
+    frames, _ = folder
+    options = JobOptions(str(frames), str(tmp_path / "out"))
+    first, _ = found(options, monkeypatch)
+    drawn = np.stack([disc(150, 30, 24).astype(np.float32)] * COUNT)
+    monkeypatch.setattr(masking, "automatic_masks", lambda *_, **__: Masks.pack(list(drawn > 0), "automatic"))
+    again, reused = found(options, monkeypatch, silhouettes=drawn)
+    assert not reused and not np.array_equal(again.packed, first.packed)
+    kept, reused = found(options, monkeypatch)
+    assert reused and np.array_equal(kept.packed, first.packed)
+
+
+def test_a_network_that_knows_the_bodies_is_asked(folder, tmp_path, monkeypatch) -> None:
+    """It is another input of the stage, and its answers are kept with the rest."""
+    frames, _ = folder
+    options = JobOptions(str(frames), str(tmp_path / "out"))
+    write_tiny_landmarks(tmp_path / "landmarks.onnx")
+    hashes = {"landmarks.onnx": "a"}
+    knowing = replace(TOY, landmarks_path=tmp_path / "landmarks.onnx", hashes=hashes)
+    assert masking.mask_inputs(options, knowing) != masking.mask_inputs(options, TOY)
+    assert not found(options, monkeypatch, category=knowing)[1]
+    with np.load(Workspace(tmp_path / "out").stage("looks", "a")) as kept:
+        assert kept["bodies"].any() and not kept["bodies"].all()
 
 
 def test_the_body_chooses_where_the_mask_is_another(folder) -> None:

@@ -103,7 +103,10 @@ FOUND = tuple(
 
 
 def write_tiny_landmarks(path: Path, joints: Sequence[str] = FOUND, size: int = 32) -> None:
-    """A landmark network that is sure where the picture's upper quarter is bright, and places all joints upwards."""
+    """A landmark network that is sure where the picture's upper quarter is bright, and places all joints upwards.
+
+    What is bright is the body, and its joints lie in the whole picture, and below it by half its height.
+    """
     import onnx
     from onnx import helper, numpy_helper
 
@@ -111,7 +114,7 @@ def write_tiny_landmarks(path: Path, joints: Sequence[str] = FOUND, size: int = 
     place = np.tile(np.array([0, -1, 0.5], np.float32), (1, len(joints), 1))
     constants = {
         "start": np.array([0]), "end": np.array([size // 4]), "axis": np.array([2]), "gain": np.float32(1.25),
-        "place": place, "nothing": np.float32(0),
+        "place": place, "nothing": np.float32(0), "reach": np.array([[0, 0, 1, 1.5]], np.float32),
     }  # fmt: skip
     graph = helper.make_graph(
         [
@@ -122,10 +125,18 @@ def write_tiny_landmarks(path: Path, joints: Sequence[str] = FOUND, size: int = 
             helper.make_node("Mul", ["light", "gain"], ["presence"]),
             helper.make_node("Mul", ["one", "nothing"], ["none"]),
             helper.make_node("Add", ["none", "place"], ["places"]),
+            helper.make_node("Squeeze", ["none", "axis"], ["flat"]),
+            helper.make_node("Add", ["flat", "reach"], ["box"]),
+            helper.make_node("ReduceMean", ["crops"], ["mask"], axes=[1], keepdims=0),
         ],
         "tiny",
-        [helper.make_tensor_value_info("crops", number, ["T", 3, size, size])],
         [
+            helper.make_tensor_value_info("crops", number, ["T", 3, size, size]),
+            helper.make_tensor_value_info("masked", onnx.TensorProto.BOOL, []),
+        ],
+        [
+            helper.make_tensor_value_info("box", number, ["T", 4]),
+            helper.make_tensor_value_info("mask", number, ["T", size, size]),
             helper.make_tensor_value_info("places", number, ["T", len(joints), 3]),
             helper.make_tensor_value_info("presence", number, ["T", 1]),
         ],

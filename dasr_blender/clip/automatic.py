@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The subject's masks found without help, or with a person's words about single frames.
 
-A salient-object network looks at key frames, whole and again, closer, at a crop around the subject. Which of the
+A salient-object network looks at key frames, whole and again, closer, at a crop around the subject; where another knows
+such bodies and is sure of the one about the subject, it is believed instead. Which of the
 blobs it reports is the subject is decided from key frame to key frame, going both ways from what is known: the one
 that agrees best with the last mask carried over by optical flow. Because each mask is chosen among what the network
 sees now, and not grown from the last one, errors do not add up as in plain propagation. What looks the same when
@@ -24,7 +25,7 @@ from .corrections import Correction, Said, by_frame
 from .evidence import LIMIT, SURE, log_odds, smooth
 from .finder import Finder, NothingSeen, working_size
 from .following import Chosen, binary, follow
-from .looks import Looks, Network
+from .looks import BodyNetwork, Looks, Network
 from .mask_store import Masks
 from .others import another_subject
 from .saliency import Saliency
@@ -32,7 +33,7 @@ from .subject import Subject, seed_frame, seed_from
 from .teaching import taught
 from .video import Clip, Progress
 
-__all__ = ["AutomaticConfig", "Network", "automatic_masks"]
+__all__ = ["AutomaticConfig", "BodyNetwork", "Network", "automatic_masks"]
 
 HEARSAY = 0.5  # what frames teach whose masks were only made from clicks and boxes, beside all else that speaks
 Anchors = dict[int, np.ndarray]  # frame -> mask (h, w) bool that a person vouches for
@@ -47,19 +48,21 @@ def automatic_masks(
     config: AutomaticConfig = AutomaticConfig(),  # noqa: B008
     corrections: Sequence[Correction] = (),
     looks: Looks | None = None,
+    bodies: Callable[[], BodyNetwork] | None = None,
     silhouettes: np.ndarray | None = None,
 ) -> Masks:
     """Masks of the subject, by u2netp unless `network` is given.
 
-    corrections: what a person says of single frames. looks: answers of the network from an earlier call; new ones
-    are added. silhouettes: (T, h', w') in 0…1 of any size, the body as a fit sees it: in frames where the mask and
-    the silhouette disagree, the candidate that agrees with it is taken.
+    corrections: what a person says of single frames. looks: answers of the networks from an earlier call; new ones
+    are added. bodies: makes a network that knows the subject's kind, which is asked first. silhouettes: (T, h', w')
+    in 0…1 of any size, the body as a fit sees it: in frames where the mask and the silhouette disagree, the candidate
+    that agrees with it is taken.
     Frames where the subject is not found are interpolated and flagged. Every shot is looked through by itself: first
     those that a person spoke of, else the longest; in the others it is what stands out and has the same colours.
     Raises MaskError when nothing stands out anywhere, when a place is outside the picture, when corrections contradict
     each other, or when the network is not installed.
     """
-    known = looks or Looks(clip, lambda: network or Saliency())
+    known = looks or Looks(clip, lambda: network or Saliency(), bodies)
     said = by_frame(corrections, clip, working_size(clip, config))
     shown = None if subject is None else seed_frame(clip, subject)
     spoken = {*said, shown}

@@ -22,6 +22,9 @@ class AutomaticConfig:
     confidence: float = 0.2  # weight of a candidate's mean saliency beside its overlap with the last mask
     lost: float = 0.2  # overlap under which no candidate is taken for the subject
     clear: float = 0.4  # and from which one look about it is enough where nothing else is near
+    sure: float = 0.9  # that a network which knows the category's bodies sees one
+    covered: float = 0.5  # share of the last mask that such a body covers, for being the subject
+    own: float = 0.3  # and share of it that the last mask covers
     swollen: float = 1.5  # a first-look blob larger than this × the last mask does not lead the second look
     cut: float = 0.2  # taken from the score of a blob that the second look's crop cuts through
     alike: float = 0.35  # likeness (shape × colours × nearness) from which a lost subject is taken for found

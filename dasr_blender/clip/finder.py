@@ -14,7 +14,7 @@ from ..core.workers import made_ahead
 from .choosing import AutomaticConfig, grown, likeness, overlap, prominence
 from .evidence import Background, Sides, log_odds, trusts
 from .flow import flow, warp
-from .looks import Looks
+from .looks import Look, Looks
 from .mask_store import MaskError, mask_box
 from .video import Cancelled, Clip, Progress
 
@@ -131,15 +131,50 @@ class Finder:
 
     def closer(self, i: int, box: np.ndarray, pad: float) -> np.ndarray:
         """Second look at frame i: saliency (h, w) float32 from the crop `pad` wider than box (4,) on each side."""
-        to_clip = np.array(self.clip.size) / np.array(self.size)
-        low, high = box[:2] * to_clip, box[2:] * to_clip
-        margin = pad * (high - low)
-        x0, y0 = np.maximum(np.floor(low - margin), 0).astype(int)
-        x1, y1 = np.minimum(np.ceil(high + margin), self.clip.size).astype(int)
-        result = np.zeros((self.size[1], self.size[0]), np.float32)
-        if x1 - x0 < 4 or y1 - y0 < 4:
-            return result
-        look = self.looks.at(self._first + i, (int(x0), int(y0), int(x1), int(y1)))
+        window = self._window(box * np.tile(self._to_clip, 2), pad)
+        if window is None:
+            return np.zeros((self.size[1], self.size[0]), np.float32)
+        return self._against_background(i, self._placed(self.looks.at(self._first + i, window)))
+
+    def body(self, i: int, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """What the network that knows the category's bodies sees about `reference` (h, w) bool in frame i, (h, w)
+        float32, and which of it is the subject, (h, w) bool; None without such a network, and where it is not sure.
+
+        Where it expects joints beyond the crop, as those of legs that the reference lacks, it looks again with them in.
+        """
+        pad = self.config.pad
+        window = self._window(mask_box(reference) * np.tile(self._to_clip, 2), pad)
+        look = None if window is None else self.looks.body(self._first + i, window)
+        if window is None or look is None:
+            return None
+        joints = self._window(np.array(look.box), pad) or window
+        x0, y0 = (min(pair) for pair in zip(window[:2], joints[:2], strict=True))
+        x1, y1 = (max(pair) for pair in zip(window[2:], joints[2:], strict=True))
+        look = self.looks.body(self._first + i, (x0, y0, x1, y1)) or look
+        if look.sure < self.config.sure:
+            return None
+        candidates = self._candidates(self._against_background(i, self._placed(look)), reference)
+        soft, blob = self._closest(candidates, [0.0] * len(candidates), reference)
+        both = int((blob & reference).sum())
+        if both <= self.config.covered * reference.sum() or both <= self.config.own * blob.sum():
+            return None
+        return soft, blob
+
+    @property
+    def _to_clip(self) -> np.ndarray:
+        """Pixels of the clip to one of the working picture, (2,)."""
+        return np.array(self.clip.size) / np.array(self.size)
+
+    def _window(self, box: np.ndarray, pad: float) -> tuple[int, int, int, int] | None:
+        """The crop `pad` wider on each side than box (4,), in pixels of the clip; None where hardly anything is."""
+        margin = pad * (box[2:] - box[:2])
+        x0, y0 = np.clip(np.floor(box[:2] - margin), 0, self.clip.size).astype(int).tolist()
+        x1, y1 = np.clip(np.ceil(box[2:] + margin), 0, self.clip.size).astype(int).tolist()
+        return (x0, y0, x1, y1) if x1 - x0 >= 4 and y1 - y0 >= 4 else None
+
+    def _placed(self, look: Look) -> np.ndarray:
+        """A look's answer at working size, (h, w) float32."""
+        to_clip = self._to_clip
         (x0, y0, x1, y1), inside = look.window, look.soft.astype(np.float32) / 255.0
         # working index -> clip x = (index + .5) to_clip -> network index
         zoom = np.array([inside.shape[1] / (x1 - x0), inside.shape[0] / (y1 - y0)])
@@ -149,10 +184,9 @@ class Finder:
         shrinks = slope.max() > 1.0
         if shrinks:
             inside = cv2.blur(inside, tuple(int(max(1, round(s))) for s in slope))
-        result = cv2.warpAffine(
+        return cv2.warpAffine(
             inside, matrix, self.size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderValue=(0.0,)
         )
-        return self._against_background(i, result)
 
     def blobs(self, soft: np.ndarray) -> list[np.ndarray]:
         """Connected regions of (h, w) saliency above the threshold, largest first, each (h, w) bool."""
@@ -190,7 +224,11 @@ class Finder:
         Over 127 only on the candidate; but what the network faintly saw where the reference lies stays, for the other
         frames' evidence to decide about. None when none overlaps it enough, unless `anchored` says that the reference
         is known to be right. alone: where one look about the reference shows it clearly, the rest is not looked at.
+        A body that a network which knows them sees there comes before both.
         """
+        known = self.body(i, reference)
+        if known is not None:
+            return _softened(*known, reference)
         if alone and i not in self.wide:
             window = mask_box(reference)
             candidates = self._candidates(self.closer(i, window, self.config.pad), reference)

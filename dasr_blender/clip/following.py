@@ -180,6 +180,8 @@ def _recover(
     reach = size * (1.0 + 0.5 * missed)
     best: tuple[float, np.ndarray | None] = (finder.config.alike, None)
     for blob in blobs:
+        known = finder.body(i, blob)
+        blob = blob if known is None else known[1]
         shape, distance = shape_overlap(blob, last)
         tint = likeness(finder.colours(i, blob), colours)
         value = shape * tint * float(np.exp(-0.5 * (distance / reach) ** 2))

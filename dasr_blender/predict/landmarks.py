@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Joints that another network finds in the picture, where a category has one: which way the trunk faces, and which of a
-pair of limbs is which.
+pair of limbs is which; and the mask that it finds with them.
 
 A network that has only seen renders mistakes a person's back for the front where no face is seen; one that has seen
 many photographs seldom does. People's is BlazePose GHUM (Grishchenko et al., "BlazePose GHUM Holistic", 2022). What it
 finds is evidence among others: of the trunk for the tracker's choice of views, of limbs where left and right would
-have to be exchanged to agree with it. Angles stay the student's.
+have to be exchanged to agree with it. Angles stay the student's. Automatic masks ask it first for the subject.
 """
 
 from __future__ import annotations
@@ -35,6 +35,16 @@ _TRUNK = 3  # joints at least, from which a trunk's turn can be told
 _TURNED = 0.2  # presence by which a picture that was turned has to be the clearer one
 
 
+def body_finder(
+    category: Category, provider: str = AUTO, threads: int = 0
+) -> Callable[[], Callable[[Array], tuple[Array, float, Array]]] | None:
+    """Makes what finds the category's bodies for automatic masks (`Landmarks.seen`); None where it has no such
+    network."""
+    if category.landmarks_path is None:
+        return None
+    return lambda: Landmarks(category, provider, threads=threads).seen
+
+
 class Landmarks:
     """A category's landmark network, loaded once and run on any number of clips."""
 
@@ -51,10 +61,10 @@ class Landmarks:
         self.session = self.opened.session
         skeleton = category.skeleton
         try:
-            (given,) = self.session.get_inputs()
-            if (given.name, given.shape[1]) != ("crops", 3):
+            given, masked = self.session.get_inputs()
+            if (given.name, given.shape[1], masked.name) != ("crops", 3, "masked"):
                 raise KeyError
-            if {o.name for o in self.session.get_outputs()} != {"places", "presence"}:
+            if {o.name for o in self.session.get_outputs()} != {"places", "presence", "box", "mask"}:
                 raise KeyError
             names = self.session.get_modelmeta().custom_metadata_map["joints"].split()
             self.size, self.joints = int(given.shape[2]), np.array([skeleton.index(name) for name in names])
@@ -99,6 +109,25 @@ class Landmarks:
         prediction = replace(prediction, told_rotation=view, told_sure=sure)
         return mirrored_answer(self.category, prediction, exchanged) if exchanged.any() else prediction
 
+    def seen(self, picture: Array) -> tuple[Array, float, Array]:
+        """The subject in a picture ``(h, w, 3)`` uint8 that it fills: its mask ``(h', w')`` float32 in 0…1, stretched
+        over the picture, how sure the network is that it sees one, 0…1, and the box ``(4,)`` x0, y0, x1, y1 of its
+        joints, shares of width and height, beyond 0…1 where they are expected beyond the rim."""
+        whole = np.array(picture.shape[1::-1], np.float64)  # width, height
+        inner = np.maximum(np.round(whole * self.size / whole.max()), 1).astype(int)
+        x, y = (self.size - inner) // 2
+        given = np.zeros((self.size, self.size, 3), np.float32)
+        shrinks = inner[0] < whole[0]
+        small = cv2.resize(picture, inner.tolist(), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        given[y : y + inner[1], x : x + inner[0]] = small
+        crop = np.ascontiguousarray(given.transpose(2, 0, 1)[None]) / np.float32(255)
+        answers = self.session.run(["mask", "presence", "box"], {"crops": crop, "masked": np.array(True)})
+        mask, sure, box = (np.asarray(answer)[0] for answer in answers)
+        return (
+            mask[y : y + inner[1], x : x + inner[0]], float(np.clip(sure[0], 0, 1)),
+            (np.asarray(box, np.float64) * self.size - np.tile((x, y), 2)) / np.tile(inner, 2),
+        )  # fmt: skip
+
     def places(self, crops: Array, progress: Callable[[float, str], None]) -> tuple[Array, Array]:
         """Joints ``(T, J, 3)`` in the crop's axes (x right, y down, z along its ray), metres from the hips, NaN for
         those without a landmark; and how sure the network is that it sees the subject at all ``(T,)``, 0…1.
@@ -125,7 +154,8 @@ class Landmarks:
         def feed(first: int, last: int) -> dict[str, Array]:
             turned = np.rot90(crops[first:last, :3], quarter, axes=(2, 3)).transpose(0, 2, 3, 1)
             seen = np.stack([cv2.resize(np.ascontiguousarray(picture), size) for picture in turned])
-            return {"crops": np.ascontiguousarray(seen.transpose(0, 3, 1, 2), np.float32) / np.float32(255)}
+            given = np.ascontiguousarray(seen.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+            return {"crops": given, "masked": np.array(False)}
 
         found = run_in_pieces(self.session, ["places", "presence"], feed, len(crops), self.batch, 0, progress)
         places, sure = found["places"].astype(np.float64), found["presence"].reshape(-1).astype(np.float64)

@@ -8,7 +8,7 @@
 
 The network (Google, Apache-2.0; Grishchenko et al., "BlazePose GHUM Holistic", 2022) answers 39 landmarks in the
 picture and in space, a mask, and whether there is a person. Kept are those landmarks in space that are joints of the
-category, and the last.
+category, the box of all in the picture, the mask and the last.
 """
 
 from __future__ import annotations
@@ -26,8 +26,12 @@ from ..core.category import LANDMARKS, load_category, save_category
 from .errors import TrainingError
 from .export_small import half_weights
 
-PICTURE, PRESENCE, PLACES = "input_1", "Identity_1", "Identity_4"
-"""names in the converted network of the picture, of whether it shows a person, and of 39 × 3 metres from the hips"""
+PICTURE, SEEN, PRESENCE, MASK, PLACES = "input_1", "Identity", "Identity_1", "Identity_2", "Identity_4"
+"""names in the converted network of the picture, of 39 × 5 numbers about landmarks, pixels first, of whether it shows a
+person, of the logits of their mask, and of 39 × 3 metres from the hips"""
+
+MARKS = 33
+"""of the landmarks; those after them say where to look next"""
 
 JOINTS = {
     "upper_arm.L": 11, "upper_arm.R": 12, "forearm.L": 13, "forearm.R": 14, "hand.L": 15, "hand.R": 16,
@@ -53,7 +57,7 @@ def write_landmarks(network: Path, out: Path) -> None:
     """
     try:
         model = onnx.load(str(network))
-        model = Extractor(model).extract_model([PICTURE], [PLACES, PRESENCE])
+        model = Extractor(model).extract_model([PICTURE], [PLACES, PRESENCE, SEEN, MASK])
     except (OSError, ValueError, KeyError, onnx.checker.ValidationError) as error:
         raise TrainingError(
             f"{network}: not BlazePose as tf2onnx converts it ({error}); see docs/training.md"
@@ -63,31 +67,80 @@ def write_landmarks(network: Path, out: Path) -> None:
     for node in graph.node:
         for names in (node.input, node.output):
             for n, name in enumerate(names):
-                names[n] = {PICTURE: "crops", PRESENCE: "presence", PLACES: "all_flat"}.get(name, name)
+                names[n] = {PICTURE: "crops", PRESENCE: "presence"}.get(name, name)
+    size = graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    shapes = {node.input[1] for node in graph.node if node.op_type == "Reshape"}
+    for constant in graph.initializer:
+        shape = numpy_helper.to_array(constant)
+        if constant.name in shapes and shape[0] == 1 and -1 not in shape:  # converted for a single picture
+            constant.CopyFrom(numpy_helper.from_array(np.append(-1, shape[1:]), constant.name))
+    make = helper.make_node
     graph.node.extend(
         [
-            helper.make_node("Reshape", ["all_flat", "by_landmark"], ["all_places"]),
-            helper.make_node("Gather", ["all_places", "landmarks"], ["places"], axis=1),
+            make("Reshape", [PLACES, "by_landmark"], ["all_places"]),
+            make("Gather", ["all_places", "landmarks"], ["places"], axis=1),
+            make("Reshape", [SEEN, "by_mark"], ["all_marks"]),
+            make("Slice", ["all_marks", "first", "last", "axes"], ["marks"]),
+            make("ReduceMin", ["marks"], ["low"], axes=[1], keepdims=0),
+            make("ReduceMax", ["marks"], ["high"], axes=[1], keepdims=0),
+            make("Concat", ["low", "high"], ["pixels"], axis=1),
+            make("Mul", ["pixels", "share"], ["box"]),
+            make("Reshape", [MASK, "by_pixel"], ["logits"]),
+            make("Sigmoid", ["logits"], ["mask"]),
         ]
     )
+    constants = {
+        "by_landmark": [-1, 39, 3], "landmarks": list(JOINTS.values()), "by_mark": [-1, 39, 5], "first": [0, 0],
+        "last": [MARKS, 2], "axes": [1, 2], "by_pixel": [-1, size, size],
+    }  # fmt: skip
     graph.initializer.extend(
-        [
-            numpy_helper.from_array(np.array([-1, 39, 3], np.int64), "by_landmark"),
-            numpy_helper.from_array(np.array(list(JOINTS.values()), np.int64), "landmarks"),
-        ]
+        numpy_helper.from_array(np.array(value, np.int64), name) for name, value in constants.items()
     )
-    size = graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    graph.initializer.append(numpy_helper.from_array(np.array(1 / size, np.float32), "share"))
     del graph.input[:], graph.output[:]
     number = onnx.TensorProto.FLOAT
     graph.input.append(helper.make_tensor_value_info("crops", number, ["T", 3, size, size]))
     graph.output.append(helper.make_tensor_value_info("places", number, ["T", len(JOINTS), 3]))
     graph.output.append(helper.make_tensor_value_info("presence", number, ["T", 1]))
+    graph.output.append(helper.make_tensor_value_info("box", number, ["T", 4]))
+    graph.output.append(helper.make_tensor_value_info("mask", number, [None, size, size]))
+    _only_where(graph, "mask", "masked", np.zeros((0, size, size), np.float32))
     credit = "BlazePose GHUM, Google, Apache-2.0; converted from MediaPipe's pose_landmark_full.tflite"
     helper.set_model_props(model, {"joints": " ".join(JOINTS), "source": credit})
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder) / "whole.onnx"
         onnx.save(model, str(whole))
         half_weights(whole, out)
+
+
+def _only_where(graph: onnx.GraphProto, output: str, flag: str, otherwise: np.ndarray) -> None:
+    """What a graph works out for one of its outputs alone is done only where a further input, a bool, says so."""
+    makers = {name: node for node in graph.node for name in node.output}
+
+    def needed(names: set[str]) -> list[onnx.NodeProto]:
+        wanted = set(names)
+        for node in reversed(graph.node):
+            if wanted & set(node.output):
+                wanted |= set(node.input)
+        return [node for node in graph.node if wanted & set(node.output)]
+
+    others = {name for node in needed({o.name for o in graph.output} - {output}) for name in node.output}
+    alone = [node for node in graph.node if not others & set(node.output)]
+    value = next(o for o in graph.output if o.name == output)
+    alone_value = onnx.ValueInfoProto()
+    alone_value.CopyFrom(value)
+    makers[output].output[:] = [f"{output}_made"]
+    alone_value.name = f"{output}_made"
+    nothing = helper.make_node("Constant", [], [f"{output}_none"], value=numpy_helper.from_array(otherwise))
+    none_value = helper.make_tensor_value_info(f"{output}_none", onnx.TensorProto.FLOAT, otherwise.shape)
+    branches = {
+        "then_branch": helper.make_graph(alone, "made", [], [alone_value]),
+        "else_branch": helper.make_graph([nothing], "none", [], [none_value]),
+    }
+    kept = [node for node in graph.node if others & set(node.output)]
+    del graph.node[:]
+    graph.node.extend([*kept, helper.make_node("If", [flag], [output], **branches)])
+    graph.input.append(helper.make_tensor_value_info(flag, onnx.TensorProto.BOOL, []))
 
 
 def export(config: LandmarkConfig) -> Path:

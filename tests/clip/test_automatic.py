@@ -16,6 +16,7 @@ from rendered import SHARED, ellipse_mask, ground, painted, write_images
 from dasr_blender.clip import (
     Cancelled,
     Clip,
+    Looks,
     MaskError,
     Subject,
     automatic_masks,
@@ -199,6 +200,69 @@ def test_a_missing_or_wrong_network_says_what_to_do(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MaskError, match="not installed"):
         find_u2netp()
+
+
+class Bodies:
+    """Stand-in for a network that knows bodies: a red trunk, and green below it down to three times its height."""
+
+    def __init__(self, sure: float = 1.0) -> None:
+        self.sure, self.asked = sure, 0
+
+    def __call__(self, picture: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+        self.asked += 1
+        colour = picture.astype(np.float32)
+        head = colour[..., 0] - colour[..., 1] > 60
+        legs = colour[..., 1] - colour[..., 0] > 25
+        y, x = np.nonzero(head)
+        if not len(y):
+            return np.zeros(head.shape, np.float32), 0.0, np.array([0.0, 0, 1, 1])
+        size = np.array(picture.shape[1::-1], np.float64)
+        low, high = np.array([x.min(), y.min()]), np.array([x.max(), y.max()])
+        high[1] = low[1] + 3 * (high[1] - low[1])
+        return (head | legs).astype(np.float32), self.sure, np.concatenate([low / size, high / size])
+
+
+def standing(folder: Path, count: int = 10) -> tuple[Clip, list]:
+    """A red trunk on legs that stand out from the ground for nobody but `Bodies`; and the whole's masks."""
+    background = ground(WIDTH, HEIGHT)
+    frames, whole = [], []
+    for i in range(count):
+        trunk, legs = np.zeros((2, HEIGHT, WIDTH), np.uint8)
+        x = 40 + 4 * i
+        trunk[30:60, x : x + 24], legs[60:118, x + 4 : x + 20] = 1, 1
+        frames.append(painted(painted(background, legs, (90, 130, 90)), trunk, (230, 50, 40)))
+        whole.append((trunk | legs) > 0)
+    return load_clip(write_images(folder, frames)), whole
+
+
+def test_what_knows_the_bodies_shows_what_does_not_stand_out(tmp_path: Path) -> None:
+    clip, whole = standing(tmp_path)
+    assert overlaps(automatic_masks(clip, network=redness), whole).max() < 0.6
+    bodies = Bodies()
+    looks = Looks(clip, lambda: redness, lambda: bodies)
+    masks = automatic_masks(clip, looks=looks)
+    found = overlaps(masks, whole)
+    # key frames; flow tells little of what lies between, of legs without a mark on them
+    assert found[[0, 4, 8, 9]].min() > 0.95, "legs beyond the crop about the trunk are looked at"
+    assert found.min() > 0.5
+    looks.save(tmp_path / "looks.npz")
+    again = Looks(clip, lambda: pytest.fail("not needed"), lambda: pytest.fail("not needed"))
+    again.load(tmp_path / "looks.npz")
+    assert np.array_equal(automatic_masks(clip, looks=again).packed, masks.packed) and again.asked == 0
+
+
+def test_what_is_not_sure_of_a_body_or_sees_another_is_not_believed(tmp_path: Path) -> None:
+    clip, red, blue = scene(tmp_path)
+    plain = automatic_masks(clip, network=redness)
+    doubting = Bodies(sure=0.5)
+    assert np.array_equal(automatic_masks(clip, network=redness, bodies=lambda: doubting).packed, plain.packed)
+    assert doubting.asked
+
+    def other(picture: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+        """What is red, where the blue one is followed."""
+        return (picture[..., 0] > 200).astype(np.float32), 1.0, np.array([0.0, 0, 1, 1])
+
+    assert overlaps(automatic_masks(clip, network=redness, bodies=lambda: other), blue).min() > 0.85
 
 
 @needs_network

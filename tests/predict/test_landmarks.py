@@ -145,3 +145,15 @@ def test_what_does_not_fit_is_one_sentence(knowing: Category, tmp_path: Path) ->
         write_tiny_landmarks(tmp_path / "other.onnx", names.split())
         with pytest.raises(PredictError, match=message):
             Landmarks(replace(knowing, landmarks_path=tmp_path / "other.onnx"))
+
+
+def test_they_show_the_body_in_a_picture_of_any_shape(knowing: Category) -> None:
+    finder = Landmarks(knowing)
+    picture = np.zeros((30, 60, 3), np.uint8)
+    picture[:, 30:] = 255
+    mask, sure, box = finder.seen(picture)
+    assert mask.shape == (16, 32) and mask[:, :15].max() < 0.1 and mask[:, 17:].min() > 0.9
+    assert sure == pytest.approx(0.0), "the upper quarter of the square it is put into is beside the picture"
+    # the square, and half of it below: the picture is its middle half
+    assert box == pytest.approx([0, -0.5, 1, 2.5])
+    assert finder.seen(np.full((40, 20, 3), 255, np.uint8))[1] == pytest.approx(0.625)

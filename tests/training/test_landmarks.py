@@ -27,14 +27,20 @@ def write_converted(path: Path) -> None:
     nodes = [
         helper.make_node("GlobalAveragePool", ["input_1"], ["mean"]),
         helper.make_node("Flatten", ["mean"], ["colour"]),
+        helper.make_node("ReduceMean", ["input_1"], ["grey"], axes=[1]),
+        helper.make_node("Reshape", ["grey", "one_picture"], ["Identity_2"]),
     ]
-    weights = []
+    weights = [numpy_helper.from_array(np.array([1, 256, 256, 1]), "one_picture")]
     for name, size in sizes.items():
         weights.append(numpy_helper.from_array(rng.normal(0, 1, (3, size)).astype(np.float32), f"{name}_w"))
         nodes.append(helper.make_node("MatMul", ["colour", f"{name}_w"], [name]))
     graph = helper.make_graph(
         nodes, "converted", [helper.make_tensor_value_info("input_1", number, [1, 3, 256, 256])],
-        [helper.make_tensor_value_info(name, number, [1, size]) for name, size in sizes.items()], weights,
+        [
+            *(helper.make_tensor_value_info(name, number, [1, size]) for name, size in sizes.items()),
+            helper.make_tensor_value_info("Identity_2", number, [1, 256, 256, 1]),
+        ],
+        weights,
     )  # fmt: skip
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8), str(path))
 
@@ -62,10 +68,19 @@ def test_a_bundle_gets_the_joints_that_it_has(tmp_path: Path, human: Path, capsy
     ]
     assert len(finder.bones) == 8
     pictures = np.random.default_rng(2).uniform(0, 1, (5, 3, 256, 256)).astype(np.float32)
-    places, presence = finder.session.run(["places", "presence"], {"crops": pictures})
+    wanted = ["places", "presence", "box", "mask"]
+    answers = [finder.session.run(wanted, {"crops": pictures, "masked": np.array(m)}) for m in (True, False)]
+    places, presence, boxes, masks = answers[0]
+    assert all(np.array_equal(a, b) for a, b in zip(*(answer[:3] for answer in answers), strict=True))
+    assert answers[1][3].shape == (0, 256, 256), "what only the mask needs is left out"
     whole = onnxruntime.InferenceSession(str(tmp_path / "pose.onnx"))
     for n in range(5):
-        there, in_space = whole.run(["Identity_1", "Identity_4"], {"input_1": pictures[n : n + 1]})
+        seen, there, logits, in_space = whole.run(
+            ["Identity", "Identity_1", "Identity_2", "Identity_4"], {"input_1": pictures[n : n + 1]}
+        )
+        marks = seen.reshape(39, 5)[:33, :2] / 256
+        np.testing.assert_allclose(boxes[n], np.concatenate([marks.min(0), marks.max(0)]), atol=5e-3)
+        np.testing.assert_allclose(masks[n], 1 / (1 + np.exp(-logits[0, ..., 0])), atol=1e-5)
         wanted = in_space.reshape(39, 3)[list(JOINTS.values())]
         np.testing.assert_allclose(places[n], wanted, atol=5e-3)  # weights are kept in 16 bits
         np.testing.assert_allclose(presence[n], there[0], atol=5e-3)

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from ...clip import Clip, Masks, load_clip, masks_from_folder
+from ...core.category import Category
 from ..errors import TrainingError
 from .options import EvaluateConfig, apart
 from .real import RealClip, find_masks, real_scene
@@ -134,7 +135,9 @@ def find_views(sequences: Sequence[Path], chosen: Sequence[int] = ()) -> list[tu
     return views
 
 
-def read_sequence(sequence: Path, camera: int, cache: Path, frames: int = 0) -> Scene:
+def read_sequence(
+    sequence: Path, camera: int, cache: Path, frames: int = 0, category: Category | None = None
+) -> Scene:
     """One camera's view of a sequence with its true surface; the first `frames` of it, or all (0).
 
     Pictures larger than the pipeline's working size are shrunk, and the camera with them. A single focal length
@@ -148,7 +151,7 @@ def read_sequence(sequence: Path, camera: int, cache: Path, frames: int = 0) -> 
     first, last = order.index(both[0]), order.index(both[-1])
     clip = load_clip(sequence / "images" / f"Image{camera}_%04d{suffix}", start=first, end=last + 1)
     name = f"{sequence.name}-{camera}"
-    masks, source = _masks(sequence, camera, name, clip, order, cache)
+    masks, source = _masks(sequence, camera, name, clip, order, cache, category)
     scene = real_scene(RealClip(name, sequence), clip, masks)
     surfaces, faces = [], None
     for number in both:
@@ -176,7 +179,8 @@ def read_sequence(sequence: Path, camera: int, cache: Path, frames: int = 0) -> 
 
 
 def _masks(
-    sequence: Path, camera: int, name: str, clip: Clip, images: Sequence[int], cache: Path
+    sequence: Path, camera: int, name: str, clip: Clip, images: Sequence[int], cache: Path,
+    category: Category | None,
 ) -> tuple[Masks, str]:
     """Its own silhouettes where every picture (of the numbers `images`) has one, else what the pictures allow."""
     own = _numbered(sequence / "silhouettes", rf"Silhouette{camera}_(\d+)\.(?:png|jpg)")
@@ -187,7 +191,7 @@ def _masks(
         for number in images:  # one camera's files in a folder of their own
             shutil.copyfile(own[number], folder / f"{number:06d}{own[number].suffix}")
         return masks_from_folder(folder, clip), "true"
-    return find_masks(RealClip(name, sequence), clip, cache)
+    return find_masks(RealClip(name, sequence), clip, cache, category)
 
 
 def evaluate_ama(
@@ -201,7 +205,7 @@ def evaluate_ama(
 
     def scenes() -> Iterator[Scene]:
         for sequence, camera in views:
-            yield read_sequence(sequence, camera, config.out / "masks", config.frames)
+            yield read_sequence(sequence, camera, config.out / "masks", config.frames, rows[0].category)
 
     results = score(scenes(), rows, lambda: report("AMA sequences", next(done), len(views)))
     names = ", ".join(dict.fromkeys(sequence.name for sequence, _ in views))

@@ -24,10 +24,11 @@ from ...clip import (
     masks_from_folder,
 )
 from ...core.camera import default_focal, project
-from ...core.category import Category
+from ...core.category import LANDMARKS, Category
 from ...core.listing import folder_images
 from ...core.motion import Motion
 from ...overlay import OverlayPainter, contact_sheet
+from ...predict.landmarks import body_finder
 from ..errors import TrainingError
 from ..picture import write_picture
 from .chroma import chroma_masks, screen_hue
@@ -81,8 +82,13 @@ def find_clips(paths: Sequence[Path], only: Sequence[str] = ()) -> list[RealClip
     return wanted
 
 
-def find_masks(real: RealClip, clip: Clip, cache: Path) -> tuple[Masks, str]:
-    """Masks and what they are: 'true' (its folder's), 'alpha', 'chroma key', 'automatic' (kept in cache)."""
+def find_masks(
+    real: RealClip, clip: Clip, cache: Path, category: Category | None = None
+) -> tuple[Masks, str]:
+    """Masks and what they are: 'true' (its folder's), 'alpha', 'chroma key', 'automatic' (kept in cache).
+
+    category: of the subject; automatic masks use what its landmark network sees.
+    """
     if real.folder is not None and (real.folder / "masks").is_dir():
         return masks_from_folder(real.folder / "masks", clip), "true"
     if clip.has_alpha:
@@ -90,13 +96,14 @@ def find_masks(real: RealClip, clip: Clip, cache: Path) -> tuple[Masks, str]:
     hue = screen_hue(clip)
     if hue is not None:
         return chroma_masks(clip, hue), "chroma key"
-    stored = cache / f"{real.name}-{clip.sha256[:12]}-{len(clip)}.npz"
+    known = "" if category is None else category.hashes.get(LANDMARKS, "")[:12]
+    stored = cache / f"{'-'.join(filter(None, (real.name, clip.sha256[:12], str(len(clip)), known)))}.npz"
     if stored.exists():
         try:
             return Masks.load(stored), "automatic"
         except MaskError:
             stored.unlink()
-    masks = automatic_masks(clip)
+    masks = automatic_masks(clip, bodies=None if category is None else body_finder(category))
     cache.mkdir(parents=True, exist_ok=True)
     masks.save(stored)
     return masks, "automatic"
@@ -174,7 +181,7 @@ def evaluate_real(
     out: list[dict[str, Any]] = []
     for n, real in enumerate(found):
         clip = in_shots(load_clip(real.source, end=config.frames or None))
-        masks, source = find_masks(real, clip, config.out / "masks")
+        masks, source = find_masks(real, clip, config.out / "masks", rows[0].category)
         scene = real_scene(real, clip, masks)
         keypoints = _keypoints(real, clip)
         moved = seen_jitter(scene.frames, [m > 127 for m in scene.masks], scene.cuts)

@@ -167,7 +167,7 @@ class _Run:
         tracked = feed_forward("network", category)
         found: dict[str, list[float]] = {}
         for real in find_clips((config.videos,), config.only):
-            scene = read_scene(real, self.work / "masks")
+            scene = read_scene(real, self.work / "masks", category)
             rows = (tracked, FittedToClip("fit", category, tracked=tracked))
             answers = [row.answer(scene) for row in rows]
             found[real.name] = [

@@ -70,7 +70,7 @@ def register(
     row = None if config.start == "rest" else feed_forward("start", category)
     out = []
     for n, real in enumerate(found):
-        scene = read_scene(real, cache, config.max_side)
+        scene = read_scene(real, cache, category, config.max_side)
         views = read_views(real.source, category)
         out.append(start(category, scene, row, config, real.name in held, views))
         if report is not None:
@@ -80,10 +80,10 @@ def register(
     return out
 
 
-def read_scene(real: RealClip, cache: Path, max_side: int = 960) -> Scene:
+def read_scene(real: RealClip, cache: Path, category: Category, max_side: int = 960) -> Scene:
     """A video at its working size, with its own masks or automatic ones; the focal length is the assumed one."""
     clip = in_shots(load_clip(real.source, max_side=max_side))
-    masks, _ = find_masks(real, clip, cache)
+    masks, _ = find_masks(real, clip, cache, category)
     return real_scene(real, clip, masks)
 
 
