@@ -56,8 +56,8 @@ def masks_from_folder(folder: str | Path, clip: Clip) -> Masks:
         )
     warnings: list[str] = []
     masks: list[np.ndarray] = []
-    for i, file in enumerate(files):
-        mask = read_mask(file, i)
+    for frame, file in zip(clip.frame_index, files, strict=True):
+        mask = read_mask(file, int(frame))
         if (mask.shape[1], mask.shape[0]) != clip.size:
             if not warnings and abs(mask.shape[1] * clip.size[1] / (mask.shape[0] * clip.size[0]) - 1.0) > 0.02:
                 warnings.append(
@@ -80,7 +80,7 @@ def masks_from_folder(folder: str | Path, clip: Clip) -> Masks:
             f"The mask covers the whole picture in {counted(len(full), 'frame')} "
             f"({frame_list(clip.frame_index[full])}): is it the right folder?"
         )
-    return Masks.pack(masks, "folder", warnings, clip.cuts)
+    return Masks.pack(masks, "folder", warnings, clip.cuts, clip.frame_index)
 
 
 def masks_from_alpha(clip: Clip) -> Masks:
@@ -95,7 +95,7 @@ def masks_from_alpha(clip: Clip) -> Masks:
             f"The alpha channel of {clip.source} is transparent in every frame: give a folder of masks, or the clip "
             "without alpha"
         )
-    return Masks.pack(masks, "alpha", cuts=clip.cuts)
+    return Masks.pack(masks, "alpha", cuts=clip.cuts, frame_index=clip.frame_index)
 
 
 def read_mask(file: Path, frame: int) -> np.ndarray:

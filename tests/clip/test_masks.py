@@ -147,6 +147,19 @@ def test_empty_frames_are_filled_from_their_neighbours_and_flagged() -> None:
         assert masks.boxes[i].tolist() == mask_box(masks.mask(i) > 0).tolist()
 
 
+def test_messages_count_frames_as_the_source_does(tmp_path: Path) -> None:
+    given = shapes(12)
+    given[6][:] = given[10][:] = 0
+    frames = [np.dstack([counted(i, WIDTH, HEIGHT), m]) for i, m in enumerate(given)]
+    part = load_clip(write_images(tmp_path / "frames", frames), start=4, step=2)
+    folder = write_images(tmp_path / "m", given)
+    for masks in (masks_from_folder(folder, part), masks_from_alpha(part)):
+        assert len(masks.warnings) == 1 and "2 of 4 frames (6, 10)" in masks.warnings[0]
+    (folder / "00008.png").write_bytes(b"no image")
+    with pytest.raises(MaskError, match=r"00008\.png \(frame 8\)"):
+        masks_from_folder(folder, part)
+
+
 def test_blend_of_a_growing_shape_and_of_lines() -> None:
     small = ellipse_mask(120, 90, (40, 45), (10, 6)) > 0
     large = ellipse_mask(120, 90, (70, 45), (30, 18)) > 0
