@@ -44,6 +44,9 @@ ENCODINGS = {
     "indices": lambda m: np.where(m > 0, 1 + np.arange(WIDTH, dtype=np.uint8) % 3, 0).astype(np.uint8),
     "colours": coloured,
     "16 bit": lambda m: (m > 0).astype(np.uint16) * 65535,
+    "16 bit 0/1": lambda m: (m > 0).astype(np.uint16),
+    "16 bit indices": lambda m: np.where(m > 0, 1 + 500 * (np.arange(WIDTH) % 3), 0).astype(np.uint16),
+    "16 bit in alpha": lambda m: np.dstack([np.full((*m.shape, 3), 65535, np.uint16), m.astype(np.uint16) * 257]),
     "in alpha": lambda m: np.dstack([np.full((*m.shape, 3), 255, np.uint8), m]),
     "colour and opaque alpha": lambda m: np.dstack([np.dstack([m] * 3), np.full_like(m, 255)]),
 }
@@ -66,6 +69,8 @@ def test_soft_and_compressed_masks_count_from_half(tmp_path: Path, clip: Clip) -
     soft = [cv2.GaussianBlur(m, (0, 0), 2) for m in truth]
     for masks in (
         masks_from_folder(write_images(tmp_path / "soft", soft), clip),
+        masks_from_folder(write_images(tmp_path / "16 bit", [m.astype(np.uint16) * 257 for m in soft]), clip),
+        masks_from_folder(write_images(tmp_path / "faint", [m.astype(np.uint16) for m in soft]), clip),
         masks_from_folder(write_images(tmp_path / "jpeg", truth, "{:03d}.jpg"), clip),
     ):
         assert min(iou(masks.mask(i), truth[i]) for i in range(6)) > 0.93
