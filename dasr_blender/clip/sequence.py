@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 # formats with alpha or more than 8 bits, which OpenCV else takes away
-AS_STORED = {".png", ".webp", ".tif", ".tiff", ".exr", ".tga", ".jp2", ".pgm", ".ppm"}
+AS_STORED = {".png", ".webp", ".tif", ".tiff", ".exr", ".hdr", ".tga", ".jp2", ".pgm", ".ppm"}
 
 
 @contextlib.contextmanager
@@ -59,8 +59,10 @@ def decode_image(data: bytes, suffix: str) -> np.ndarray | None:
         return None
     if image.dtype == np.uint16:
         image = (image // 257).astype(np.uint8)
-    elif image.dtype != np.uint8:  # linear light: display transform of sRGB, roughly
-        image = (np.clip(np.nan_to_num(image), 0.0, 1.0) ** (1.0 / 2.2) * 255.0 + 0.5).astype(np.uint8)
+    elif image.dtype != np.uint8:  # linear light: display transform of sRGB, roughly; alpha is as it is
+        image = np.clip(np.nan_to_num(image), 0.0, 1.0)
+        image[..., :3] **= 1.0 / 2.2
+        image = (image * 255.0 + 0.5).astype(np.uint8)
     if image.shape[2] == 1:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
