@@ -162,6 +162,23 @@ def test_a_box_names_the_subject(tmp_path: Path) -> None:
     assert overlaps(masks, red).min() > 0.8
 
 
+def test_boxes_and_clicks_draw_no_luck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GrabCut begins at random colours: the same ones whatever was drawn before."""
+    cut, drawn = cv2.grabCut, []
+
+    def grab_cut(*given):
+        drawn.append(int(cv2.randu(np.zeros(1, np.int32), 0, 1 << 30)[0]))
+        return cut(*given)
+
+    monkeypatch.setattr(cv2, "grabCut", grab_cut)
+    clip, _, _ = scene(tmp_path, 1)
+    said = [parse_correction(text) for text in ("0:12,28,57,35", "0:!60,58")]
+    for seed in (1, 2):
+        cv2.setRNGSeed(seed)
+        automatic_masks(clip, network=lambda image: np.zeros((320, 320), np.float32), corrections=said)
+    assert len(drawn) >= 4 and len(set(drawn)) == 1
+
+
 def test_looks_are_kept(tmp_path: Path) -> None:
     clip, _, _ = scene(tmp_path / "clip", 4)
     looks = Looks(clip, lambda: redness)
