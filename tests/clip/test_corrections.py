@@ -96,6 +96,8 @@ def test_what_cannot_be(tmp_path: Path) -> None:
     refused("contradicts the mask", Correction(1, mask=inside), Correction(1, point=(52, 45), inside=False))
     refused("on the subject and beside it", Correction(1, point=(52, 45)), Correction(1, point=(52, 45), inside=False))
     refused("outside the box round it", Correction(1, box=(0, 0, 30, 30)), Correction(1, point=(52, 45)))
+    clip = load_clip(tmp_path, step=2)  # without frame 1, which counts as the one before
+    refused("Frame 0 is given two masks", Correction(0, mask=inside), Correction(1, mask=inside))
     with pytest.raises(MaskError, match="is empty"):
         Correction(0, mask=np.zeros((4, 4), bool))
     with pytest.raises(MaskError, match="one mask, one box or one point"):
