@@ -196,14 +196,14 @@ def _overlay(picture: np.ndarray, body: np.ndarray, mask: np.ndarray) -> np.ndar
 def write_overlay(
     path: Path, clip: Clip, category: Category, motion: Motion, progress: Callable[..., None] | None = None
 ) -> None:
-    """Write the overlay of a whole clip as mp4 and read it back.
+    """Write the overlay of a whole clip as mp4, as long as the clip whatever a step left out, and read it back.
 
     progress(fraction, text) is called for each frame and may raise to stop.
     Raises what OverlayPainter raises, and DasrError when the video cannot be written or does not hold all frames.
     """
     painter = OverlayPainter(clip, category, motion)
     with closing(made_ahead(painter.frame, range(len(painter)))) as frames:
-        write_video(path, frames, painter.size, motion.fps, len(painter), progress)
+        write_video(path, frames, painter.size, motion.rate, len(painter), progress)
 
 
 def write_video(
@@ -216,7 +216,7 @@ def write_video(
 ) -> None:
     """Write `count` RGB frames of `size` (w, h) as MPEG-4, which every OpenCV build can encode, and read it back."""
     writer = cv2.VideoWriter(
-        str(path), cv2.VideoWriter.fourcc(*"mp4v"), float(min(max(fps, 1.0), 240.0)), size
+        str(path), cv2.VideoWriter.fourcc(*"mp4v"), float(min(max(fps, 0.01), 240.0)), size
     )
     if not writer.isOpened():
         raise DasrError(

@@ -91,14 +91,14 @@ def film(
 
 
 def acted(
-    category: Category, kind: str, frames: int, size: tuple[int, int], focal: float, seed: int = 0
+    category: Category, kind: str, frames: int, size: tuple[int, int], focal: float, seed: int = 0, fps: int = 24
 ) -> tuple[Motion, Array, Array]:
     """The true motion, which foot stands (T, F), and camera_from_world (T, 4, 4), without drawing anything."""
-    options = DemoOptions(frames=frames, cycle=24, size=size)
+    options = DemoOptions(frames=frames, cycle=fps, size=size)
     rotations = walk(category, options)
     count = np.arange(frames)
     motion = Motion(
-        fps=24.0,
+        fps=float(fps),
         frame_index=count,
         image_size=np.array(size),
         focal_px=np.full(frames, focal * max(size)),
@@ -131,7 +131,7 @@ def acted(
     world[:, :3, 3] += [0, 0, 1] * height[:, None]
     distance = 3.4 if kind != "zoom" else 4.2
     world[:, :3, 3] += np.array([0.0, distance, 0.0]) - [*(0.5 * world[[0, -1], :2, 3].sum(0)), 0.0]
-    camera, zoom = _camera(kind, world[:, :3, 3], seed)
+    camera, zoom = _camera(kind, world[:, :3, 3], seed, fps)
     motion = replace(
         motion,
         focal_px=motion.focal_px * zoom,
@@ -141,7 +141,7 @@ def acted(
     return motion.validate(category), standing, camera
 
 
-def _camera(kind: str, root: Array, seed: int) -> tuple[Array, Array]:
+def _camera(kind: str, root: Array, seed: int, fps: int) -> tuple[Array, Array]:
     """camera_from_world (T, 4, 4) and focal length over the first (T,)."""
     count = len(root)
     time = np.linspace(0, 1, count)
@@ -153,8 +153,8 @@ def _camera(kind: str, root: Array, seed: int) -> tuple[Array, Array]:
     if kind == "zoom":
         zoom = np.exp(np.log(1.6) * time**2 * (3 - 2 * time))
     if kind in ("handheld", "travel"):
-        shake = np.radians(1.2) * _tremble(count, seed) * [1.0, 1.0, 0.7]
-        eye = eye + 0.012 * _tremble(count, seed + 9)
+        shake = np.radians(1.2) * _tremble(count, seed, fps) * [1.0, 1.0, 0.7]
+        eye = eye + 0.012 * _tremble(count, seed + 9, fps)
     if kind == "travel":
         eye = eye + np.column_stack([1.2 * (time - 0.5), 0.3 * time, np.zeros(count)])
     ahead = target - eye
@@ -169,10 +169,10 @@ def _camera(kind: str, root: Array, seed: int) -> tuple[Array, Array]:
     return camera, zoom
 
 
-def _tremble(count: int, seed: int) -> Array:
-    """A hand's movement (T, 3): sums of sines of 0.4 to 3 Hz at 24 frames a second, about ±1."""
+def _tremble(count: int, seed: int, fps: int) -> Array:
+    """A hand's movement (T, 3): sums of sines of 0.4 to 3 Hz at that many frames a second, about ±1."""
     rng = np.random.default_rng(seed)
-    time = np.arange(count)[:, None, None] / 24
+    time = np.arange(count)[:, None, None] / fps
     rate = rng.uniform(0.4, 3.0, (1, 3, 5))
     return (np.sin(2 * np.pi * rate * time + rng.uniform(0, 6.28, (1, 3, 5))) / (1 + rate)).sum(-1)
 

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from dasr_blender.clip import Clip
 from dasr_blender.core import Category, DasrError, Motion, MotionError
 from dasr_blender.core.rotation import rotvec_to_matrix
 from dasr_blender.demo import DemoOptions, demo_motion
-from dasr_blender.overlay import PANELS, OverlayPainter
+from dasr_blender.overlay import PANELS, OverlayPainter, write_overlay
 
 GREY = 52
 
@@ -22,14 +24,17 @@ def walk(toy_category: Category) -> Motion:
     return demo_motion(toy_category, DemoOptions(frames=24, cycle=24, yaw=0.5))
 
 
-def second_view(category: Category, motion: Motion, i: int) -> np.ndarray:
+def black_clip(motion: Motion) -> Clip:
     width, height = (int(v) for v in motion.image_size)
-    clip = Clip(
+    return Clip(
         fps=motion.fps, size=(width, height), original_size=(width, height), frame_index=motion.frame_index,
         source="walk.mp4", source_count=len(motion), sha256="0" * 64,
         pixels=np.zeros((len(motion), height, width, 3), np.uint8),
     )  # fmt: skip
-    frame = OverlayPainter(clip, category, motion).frame(i)
+
+
+def second_view(category: Category, motion: Motion, i: int) -> np.ndarray:
+    frame = OverlayPainter(black_clip(motion), category, motion).frame(i)
     panel = frame.shape[1] // PANELS
     return frame[:, 2 * panel : 3 * panel]
 
@@ -61,6 +66,18 @@ def test_feet_meet_the_floors_line(toy_category: Category, walk: Motion) -> None
         gaps.append(np.flatnonzero(body(view).any(1)).max() - line[0])
     size = view.shape[0]
     assert abs(np.median(gaps)) < 0.03 * size and np.abs(gaps).max() < 0.06 * size
+
+
+@pytest.mark.parametrize(("step", "fps"), [(1, 24.0), (3, 24.0), (3, 1.5)])
+def test_the_video_is_as_long_as_the_clip(
+    toy_category: Category, walk: Motion, tmp_path: Path, step: int, fps: float
+) -> None:
+    kept = replace(walk, fps=fps).part(slice(0, 9, step))
+    write_overlay(tmp_path / "overlay.mp4", black_clip(kept), toy_category, kept)
+    video = cv2.VideoCapture(str(tmp_path / "overlay.mp4"))
+    shown = video.get(cv2.CAP_PROP_FRAME_COUNT) / video.get(cv2.CAP_PROP_FPS)
+    video.release()
+    assert shown == pytest.approx(9 / fps, rel=1e-3)
 
 
 def test_what_does_not_belong_together_is_refused(toy_category: Category, walk: Motion) -> None:

@@ -98,6 +98,7 @@ def _clicked(finder: Finder, i: int, mask: np.ndarray, words: Said) -> np.ndarra
     of_subject = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     if of_subject.any() and not of_subject.all():
         models = np.zeros((1, 65)), np.zeros((1, 65))
+        cv2.setRNGSeed(0)
         cv2.grabCut(finder.frames[i], labels, (0, 0, 1, 1), *models, 3, cv2.GC_INIT_WITH_MASK)
     cut = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     # what was clicked away is the piece about the click, whatever the colours say

@@ -90,7 +90,8 @@ def automatic_masks(
         notes[shot.start] = [] if pointed is not None or of_shot else another_subject(finder, odds)
     if not notes:
         raise NothingSeen(clip)
-    return Masks.pack(masks, "automatic", [note for _, own in sorted(notes.items()) for note in own], clip.cuts)
+    told = [note for _, own in sorted(notes.items()) for note in own]
+    return Masks.pack(masks, "automatic", told, clip.cuts, clip.frame_index)
 
 
 def _in_shot(

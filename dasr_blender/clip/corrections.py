@@ -177,7 +177,8 @@ def by_frame(corrections: Sequence[Correction], clip: Clip, size: tuple[int, int
                     f"{width}×{height}: paint it on a frame of the clip"
                 )
             if i in masked:
-                raise MaskError(f"Frame {said.frame} is given two masks, {masked[i]} and {said.origin}: keep one")
+                frame = int(clip.frame_index[i])
+                raise MaskError(f"Frame {frame} is given two masks, {masked[i]} and {said.origin}: keep one")
             masked[i] = said.origin
             entry.mask = cv2.resize(said.mask.astype(np.float32), size, interpolation=cv2.INTER_AREA) >= 0.5
             if not entry.mask.any():

@@ -13,7 +13,8 @@ from .video import Clip
 SIDE = 64  # longer side, pixels, at which frames are compared: too coarse for how a subject moves
 CHANGE = 12.0  # mean difference of neighbouring frames in CIELAB, of 255, below which nothing is called a cut
 RATIO = 1.8  # a cut changes this much more than any pair of frames near it, so a fast pan or a flash is none
-NEAR = 6  # pairs on either side
+NEAR = 0.2  # seconds on either side
+FEWEST = 6  # pairs on either side, at rates at which that is more
 
 
 def in_shots(clip: Clip) -> Clip:
@@ -22,8 +23,8 @@ def in_shots(clip: Clip) -> Clip:
 
 
 def find_cuts(clip: Clip) -> np.ndarray:
-    """Positions in the clip (N,) of the frames that begin another shot; fades, and shots of fewer than NEAR frames,
-    are not found.
+    """Positions in the clip (N,) of the frames that begin another shot; fades, and shots of fewer than NEAR seconds or
+    FEWEST frames, are not found.
 
     On 24 real clips joined in pairs it finds 551 of 552 cuts, and within them two that are truly there.
     """
@@ -38,7 +39,8 @@ def find_cuts(clip: Clip) -> np.ndarray:
         if before is not None:
             change[i - 1] = np.abs(now - before).mean()
         before = now
-    padded = np.pad(change, NEAR)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEAR + 1).copy()
-    windows[:, NEAR] = 0.0
+    near = max(FEWEST, round(NEAR * clip.rate))
+    padded = np.pad(change, near)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * near + 1).copy()
+    windows[:, near] = 0.0
     return np.flatnonzero((change > CHANGE) & (change >= RATIO * windows.max(axis=1))) + 1

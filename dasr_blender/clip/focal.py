@@ -2,8 +2,9 @@
 """The focal length that a file itself tells: EXIF in images, Apple's key in QuickTime movies.
 
 EXIF 2.32 (CIPA DC-008): `FocalLengthIn35mmFilm` is the focal length of the camera that sees as much on a 36 × 24 mm
-frame, compared by the diagonal; without it, the real focal length and the sensor's pixels a unit of length say the
-same. QuickTime: item `com.apple.quicktime.camera.focal_length.35mm_equivalent` of a track's or movie's metadata.
+frame, compared by the diagonal; without it, the real focal length and the sensor's pixels a unit of length say how
+many pixels it is. QuickTime: item `com.apple.quicktime.camera.focal_length.35mm_equivalent` of a track's or movie's
+metadata.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ..core.listing import folder_images, is_pattern, pattern_images
 FILM_DIAGONAL = math.hypot(36.0, 24.0)  # mm
 PLAUSIBLE = (4.0, 2500.0)  # mm of 35 mm film
 _EXIF_POINTER, _FOCAL, _FOCAL_35 = 0x8769, 0x920A, 0xA405
-_PLANE_X, _PLANE_UNIT, _WIDTH = 0xA20E, 0xA210, 0xA002
+_PLANE_X, _PLANE_UNIT, _WIDTH, _HEIGHT = 0xA20E, 0xA210, 0xA002, 0xA003
 _UNIT_MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 7: 1, 9: 4, 10: 8}
 _APPLE = b"com.apple.quicktime.camera.focal_length.35mm_equivalent"
@@ -41,7 +42,7 @@ def stated_focal(source: str | Path, size: tuple[int, int]) -> float | None:
             film = _apple(path)
         else:
             with path.open("rb") as file:
-                film = _exif_film(file.read(_HEAD))
+                film = _exif_film(file.read(_HEAD), size)
     except (OSError, IndexError, struct.error, ValueError, ZeroDivisionError):
         return None  # a damaged header says nothing; reading the pictures tells of real damage
     if film is None or not PLAUSIBLE[0] <= film <= PLAUSIBLE[1]:
@@ -49,8 +50,8 @@ def stated_focal(source: str | Path, size: tuple[int, int]) -> float | None:
     return film / FILM_DIAGONAL * math.hypot(*size)
 
 
-def _exif_film(head: bytes) -> float | None:
-    """Focal length on 35 mm film from the EXIF in the head of a JPEG, TIFF, PNG or WebP file."""
+def _exif_film(head: bytes, size: tuple[int, int]) -> float | None:
+    """Focal length on 35 mm film from the EXIF in the head of a JPEG, TIFF, PNG or WebP file of a picture `size`."""
     tiff = _tiff(head)
     if tiff is None:
         return None
@@ -62,8 +63,10 @@ def _exif_film(head: bytes) -> float | None:
         return float(tags[_FOCAL_35])
     if not all(tags.get(tag) for tag in (_FOCAL, _PLANE_X, _WIDTH)):
         return None
-    width_mm = tags[_WIDTH] / tags[_PLANE_X] * _UNIT_MM.get(int(tags.get(_PLANE_UNIT, 2)), 25.4)
-    return tags[_FOCAL] * 36.0 / width_mm
+    per_mm = tags[_PLANE_X] / _UNIT_MM.get(int(tags.get(_PLANE_UNIT, 2)), 25.4)
+    longer = max(tags[_WIDTH], tags.get(_HEIGHT, 0))  # the picture may be turned upright, and shrunk
+    focal = tags[_FOCAL] * per_mm * max(size) / longer
+    return focal * FILM_DIAGONAL / math.hypot(*size)
 
 
 def _tiff(head: bytes) -> bytes | None:

@@ -54,11 +54,13 @@ class Masks:
         source: str,
         warnings: Sequence[str] = (),
         cuts: Sequence[int] | np.ndarray = (),
+        frame_index: np.ndarray | None = None,
     ) -> Masks:
         """From one (H, W) bool mask a frame; None or an empty one is filled from the frames around it.
 
         cuts: frames that begin another shot; what is missing in one is filled from its own frames, as long as there are
-        any. Raises MaskError when every mask is empty.
+        any. frame_index (T,): what messages call the frames, as `Clip.frame_index`; from 0 without it. Raises MaskError
+        when every mask is empty.
         """
         empty = np.array([m is None or not m.any() for m in masks], bool)
         seen = np.flatnonzero(~empty)
@@ -81,9 +83,10 @@ class Masks:
         height, width = filled[0].shape  # type: ignore[union-attr]
         notes = list(warnings)
         if empty.any():
+            missing = np.flatnonzero(empty) if frame_index is None else frame_index[empty]
             notes.append(
                 f"No mask in {int(empty.sum())} of {counted(len(masks), 'frame')} "
-                f"({frame_list(np.flatnonzero(empty))}): interpolated between the frames around them"
+                f"({frame_list(missing)}): interpolated between the frames around them"
             )
         return Masks(
             size=(width, height),

@@ -13,7 +13,7 @@ from ..core.files import expanded
 from ..core.listing import folder_images
 from .automatic import AutomaticConfig, automatic_masks
 from .mask_store import MaskError, Masks, frame_list
-from .sequence import decode_image
+from .sequence import stored_image
 from .subject import Subject
 from .video import Clip
 
@@ -56,8 +56,8 @@ def masks_from_folder(folder: str | Path, clip: Clip) -> Masks:
         )
     warnings: list[str] = []
     masks: list[np.ndarray] = []
-    for i, file in enumerate(files):
-        mask = read_mask(file, i)
+    for frame, file in zip(clip.frame_index, files, strict=True):
+        mask = read_mask(file, int(frame))
         if (mask.shape[1], mask.shape[0]) != clip.size:
             if not warnings and abs(mask.shape[1] * clip.size[1] / (mask.shape[0] * clip.size[0]) - 1.0) > 0.02:
                 warnings.append(
@@ -80,7 +80,7 @@ def masks_from_folder(folder: str | Path, clip: Clip) -> Masks:
             f"The mask covers the whole picture in {counted(len(full), 'frame')} "
             f"({frame_list(clip.frame_index[full])}): is it the right folder?"
         )
-    return Masks.pack(masks, "folder", warnings, clip.cuts)
+    return Masks.pack(masks, "folder", warnings, clip.cuts, clip.frame_index)
 
 
 def masks_from_alpha(clip: Clip) -> Masks:
@@ -95,25 +95,29 @@ def masks_from_alpha(clip: Clip) -> Masks:
             f"The alpha channel of {clip.source} is transparent in every frame: give a folder of masks, or the clip "
             "without alpha"
         )
-    return Masks.pack(masks, "alpha", cuts=clip.cuts)
+    return Masks.pack(masks, "alpha", cuts=clip.cuts, frame_index=clip.frame_index)
 
 
 def read_mask(file: Path, frame: int) -> np.ndarray:
     """(H, W) bool at the file's own size."""
     try:
-        image = decode_image(file.read_bytes(), file.suffix)
+        image = stored_image(file.read_bytes(), file.suffix)
     except OSError as error:
         raise MaskError(f"The mask {file} cannot be read ({error.strerror}): check its permissions") from None
     if image is None:
         raise MaskError(f"The mask {file} (frame {frame}) is damaged or no image: replace it")
-    blue, green, red = cv2.split(image[..., :3])
-    value = np.maximum(np.maximum(blue, green), red)
-    if image.shape[2] == 4 and (image[..., 3] < 255).any():
-        visible = image[..., 3] > 127
+    if image.dtype not in (np.uint8, np.uint16):
+        image = (np.clip(np.nan_to_num(image), 0.0, 1.0) * 65535.0 + 0.5).astype(np.uint16)
+    full = int(np.iinfo(image.dtype).max)
+    value, *others = cv2.split(image[..., :3])
+    for other in others:
+        value = np.maximum(value, other)
+    if image.shape[2] == 4 and (image[..., 3] < full).any():
+        visible = image[..., 3] > full // 2
         if not value.any() or len(np.unique(value[visible])) == 1:  # the shape is in the alpha alone
             return visible
         value = np.where(visible, value, 0)
     if file.suffix.lower() in {".jpg", ".jpeg"}:  # its black is not quite black
         return value > int(value.max()) // 2
-    levels = np.count_nonzero(cv2.calcHist([value], [0], None, [256], [0, 256]))
+    levels = np.count_nonzero(cv2.calcHist([value], [0], None, [full + 1], [0, full + 1]))
     return value > (int(value.max()) // 2 if levels > 32 else 0)

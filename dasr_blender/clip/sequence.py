@@ -12,6 +12,9 @@ os.environ.setdefault("OPENCV_IO_ENABLE_OPENEXR", "1")  # off in the wheels; Ble
 import cv2
 import numpy as np
 
+# formats with alpha or more than 8 bits, which OpenCV else takes away
+AS_STORED = {".png", ".webp", ".tif", ".tiff", ".exr", ".hdr", ".tga", ".jp2", ".pgm", ".ppm"}
+
 
 @contextlib.contextmanager
 def quiet_opencv() -> Iterator[None]:
@@ -25,28 +28,41 @@ def quiet_opencv() -> Iterator[None]:
         logging.setLogLevel(level)
 
 
-def decode_image(data: bytes, suffix: str) -> np.ndarray | None:
-    """(H, W, 3) RGB or (H, W, 4) RGBA uint8 from a file's bytes, None if they are no readable image.
+def stored_image(data: bytes, suffix: str) -> np.ndarray | None:
+    """(H, W, 1), BGR (H, W, 3) or BGRA (H, W, 4) of the file's own depth from its bytes, None if they are no readable
+    image.
 
-    Formats that carry alpha are decoded unchanged; the others through the path that turns EXIF
-    orientation upright. 16-bit and floating-point images are brought to 8 bits.
+    AS_STORED are decoded unchanged; the others through the path that turns EXIF orientation upright.
     """
     if not data:
         return None
-    alpha = suffix.lower() in {".png", ".webp", ".tif", ".tiff", ".exr", ".tga", ".jp2"}
+    unchanged = suffix.lower() in AS_STORED
     try:
         with quiet_opencv():
             image = cv2.imdecode(
-                np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if alpha else cv2.IMREAD_COLOR
+                np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED if unchanged else cv2.IMREAD_COLOR
             )
     except cv2.error:
         return None
     if image is None or image.size == 0:
         return None
+    return image if image.ndim == 3 else image[..., None]
+
+
+def decode_image(data: bytes, suffix: str) -> np.ndarray | None:
+    """(H, W, 3) RGB or (H, W, 4) RGBA uint8 from a file's bytes, None if they are no readable image.
+
+    16-bit and floating-point images are brought to 8 bits.
+    """
+    image = stored_image(data, suffix)
+    if image is None:
+        return None
     if image.dtype == np.uint16:
         image = (image // 257).astype(np.uint8)
-    elif image.dtype != np.uint8:  # linear light: display transform of sRGB, roughly
-        image = (np.clip(np.nan_to_num(image), 0.0, 1.0) ** (1.0 / 2.2) * 255.0 + 0.5).astype(np.uint8)
-    if image.ndim == 2 or image.shape[2] == 1:
+    elif image.dtype != np.uint8:  # linear light: display transform of sRGB, roughly; alpha is as it is
+        image = np.clip(np.nan_to_num(image), 0.0, 1.0)
+        image[..., :3] **= 1.0 / 2.2
+        image = (image * 255.0 + 0.5).astype(np.uint8)
+    if image.shape[2] == 1:
         return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
     return cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)

@@ -102,6 +102,7 @@ def in_box(finder: Finder, i: int, box: np.ndarray) -> np.ndarray:
     labels = np.zeros(inside.shape, np.uint8)
     if not inside.all():
         rectangle = (x0, y0, x1 - x0, y1 - y0)
+        cv2.setRNGSeed(0)
         cv2.grabCut(finder.frames[i], labels, rectangle, np.zeros((1, 65)), np.zeros((1, 65)), 3, cv2.GC_INIT_WITH_RECT)
         cut = (labels == cv2.GC_PR_FGD) & inside
         if cut.sum() > 0.15 * inside.sum():

@@ -25,10 +25,10 @@ Array = np.ndarray
 
 LOW = 0.15  # leg lengths: a foot this much above the lowest one does not stand
 MOMENT = 0.6  # seconds around each frame in which feet are asked how the camera goes
-ALIKE = 0.01  # leg lengths a frame: feet that move this much apart stand together
 SMOOTH = 0.12  # seconds over which a way that feet tell is smoothed
 LAG = 0.2  # seconds over which a foot is watched: shorter than a stance, longer than its trembling
 STEP = 0.06  # leg lengths that a standing foot may seem to move in that time
+ALIKE = 0.05  # leg lengths: feet that move this much apart in that time stand together
 ALONG_RAY = 0.35  # share of movement towards and from the camera that is believed
 LONGEST = 40.0  # leg lengths: no camera is thought to travel farther over a clip
 NEAR = 0.2  # of the picture's width: floor points this near to a foot tell how far away it is
@@ -89,7 +89,7 @@ def filmed_following(category: Category, motion: Motion) -> Motion:
     step = np.zeros((len(motion) - 1, 3))
     for t in range(len(step)):
         near = np.abs(when - t - 0.5) <= reach
-        step[t] = where_most(move[near].reshape(-1, 3), low[near].ravel(), ALIKE * leg)
+        step[t] = where_most(move[near].reshape(-1, 3), low[near].ravel(), ALIKE / lag * leg)
     way = np.cumsum(smooth(step, SMOOTH * motion.rate, degree=0), axis=0)
     poses[1:, :3, 3] -= way
     return replace(motion, world_from_camera=poses)

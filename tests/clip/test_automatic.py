@@ -109,6 +109,8 @@ def test_frames_without_the_subject_are_interpolated(tmp_path: Path) -> None:
     masks = automatic_masks(clip, Subject(0, point=(40, 45)), network=redness)
     assert np.flatnonzero(masks.interpolated).tolist() == [5, 6]
     assert overlaps(masks, red).min() > 0.6 and any("5, 6" in w for w in masks.warnings)
+    later = automatic_masks(load_clip(tmp_path, start=2), Subject(2, point=(64, 45)), network=redness)
+    assert np.flatnonzero(later.interpolated).tolist() == [3, 4] and any("5, 6" in w for w in later.warnings)
 
 
 def test_a_limb_that_is_seen_less_clearly_for_a_moment_is_kept(tmp_path: Path) -> None:

@@ -96,6 +96,8 @@ def test_what_cannot_be(tmp_path: Path) -> None:
     refused("contradicts the mask", Correction(1, mask=inside), Correction(1, point=(52, 45), inside=False))
     refused("on the subject and beside it", Correction(1, point=(52, 45)), Correction(1, point=(52, 45), inside=False))
     refused("outside the box round it", Correction(1, box=(0, 0, 30, 30)), Correction(1, point=(52, 45)))
+    clip = load_clip(tmp_path, step=2)  # without frame 1, which counts as the one before
+    refused("Frame 0 is given two masks", Correction(0, mask=inside), Correction(1, mask=inside))
     with pytest.raises(MaskError, match="is empty"):
         Correction(0, mask=np.zeros((4, 4), bool))
     with pytest.raises(MaskError, match="one mask, one box or one point"):
@@ -160,6 +162,23 @@ def test_a_box_names_the_subject(tmp_path: Path) -> None:
     clip, red, _ = scene(tmp_path)
     masks = automatic_masks(clip, network=redness, corrections=[Correction(6, box=(86, 18, 54, 54))])
     assert overlaps(masks, red).min() > 0.8
+
+
+def test_boxes_and_clicks_draw_no_luck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """GrabCut begins at random colours: the same ones whatever was drawn before."""
+    cut, drawn = cv2.grabCut, []
+
+    def grab_cut(*given):
+        drawn.append(int(cv2.randu(np.zeros(1, np.int32), 0, 1 << 30)[0]))
+        return cut(*given)
+
+    monkeypatch.setattr(cv2, "grabCut", grab_cut)
+    clip, _, _ = scene(tmp_path, 1)
+    said = [parse_correction(text) for text in ("0:12,28,57,35", "0:!60,58")]
+    for seed in (1, 2):
+        cv2.setRNGSeed(seed)
+        automatic_masks(clip, network=lambda image: np.zeros((320, 320), np.float32), corrections=said)
+    assert len(drawn) >= 4 and len(set(drawn)) == 1
 
 
 def test_looks_are_kept(tmp_path: Path) -> None:

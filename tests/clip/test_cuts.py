@@ -25,9 +25,9 @@ def pan(seed: int, count: int, speed: int) -> list[np.ndarray]:
 
 
 def cuts(
-    folder: Path, frames: list[np.ndarray], start: int = 0, end: int | None = None, step: int = 1
+    folder: Path, frames: list[np.ndarray], start: int = 0, end: int | None = None, step: int = 1, fps: float = 24.0
 ) -> list[int]:
-    return find_cuts(load_clip(write_images(folder, frames), start, end, step)).tolist()
+    return find_cuts(load_clip(write_images(folder, frames), start, end, step, fps=fps)).tolist()
 
 
 def test_every_shots_first_frame_is_found(tmp_path: Path) -> None:
@@ -48,6 +48,16 @@ def test_a_flash_and_repeated_frames_are_no_cuts(tmp_path: Path) -> None:
     assert cuts(tmp_path / "flash", flash) == []
     slow = [frame for frame in pan(5, 6, 4) for _ in range(4)]
     assert cuts(tmp_path / "slow", slow) == []
+
+
+def test_a_flash_is_none_at_a_higher_rate(tmp_path: Path) -> None:
+    """An eighth of a second: three frames of 24, eight of 60."""
+    for fps, long in ((24, 3), (60, 8)):
+        flash = pan(4, 20 + fps, 1)
+        flash[20 : 20 + long] = [np.full_like(flash[0], 255)] * long
+        assert cuts(tmp_path / str(fps), flash, fps=fps) == []
+    frames = pan(0, 30, 1) + pan(1, 40, 0) + pan(2, 30, 2)
+    assert cuts(tmp_path / "cut", frames, fps=60) == [30, 70]
 
 
 def test_few_frames_tell_nothing(tmp_path: Path) -> None:

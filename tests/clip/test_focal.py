@@ -58,8 +58,8 @@ def webp(exif: bytes) -> bytes:
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("container", [jpeg, png, webp, bytes])
 def test_exif(order: str, container) -> None:
-    assert _exif_film(container(tiff(order, FILM))) == 50
-    assert _exif_film(container(tiff(order, SENSOR))) == pytest.approx(45)
+    assert _exif_film(container(tiff(order, FILM)), SIZE) == 50
+    assert _exif_film(container(tiff(order, SENSOR)), SIZE) == pytest.approx(45)
 
 
 def test_a_sequence_states_it_in_its_first_image(tmp_path: Path) -> None:
@@ -71,6 +71,17 @@ def test_a_sequence_states_it_in_its_first_image(tmp_path: Path) -> None:
     assert stated_focal(tmp_path, (60, 90)) == pytest.approx(50 * PER_MM)
     wide = math.hypot(160, 90) / math.hypot(36, 24)
     assert stated_focal(tmp_path, (160, 90)) == pytest.approx(50 * wide)
+
+
+@pytest.mark.parametrize("shape", [(4000, 2667), (4000, 3000), (4000, 2250), (3000, 4000)])
+def test_a_sensors_pixels_are_the_pictures_whatever_its_shape(tmp_path: Path, shape: tuple[int, int]) -> None:
+    """10 mm on 500 pixels a mm; a picture that is upright by its orientation, or stored so, or shrunk."""
+    width, height = shape
+    for stored in {(width, height), (max(shape), min(shape))}:
+        tags = [*SENSOR[:1], (0xA002, 4, stored[0]), (0xA003, 4, stored[1]), *SENSOR[2:]]
+        (tmp_path / "a.tif").write_bytes(tiff("<", tags))
+        assert stated_focal(tmp_path / "a.tif", shape) == pytest.approx(5000)
+        assert stated_focal(tmp_path / "a.tif", (width // 4, height // 4)) == pytest.approx(1250, rel=1e-3)
 
 
 def movie(value: bytes, kind: int) -> bytes:

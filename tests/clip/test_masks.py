@@ -44,6 +44,9 @@ ENCODINGS = {
     "indices": lambda m: np.where(m > 0, 1 + np.arange(WIDTH, dtype=np.uint8) % 3, 0).astype(np.uint8),
     "colours": coloured,
     "16 bit": lambda m: (m > 0).astype(np.uint16) * 65535,
+    "16 bit 0/1": lambda m: (m > 0).astype(np.uint16),
+    "16 bit indices": lambda m: np.where(m > 0, 1 + 500 * (np.arange(WIDTH) % 3), 0).astype(np.uint16),
+    "16 bit in alpha": lambda m: np.dstack([np.full((*m.shape, 3), 65535, np.uint16), m.astype(np.uint16) * 257]),
     "in alpha": lambda m: np.dstack([np.full((*m.shape, 3), 255, np.uint8), m]),
     "colour and opaque alpha": lambda m: np.dstack([np.dstack([m] * 3), np.full_like(m, 255)]),
 }
@@ -66,6 +69,8 @@ def test_soft_and_compressed_masks_count_from_half(tmp_path: Path, clip: Clip) -
     soft = [cv2.GaussianBlur(m, (0, 0), 2) for m in truth]
     for masks in (
         masks_from_folder(write_images(tmp_path / "soft", soft), clip),
+        masks_from_folder(write_images(tmp_path / "16 bit", [m.astype(np.uint16) * 257 for m in soft]), clip),
+        masks_from_folder(write_images(tmp_path / "faint", [m.astype(np.uint16) for m in soft]), clip),
         masks_from_folder(write_images(tmp_path / "jpeg", truth, "{:03d}.jpg"), clip),
     ):
         assert min(iou(masks.mask(i), truth[i]) for i in range(6)) > 0.93
@@ -145,6 +150,19 @@ def test_empty_frames_are_filled_from_their_neighbours_and_flagged() -> None:
     assert len(masks.warnings) == 1 and "5 of 9 frames (0, 3, 4, 5, 8)" in masks.warnings[0]
     for i in range(9):
         assert masks.boxes[i].tolist() == mask_box(masks.mask(i) > 0).tolist()
+
+
+def test_messages_count_frames_as_the_source_does(tmp_path: Path) -> None:
+    given = shapes(12)
+    given[6][:] = given[10][:] = 0
+    frames = [np.dstack([counted(i, WIDTH, HEIGHT), m]) for i, m in enumerate(given)]
+    part = load_clip(write_images(tmp_path / "frames", frames), start=4, step=2)
+    folder = write_images(tmp_path / "m", given)
+    for masks in (masks_from_folder(folder, part), masks_from_alpha(part)):
+        assert len(masks.warnings) == 1 and "2 of 4 frames (6, 10)" in masks.warnings[0]
+    (folder / "00008.png").write_bytes(b"no image")
+    with pytest.raises(MaskError, match=r"00008\.png \(frame 8\)"):
+        masks_from_folder(folder, part)
 
 
 def test_blend_of_a_growing_shape_and_of_lines() -> None:

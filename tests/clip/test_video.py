@@ -125,13 +125,21 @@ def test_alpha_of_an_image_sequence(tmp_path: Path) -> None:
 
 
 def test_sixteen_bit_grey_and_linear_images(tmp_path: Path) -> None:
-    assert cv2.imwrite(str(tmp_path / "2.exr"), np.full((20, 30, 3), 0.5, np.float32))
+    linear = np.full((20, 30, 3), 0.5, np.float32)
+    assert all(cv2.imwrite(str(tmp_path / name), linear) for name in ("2.exr", "3.hdr"))
     deep = np.full((20, 30, 3), 40000, np.uint16)
     cv2.imwrite(str(tmp_path / "0.png"), deep)
     cv2.imwrite(str(tmp_path / "1.png"), np.full((20, 30), 99, np.uint8))
     clip = load_clip(tmp_path)
     assert clip.frame(0)[5, 5].tolist() == [155] * 3 and clip.frame(1)[5, 5].tolist() == [99] * 3
     assert clip.frame(2)[5, 5].tolist() == [186] * 3  # 255 · 0.5^(1/2.2)
+    assert clip.frame(3)[5, 5].tolist() == [186] * 3
+
+
+def test_alpha_of_linear_images_is_no_light(tmp_path: Path) -> None:
+    assert cv2.imwrite(str(tmp_path / "0.exr"), np.full((20, 30, 4), 0.4, np.float32))
+    clip = load_clip(tmp_path)
+    assert clip.frame(0)[5, 5].tolist() == [168] * 3 and clip.alpha(0)[5, 5] == pytest.approx(0.4)
 
 
 def test_one_frame_clips(tmp_path: Path) -> None:

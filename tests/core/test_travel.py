@@ -114,6 +114,16 @@ def test_standing_feet_tell_how_a_camera_goes_along(toy_category: Category, trut
     np.testing.assert_array_equal(found.camera_from_root, truth.camera_from_root)
 
 
+@pytest.mark.parametrize("fps", [6, 24, 120])
+def test_a_way_that_feet_tell_is_as_long_at_any_rate(toy_category: Category, fps: int) -> None:
+    truth = acted(toy_category, "travel", 10 * fps // 4, (640, 360), 1.1, fps=fps)[0]
+    turning = truth.world_from_camera.copy()
+    turning[:, :3, 3] = 0
+    found = filmed_following(toy_category, replace(truth, world_from_camera=turning)).world_from_root[:, :3, 3]
+    root = truth.world_from_root[:, :3, 3]
+    assert np.linalg.norm(found - found[0] - root + root[0], axis=1).max() < 0.05 * length(root)
+
+
 def test_a_camera_that_goes_round_a_subject_is_told_by_its_feet(toy_category: Category, truth: Motion) -> None:
     """It stands, and the camera's turning is all that was found."""
     count = len(truth)
