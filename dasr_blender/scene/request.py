@@ -263,10 +263,11 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Summary:
-    """What to tell the user."""
+    """What to tell the user. rig: name of the armature that was built."""
 
     text: str
     warnings: tuple[str, ...] = ()
+    rig: str = ""
 
     @property
     def whole(self) -> str:
@@ -417,4 +418,5 @@ def finish_job(
         text += f"; {', '.join(files)} written to {request.directory}"
     settled = result.get("camera_warnings", ()) if camera else ()
     warnings = [str(warning) for warning in result.get("warnings", ()) if warning not in settled] + unsolved
-    return Summary(text, (*warnings, *built.warnings, *notes, *_sights(built), *_pace(plan, scene)))
+    warnings += (*built.warnings, *notes, *_sights(built), *_pace(plan, scene))
+    return Summary(text, tuple(warnings), built.armature_name)

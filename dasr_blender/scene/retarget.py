@@ -48,6 +48,11 @@ def is_reconstruction(thing: Any) -> bool:
     return thing is not None and thing.type == "ARMATURE" and SOURCE in thing
 
 
+def is_gone(thing: bpy.types.Object | None) -> bool:
+    """Whether an object was deleted, or is in no scene: a property that points at it keeps it in the file."""
+    return thing is None or not thing.users_scene
+
+
 def reconstruction_category(source: bpy.types.Object | None, folders: Iterable[Path] = ()) -> Category:
     """The category of a reconstruction's rig. folders: where else than usual categories may lie.
 
@@ -103,7 +108,7 @@ def retarget(
 
     Raises RetargetError: nothing was changed.
     """
-    chosen = _checked(category, source, target, bones)
+    chosen = _checked(category, source, target, bones, scene)
     first, last = _frame_range(source, scene)
     skeleton = category.skeleton
     turns, places, joints = _played(source, category, scene, range(first, last + 1))
@@ -141,7 +146,11 @@ def retarget(
 
 
 def _checked(
-    category: Category, source: bpy.types.Object, target: bpy.types.Object | None, bones: Mapping[str, str]
+    category: Category,
+    source: bpy.types.Object,
+    target: bpy.types.Object | None,
+    bones: Mapping[str, str],
+    scene: bpy.types.Scene,
 ) -> dict[int, str]:
     """Joint number → bone, for those that have one. Raises RetargetError."""
     if target is None or target.type != "ARMATURE":
@@ -158,7 +167,15 @@ def _checked(
             raise RetargetError(f"'{rig.name}' is in Edit Mode, where nothing moves: leave that first (Tab)")
         if rig.data.pose_position == "REST":
             raise RetargetError(f"'{rig.name}' shows its Rest Position: choose Pose Position in its properties")
-    if is_control_rig(target) and not target.evaluated_get(bpy.context.evaluated_depsgraph_get()).is_evaluated:
+    graph = bpy.context.evaluated_depsgraph_get()
+    if scene not in source.users_scene:
+        raise RetargetError(f"'{source.name}' is not in scene '{scene.name}': choose a reconstruction that is")
+    if not source.evaluated_get(graph).is_evaluated:
+        raise RetargetError(
+            f"'{source.name}' does not move while it is switched off: tick its collection in the Outliner, and switch "
+            "on the monitor icons of both"
+        )
+    if is_control_rig(target) and not target.evaluated_get(graph).is_evaluated:
         raise RetargetError(f"'{target.name}' is not in the scene that is shown: its controls are told by moving it")
     chosen: dict[int, str] = {}
     for joint, bone in bones.items():

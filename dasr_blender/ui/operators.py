@@ -15,6 +15,7 @@ from ..scene.request import JobRequest, Summary, finish_job, settings_problem
 from ..scene.solve import CameraSolveError
 from ..worker import Worker
 from .preferences import category_folders, network_settings, user_folder
+from .retarget import follow
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
             scene = next(started_in, context.scene)
             summary = finish_job(request, worker.result, scene, background)
             scene.dasr.result_clip, scene.dasr.result_directory = request.clip, str(request.directory)
+            follow(scene, summary.rig)
         except DasrError as error:
             status.message = str(error)
             self.report({"ERROR"}, str(error))
@@ -244,6 +246,7 @@ class DASR_OT_solve_camera(bpy.types.Operator):
         context.window.cursor_set("WAIT")
         try:
             summary = finish_job(request, result, context.scene, _background(result), solve_only=True)
+            follow(context.scene, summary.rig)
         except CameraSolveError as error:
             status.message = f"{error} The movement found before is kept."
             self.report({"ERROR"}, status.message)

@@ -20,7 +20,7 @@ class DasrBonePair(bpy.types.PropertyGroup):
 
 def _target_changed(self, context) -> None:
     rigs = [item for item in context.scene.objects if retarget.is_reconstruction(item)]
-    if self.source is None and len(rigs) == 1:
+    if retarget.is_gone(self.source) and len(rigs) == 1:
         self.source = rigs[0]
     self.pairs.clear()
     if self.source is not None and self.target is not None:
@@ -48,14 +48,16 @@ class DasrRetarget(bpy.types.PropertyGroup):
         name="From",
         description="Rig of a reconstruction",
         type=bpy.types.Object,
-        poll=lambda _self, item: retarget.is_reconstruction(item),
+        poll=lambda _self, item: retarget.is_reconstruction(item) and not retarget.is_gone(item),
         update=_target_changed,
     )
     target: PointerProperty(
         name="Character",
         description="Armature of your character, which takes on the motion",
         type=bpy.types.Object,
-        poll=lambda _self, item: item.type == "ARMATURE" and not retarget.is_reconstruction(item),
+        poll=lambda _self, item: (
+            item.type == "ARMATURE" and not retarget.is_reconstruction(item) and not retarget.is_gone(item)
+        ),
         update=_target_changed,
     )
     pairs: CollectionProperty(name="Bones", description="Which bone plays which joint", type=DasrBonePair)
@@ -72,6 +74,13 @@ class DasrRetarget(bpy.types.PropertyGroup):
         "the IK of legs. The controls of a rig that Rigify generated keep theirs",
         default=True,
     )
+
+
+def follow(scene: bpy.types.Scene, rig: str) -> None:
+    """Take a new reconstruction's rig for the source, where the one that was chosen has left its scenes."""
+    settings = scene.dasr.retarget
+    if settings.source is not None and retarget.is_gone(settings.source):
+        settings.source = bpy.data.objects[rig]
 
 
 class DASR_UL_bones(bpy.types.UIList):
@@ -97,10 +106,10 @@ class _Ready:
     @classmethod
     def poll(cls, context) -> bool:
         settings = context.scene.dasr.retarget
-        if settings.source is None:
+        if retarget.is_gone(settings.source):
             cls.poll_message_set("Choose the rig of a reconstruction first")
             return False
-        if settings.target is None:
+        if retarget.is_gone(settings.target):
             cls.poll_message_set("Choose your character's armature first")
             return False
         return True
@@ -166,7 +175,7 @@ def draw(panel: bpy.types.Panel, context) -> None:
     layout.enabled = not context.window_manager.dasr.running
     layout.prop(settings, "source", icon="ARMATURE_DATA")
     layout.prop(settings, "target", icon="OUTLINER_OB_ARMATURE")
-    if settings.target is not None and settings.pairs:
+    if settings.pairs and not retarget.is_gone(settings.target):
         row = layout.row(align=True)
         played = sum(bool(pair.bone) for pair in settings.pairs)
         row.label(text=f"{played} of {len(settings.pairs)} joints have a bone")

@@ -263,6 +263,13 @@ def test_what_cannot_be_is_one_sentence_and_changes_nothing(toy_category, built)
         bpy.ops.object.mode_set(mode="EDIT")
         refused(f"'{thing.name}' is in Edit Mode")
         bpy.ops.object.mode_set(mode="OBJECT")
+    shown = bpy.context.view_layer.layer_collection.children[built.collection_name]
+    shown.exclude = True
+    refused("'toy rig' does not move while it is switched off")
+    shown.exclude = False
+    built.scene.collection.children.unlink(built.collection)
+    refused("'toy rig' is not in scene 'Scene'")
+    built.scene.collection.children.link(built.collection)
     del built.armature.pose.bones[bones_of(built)[3]]["joint"]
     refused("lost its bone of chest")
     for thing, name in ((None, "Nothing"), (rig, "'hero'"), (built.mesh, "toy mesh")):
