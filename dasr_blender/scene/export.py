@@ -143,6 +143,7 @@ def _write_glb(cast: Cast, path: Path) -> None:
         check_existing=False,
         export_format="GLB",
         use_selection=True,
+        use_active_scene=True,  # else all scenes of the open file, which crashes Blender 4.5
         export_cameras=True,
         export_animations=True,
         export_animation_mode="ACTIONS",
@@ -249,10 +250,11 @@ def _prepared(cast: Cast, *, at_zero: bool = False, shaped: bool = False) -> Ite
         shaped: make the shape keys' present mix the basis.
     """
     scene = cast.scene
-    layer = bpy.context.view_layer if bpy.context.scene == scene else scene.view_layers[0]
     render = scene.render
     first, last = cast.frame_range
     with contextlib.ExitStack() as undo:
+        undo.enter_context(_shown(scene))
+        layer = bpy.context.view_layer
         was = (render.fps, render.fps_base, scene.frame_start, scene.frame_end, scene.frame_current)
         undo.callback(_set_time, scene, *was)
         undo.callback(setattr, scene.unit_settings, "scale_length", scene.unit_settings.scale_length)
@@ -275,6 +277,31 @@ def _prepared(cast: Cast, *, at_zero: bool = False, shaped: bool = False) -> Ite
         _set_time(scene, *frame_rate(cast.fps), first, last, first)
         undo.enter_context(bpy.context.temp_override(scene=scene, view_layer=layer, active_object=objects[0]))
         yield
+
+
+@contextlib.contextmanager
+def _shown(scene: bpy.types.Scene) -> Iterator[None]:
+    """The scene in a window: exporters see nothing of one that only the context is said to have."""
+    if bpy.context.scene == scene:
+        yield
+        return
+    window = _window()
+    if window is None:
+        raise ScenePlanError(
+            f"There is no window to export scene '{scene.name}' from: open Blender's window and that scene, and "
+            "reconstruct again."
+        )
+    before = window.scene
+    window.scene = scene
+    try:
+        with bpy.context.temp_override(window=window):
+            yield
+    finally:
+        window.scene = before
+
+
+def _window() -> bpy.types.Window | None:
+    return bpy.context.window or next(iter(bpy.context.window_manager.windows), None)
 
 
 @contextlib.contextmanager

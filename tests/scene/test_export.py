@@ -208,6 +208,28 @@ def test_a_glb_holds_its_own_motion_alone(toy_category, tmp_path):
         assert [animation["name"] for animation in gltf["animations"]] == [built.action_name]
 
 
+def test_a_scene_that_is_not_shown_is_exported(toy_category, tmp_path, monkeypatch):
+    shown, other = bpy.context.scene, bpy.data.scenes.new("other")
+    mine = bpy.data.objects.new("mine", bpy.data.meshes.new("mine"))
+    shown.collection.objects.link(mine)
+    bpy.context.view_layer.objects.active = mine
+    bpy.ops.object.mode_set(mode="EDIT")
+    motion = toy_motion(toy_category, 3, seed=3)
+    built = build_scene(plan_scene(toy_category, motion, clip_path=None, name="toy"), other)
+    files = export_scene(built, tmp_path, FORMATS, "toy")
+    assert bpy.context.scene == shown and bpy.context.mode == "EDIT_MESH" and mine.mode == "EDIT"
+    sizes = {kind: path.stat().st_size for kind, path in files.items()}
+    bpy.ops.object.mode_set(mode="OBJECT")
+    bpy.context.window.scene = other
+    for kind, path in export_scene(built, tmp_path / "shown", ("glb", "fbx", "usd", "bvh"), "toy").items():
+        assert path.stat().st_size == pytest.approx(sizes[kind], rel=0.01)
+    bpy.context.window.scene = shown
+    monkeypatch.setattr("dasr_blender.scene.export._window", lambda: None)
+    with pytest.raises(ScenePlanError, match="no window to export scene 'other' from"):
+        export_scene(built, tmp_path / "none", ["glb"], "toy")
+    assert not list((tmp_path / "none").iterdir())
+
+
 def test_files_are_in_metres_whatever_the_scenes_unit(toy_category, tmp_path):
     plan = plan_scene(toy_category, toy_motion(toy_category, 3), clip_path=None)
     unit = bpy.context.scene.unit_settings
