@@ -135,13 +135,11 @@ def retarget(
         held = list(dict.fromkeys(one.bone for one in acting if one not in off))
         switches = [(one.bone, one.path, 0.0) for one in off]
     action = _write(source, target, keys, switches, range(first, last + 1), _cuts(source, category, first, last))
-    place = source.matrix_world @ Matrix(fit.matrix).inverted() if in_clip else None
-    if place is not None:
-        target.matrix_world = place
+    misplaced = _stand(target, source.matrix_world @ Matrix(fit.matrix).inverted(), scene) if in_clip else []
     used = {joint: chosen.get(j, "") for j, joint in enumerate(skeleton.names)}
     target[BONES] = json.dumps({**_remembered(target), category.name: used})
     scene.frame_set(scene.frame_current)
-    doubts = [*_doubts(target, chosen, category, held, off), *_driven(target, chosen), *_misplaced(target, place)]
+    doubts = [*_doubts(target, chosen, category, held, off), *_driven(target, chosen), *misplaced]
     return Retargeted(action.name, (first, last), len(chosen), fit.scale, tuple(doubts))
 
 
@@ -466,17 +464,52 @@ def _driven(target: bpy.types.Object, chosen: Mapping[int, str]) -> Iterator[str
         )
 
 
-def _misplaced(target: bpy.types.Object, place: Matrix | None) -> Iterator[str]:
-    """An object that did not go where it was put."""
-    if place is None:
-        return
+def bends(armature: bpy.types.Object, item: bpy.types.Object) -> bool:
+    """Whether an armature bends a mesh."""
+    return any(modifier.type == "ARMATURE" and modifier.object == armature for modifier in item.modifiers)
+
+
+def _stand(target: bpy.types.Object, place: Matrix, scene: bpy.types.Scene) -> list[str]:
+    """Put the target where told, and with it the meshes that it bends and that do not hang on it; returns what to say
+    of those that did not go there."""
     bpy.context.view_layer.update()
-    now = np.array(target.evaluated_get(bpy.context.evaluated_depsgraph_get()).matrix_world)
-    if not np.allclose(now, np.array(place), atol=1e-3 * max(place.to_scale())):
-        yield (
+    before = target.matrix_world.copy()
+    bent = {item: item.matrix_world.copy() for item in bpy.data.objects if bends(target, item)}
+    target.matrix_world = place
+    scene.frame_set(scene.frame_current)  # layers and drivers have their say
+    told = []
+    if not _stands(target, place):
+        told.append(
             f"'{target.name}' does not stand in the clip: constraints, drivers or NLA tracks of its object, or a "
             "parent with an uneven scale, hold it elsewhere."
         )
+    moved_by = _seen(target) @ before.inverted_safe()
+    goals = {item: moved_by @ stood for item, stood in bent.items()}
+    for item in sorted(goals, key=_depth):  # a mesh may carry others
+        if not _stands(item, goals[item]):
+            item.matrix_world = goals[item]
+            bpy.context.view_layer.update()
+    scene.frame_set(scene.frame_current)
+    left = [item.name for item, goal in goals.items() if not _stands(item, goal)]
+    if left:
+        told.append(
+            f"{_listed(left)} did not go with '{target.name}', which bends {'it' if len(left) == 1 else 'them'}: undo, "
+            f"and parent {'it' if len(left) == 1 else 'them'} to the armature first."
+        )
+    return told
+
+
+def _depth(item: bpy.types.Object) -> int:
+    return 0 if item.parent is None else 1 + _depth(item.parent)
+
+
+def _seen(item: bpy.types.Object) -> Matrix:
+    """Where an object stands, whatever holds it there."""
+    return item.evaluated_get(bpy.context.evaluated_depsgraph_get()).matrix_world
+
+
+def _stands(item: bpy.types.Object, place: Matrix) -> bool:
+    return np.allclose(np.array(_seen(item)), np.array(place), atol=1e-3 * max(map(abs, place.to_scale())))
 
 
 def _may_lack(skeleton: Skeleton, joint: int, chosen: Mapping[int, str]) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import bpy
 import numpy as np
 import pytest
+from helpers import world_vertices
 from mathutils import Euler, Matrix, Vector
 from toy import toy_motion
 
@@ -235,6 +236,42 @@ def test_drivers_and_what_holds_the_object_are_told(toy_category, built) -> None
     told = retarget(toy_category, built.armature, rig, names, built.scene, in_clip=True).warnings
     assert len(told) == 2 and "my head" in told[0] and "drivers" in told[0] and "does not stand in the clip" in told[1]
     assert len(retarget(toy_category, built.armature, rig, names, built.scene).warnings) == 1
+
+
+@pytest.mark.parametrize("hung", ["nowhere", "on a parent", "on the armature", "by a constraint"])
+def test_the_meshes_that_it_bends_stand_in_the_clip_with_it(toy_category, built, hung) -> None:
+    rig = character(toy_category, spread=0.7)
+    rig.location = (4, 5, 6)
+    skin = bpy.data.objects.new("skin", bpy.data.meshes.new("skin"))
+    skin.data.from_pydata([tuple(rig.data.bones[name].head_local) for name in own_names(toy_category).values()], [], [])
+    for number, name in enumerate(own_names(toy_category).values()):
+        skin.vertex_groups.new(name=name).add([number], 1.0, "REPLACE")
+    skin.modifiers.new("Armature", "ARMATURE").object = rig
+    eyes = skin.copy()  # on the skin, which carries them
+    eyes.parent = skin
+    for item in (skin, eyes):
+        built.scene.collection.objects.link(item)
+    bpy.context.view_layer.update()
+    skin.matrix_world = rig.matrix_world
+    if hung == "on the armature":
+        skin.parent, skin.matrix_parent_inverse = rig, rig.matrix_world.inverted()
+    elif hung == "on a parent":
+        common = bpy.data.objects.new("common", None)
+        built.scene.collection.objects.link(common)
+        common.rotation_euler = (0, 0, 1)
+        rig.parent = skin.parent = common
+    elif hung == "by a constraint":
+        skin.constraints.new("COPY_LOCATION").target = built.camera
+    done = retarget(toy_category, built.armature, rig, own_names(toy_category), built.scene, in_clip=True)
+    if hung == "by a constraint":
+        (told,) = done.warnings
+        assert told.startswith("skin did not go with 'hero', which bends it")  # the eyes did, by themselves
+        return
+    assert not done.warnings
+    built.scene.frame_set(7)
+    heads = heads_in_world(rig, own_names(toy_category).values())
+    for item in (skin, eyes):
+        np.testing.assert_allclose(world_vertices(item), heads, atol=2e-4)
 
 
 def test_what_cannot_be_is_one_sentence_and_changes_nothing(toy_category, built) -> None:
