@@ -165,6 +165,10 @@ def _checked(
             raise RetargetError(f"'{rig.name}' is in Edit Mode, where nothing moves: leave that first (Tab)")
         if rig.data.pose_position == "REST":
             raise RetargetError(f"'{rig.name}' shows its Rest Position: choose Pose Position in its properties")
+    if target.animation_data is not None and target.animation_data.use_tweak_mode:
+        raise RetargetError(
+            f"'{target.name}' is in the tweak mode of an NLA strip: leave that first (Tab in the NLA editor)"
+        )
     graph = bpy.context.evaluated_depsgraph_get()
     if scene not in source.users_scene:
         raise RetargetError(f"'{source.name}' is not in scene '{scene.name}': choose a reconstruction that is")
@@ -201,12 +205,18 @@ def _joint_bones(source: bpy.types.Object) -> dict[str, str]:
 
 
 def _frame_range(source: bpy.types.Object, scene: bpy.types.Scene) -> tuple[int, int]:
-    """First and last frame of the source's motion: its action's, else the scene's."""
-    animation = source.animation_data
-    if animation is None or animation.action is None:
+    """First and last frame of the source's motion: of its keys, wherever they were moved; of its layers, where it plays
+    no action by itself; else the scene's."""
+    animation, ends = source.animation_data, []
+    if animation is not None and animation.action is not None and not animation.use_tweak_mode:
+        own = (c for c in compat.played_curves(animation) if not c.data_path.startswith('["'))  # no contacts
+        ends = [end for curve in own if len(curve.keyframe_points) for end in curve.range()]
+    elif animation is not None and animation.use_nla:
+        strips = (strip for track in animation.nla_tracks if not track.mute for strip in track.strips)
+        ends = [end for strip in strips if not strip.mute for end in (strip.frame_start, strip.frame_end)]
+    if not ends:
         return scene.frame_start, scene.frame_end
-    start, end = animation.action.frame_range
-    return int(np.floor(start)), int(np.ceil(end))
+    return int(np.floor(min(ends) + 1e-3)), int(np.ceil(max(ends) - 1e-3))  # scaled keys are not quite whole
 
 
 def _cuts(source: bpy.types.Object, category: Category, first: int, last: int) -> list[int]:

@@ -123,6 +123,29 @@ def test_it_does_not_move_into_another_shot(toy_category, stride) -> None:
         assert np.abs(at[cut - 1.5] - at[cut - 2]).max() > 1e-3
 
 
+@pytest.mark.parametrize("layered", [False, True])
+def test_keys_that_were_moved_count_where_they_are(toy_category, built, layered) -> None:
+    rig, names, animation = character(toy_category), own_names(toy_category), built.armature.animation_data
+    action, slot = animation.action, animation.action_slot
+    if layered:
+        strip = animation.nla_tracks.new().strips.new("walk", 101, action)
+        strip.action_slot, strip.scale = slot, 2
+        animation.nla_tracks.new().strips.new("off", 500, action)
+        animation.nla_tracks[1].mute = True
+        animation.action = None
+    else:
+        for curve in compat.played_curves(animation):
+            for key in curve.keyframe_points:
+                key.co_ui.x = 101 + 2 * (key.co_ui.x - 1)
+            curve.update()
+    done = retarget(toy_category, built.armature, rig, names, built.scene, in_clip=True)
+    assert done.frames == (101, 123)
+    for frame in (101, 123):
+        built.scene.frame_set(frame)
+        wanted = heads_in_world(built.armature, bones_of(built))
+        np.testing.assert_allclose(heads_in_world(rig, names.values()), wanted, atol=2e-4)
+
+
 def test_where_it_is_it_moves_as_far_as_its_legs_carry_it(toy_category, built) -> None:
     rig = character(toy_category, scale=1.0, lying=False)
     rig.data.transform(Matrix.Scale(2, 4))
@@ -300,6 +323,13 @@ def test_what_cannot_be_is_one_sentence_and_changes_nothing(toy_category, built)
         bpy.ops.object.mode_set(mode="EDIT")
         refused(f"'{thing.name}' is in Edit Mode")
         bpy.ops.object.mode_set(mode="OBJECT")
+    animation = rig.animation_data_create()
+    track = animation.nla_tracks.new()
+    track.strips.new("old", 1, bpy.data.actions.new("old")).select = track.select = True
+    animation.nla_tracks.active, actions = track, set(bpy.data.actions)
+    animation.use_tweak_mode = True
+    refused("'hero' is in the tweak mode of an NLA strip")
+    animation.use_tweak_mode = False
     shown = bpy.context.view_layer.layer_collection.children[built.collection_name]
     shown.exclude = True
     refused("'toy rig' does not move while it is switched off")
