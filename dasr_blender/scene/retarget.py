@@ -20,6 +20,7 @@ from ..core.retarget import carried, fitting, moved
 from ..core.rotation import make_continuous
 from . import compat
 from .action import RIG_SLOT, write_keys
+from .build import unstretched
 from .constraints import Overruling, driven_paths, overruling
 from .control_rig import control_keys, is_control_rig, match_controls, turn_by_bones
 from .plan import CATEGORY, RIG_SUFFIX, SOURCE
@@ -243,10 +244,11 @@ def _played(
     pose = np.empty((len(frames), len(order), 4, 4))
     was = scene.frame_current, scene.frame_subframe
     try:
-        for t, frame in enumerate(frames):
-            scene.frame_set(frame)
-            seen = source.evaluated_get(bpy.context.evaluated_depsgraph_get()).pose.bones
-            pose[t] = [seen[name].matrix for name in order]
+        with unstretched(scene):
+            for t, frame in enumerate(frames):
+                scene.frame_set(frame)
+                seen = source.evaluated_get(bpy.context.evaluated_depsgraph_get()).pose.bones
+                pose[t] = [seen[name].matrix for name in order]
     finally:
         scene.frame_set(was[0], subframe=was[1])
     axes = pose[..., :3, :3] / np.linalg.norm(pose[..., :3, :3], axis=-2, keepdims=True)

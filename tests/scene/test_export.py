@@ -251,6 +251,31 @@ def test_files_are_in_metres_whatever_the_scenes_unit(toy_category, tmp_path):
         np.testing.assert_allclose(sample(None, rig, None, [first], known)[1], heads, atol=1e-4)
 
 
+@pytest.mark.parametrize("start", [-4, 3])
+def test_all_frames_are_written_whatever_the_scenes_time(toy_category, tmp_path, start):
+    plan = plan_scene(toy_category, toy_motion(toy_category, 9, seed=3), clip_path=None, start_frame=start)
+    built, render = build_scene(plan), bpy.context.scene.render
+    _, heads, _, names = sample(None, built.armature, None, range(start, start + 9))
+    render.frame_map_new = 50
+    before = snapshot(built)
+    files = export_scene(built, tmp_path, ["glb", "fbx", "usd", "bvh"], "toy")
+    assert snapshot(built) == before and (render.frame_map_old, render.frame_map_new) == (100, 50)
+    assert ("begins at frame 0" in " ".join(losses(plan, files))) == (start < 0)
+    for kind, load, first in (
+        ("glb", bpy.ops.import_scene.gltf, 0),
+        ("fbx", bpy.ops.import_scene.fbx, 1),
+        ("usd", bpy.ops.wm.usd_import, max(start, 0)),
+        ("bvh", bpy.ops.import_anim.bvh, 1),
+    ):
+        bpy.ops.wm.read_factory_settings(use_empty=True)
+        bpy.context.scene.render.fps = 25
+        load(filepath=str(files[kind]))
+        rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
+        known = [name.replace(".", "_") for name in names] if kind == "usd" else names
+        found = sample(None, rig, None, range(first, first + 9), known)[1]
+        np.testing.assert_allclose(found, heads, atol=2e-3, err_msg=kind)
+
+
 def test_bad_requests(toy_category, tmp_path):
     built = build_scene(plan_scene(toy_category, toy_motion(toy_category, 2), clip_path=None))
     with pytest.raises(ScenePlanError, match="'dae'"):

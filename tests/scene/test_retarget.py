@@ -146,6 +146,17 @@ def test_keys_that_were_moved_count_where_they_are(toy_category, built, layered)
         np.testing.assert_allclose(heads_in_world(rig, names.values()), wanted, atol=2e-4)
 
 
+def test_stretched_time_does_not_count(toy_category, built) -> None:
+    rig, names, render = character(toy_category), own_names(toy_category), built.scene.render
+    render.frame_map_new = 200
+    retarget(toy_category, built.armature, rig, names, built.scene, in_clip=True)
+    assert (render.frame_map_old, render.frame_map_new) == (100, 200)
+    render.frame_map_new = 100
+    built.scene.frame_set(12)
+    wanted = heads_in_world(built.armature, bones_of(built))
+    np.testing.assert_allclose(heads_in_world(rig, names.values()), wanted, atol=2e-4)
+
+
 def test_where_it_is_it_moves_as_far_as_its_legs_carry_it(toy_category, built) -> None:
     rig = character(toy_category, scale=1.0, lying=False)
     rig.data.transform(Matrix.Scale(2, 4))
