@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -303,6 +303,26 @@ def _is_of(motion: Motion, clip: str) -> bool:
     try:
         return motion.source_hash == sha256_of(clip)
     except OSError:  # whoever shows the clip says so
+        return True
+
+
+def beside_others(request: JobRequest) -> JobRequest:
+    """The request in a folder of its own, `walk-dasr-2`, where `walk-dasr` holds what another clip of that name gave.
+
+    Reads the clip, where the folder is in use.
+    """
+    folder, number = request.directory, 1
+    while not _is_free(folder, request.clip):
+        number += 1
+        folder = request.directory.with_name(f"{request.directory.name}-{number}")
+    return replace(request, directory=folder)
+
+
+def _is_free(folder: Path, clip: str) -> bool:
+    """Whether no other clip's motion is in a folder."""
+    try:
+        return _is_of(Motion.load(folder / "motion.npz"), clip)
+    except DasrError:  # there is none, or it is of no use to anybody
         return True
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import bpy
 
 from ..core.errors import DasrError
-from ..scene.request import JobRequest, Summary, finish_job, settings_problem
+from ..scene.request import JobRequest, Summary, beside_others, finish_job, settings_problem
 from ..scene.solve import CameraSolveError
 from ..worker import Worker
 from .preferences import category_folders, network_settings, user_folder
@@ -187,6 +187,8 @@ class DASR_OT_reconstruct(bpy.types.Operator):
 
     def _start(self, context) -> _Job:
         request = job_request(context)
+        if not context.scene.dasr.directory:
+            request = beside_others(request)
         worker = Worker(request.arguments(), request.environment())
         worker.start()
         job = _Job(worker, request, context.scene.session_uid)

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 
 bpy = pytest.importorskip("bpy", reason="needs bpy: pip install '.[blender]'")
@@ -11,6 +14,7 @@ from toy import toy_motion
 
 import dasr_blender
 from dasr_blender.scene import build_scene, plan_scene
+from dasr_blender.ui import operators
 from dasr_blender.ui.retarget import follow
 
 
@@ -55,3 +59,24 @@ def test_a_deleted_reconstruction_is_no_source(settings, toy_category):
     assert chosen.source == new.armature  # it is there still
     bpy.context.scene.collection.objects.unlink(rig)
     assert chosen.target == rig and not bpy.ops.dasr.retarget.poll()
+
+
+def test_results_of_another_clip_are_not_written_over(settings, motion, tmp_path, monkeypatch):
+    asked = []
+
+    def worker(line, _environment):
+        asked.append(line[line.index("--out") + 1])
+        return SimpleNamespace(start=lambda: None, wait=lambda: (), cancelled=False, error="no worker", result=None)
+
+    monkeypatch.setattr(operators, "Worker", worker)
+    clip = tmp_path / "walk.mp4"
+    clip.write_bytes(b"another")
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    replace(motion, source_hash="0" * 64).save(tmp_path / "walk-dasr" / "motion.npz")
+    settings = bpy.context.scene.dasr
+    settings.filepath = str(clip)
+    for folder in ("", str(tmp_path / "walk-dasr")):
+        settings.directory = folder
+        with pytest.raises(RuntimeError, match="no worker"):
+            bpy.ops.dasr.reconstruct()
+    assert asked == [str(tmp_path / "walk-dasr-2"), str(tmp_path / "walk-dasr")]
