@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import bpy
@@ -162,7 +162,8 @@ def mode_kept(scene: bpy.types.Scene) -> Iterator[None]:
         if active is not None and mode != "OBJECT":
             _choose(layer, together, active)
             with context.temp_override(scene=scene, view_layer=layer, active_object=active, object=active):
-                bpy.ops.object.mode_set(mode=mode)
+                with suppress(RuntimeError):  # it was hidden meanwhile
+                    bpy.ops.object.mode_set(mode=mode)
             _choose(layer, selected, active)
 
 

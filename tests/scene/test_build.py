@@ -242,7 +242,11 @@ def test_who_poses_goes_on_posing(toy_category, motion):
         assert layer.objects.active == built.armature
     assert [rig.mode for rig in rigs] == ["POSE", "POSE", "OBJECT"] and built.armature.mode == "OBJECT"
     assert layer.objects.active == rigs[1] and set(layer.objects.selected) == set(rigs[:2])
-    bpy.ops.object.mode_set(mode="OBJECT")
+    with mode_kept(bpy.context.scene):
+        bpy.ops.object.mode_set(mode="OBJECT")
+        rigs[1].hide_viewport = True
+    assert rigs[1].mode == "OBJECT"  # where it is hidden, nobody can go on
+    rigs[1].hide_viewport = False
     with mode_kept(bpy.context.scene):
         built = build_scene(plan_scene(toy_category, motion, clip_path=None))
     assert layer.objects.active == built.armature
