@@ -108,6 +108,15 @@ def range_problem(settings: Any) -> str:
     return ""
 
 
+def category_problem(settings: Any) -> str:
+    """What to do about a category that the panel's settings remember and that is not installed, in a sentence; "" where
+    it is."""
+    if settings.category:
+        return ""
+    name = f"'{settings.category_said}'" if settings.category_said else "that this file asks for"
+    return f"The category {name} is not installed: choose another, or put its bundle back (Preferences › Add-ons)"
+
+
 def settings_problem(settings: Any) -> str:
     """Why the panel's settings ask for nothing that can be done, in a sentence; "" where they are fine."""
     if problem := range_problem(settings):
@@ -116,6 +125,11 @@ def settings_problem(settings: Any) -> str:
         if not said_in_full(said):
             lacks, do = ("file", "choose one") if said.kind == "MASK" else ("place", "type its X and Y")
             return f"A correction of frame {said.frame} has no {lacks} yet: {do} under Correct the Masks, or remove it"
+    if settings.directory.startswith("//") and not bpy.data.filepath:
+        return (
+            f"The output folder {settings.directory} is relative to the .blend file, which is not saved yet: save it, "
+            "or choose a whole path under Output"
+        )
     lacking = sorted(kind for kind in settings.formats if not compat.can_write(kind))
     if lacking:
         return f"This Blender was built without {lacking[0].upper()}: leave it out under Output"

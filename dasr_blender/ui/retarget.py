@@ -6,9 +6,10 @@ from __future__ import annotations
 import bpy
 from bpy.props import BoolProperty, CollectionProperty, IntProperty, PointerProperty, StringProperty
 
-from ..core.errors import DasrError
+from ..core.errors import DasrError, counted
 from ..scene import retarget
 from .preferences import category_folders
+from .waiting import waiting
 
 
 class DasrBonePair(bpy.types.PropertyGroup):
@@ -146,8 +147,7 @@ class DASR_OT_retarget(_Ready, bpy.types.Operator):
         if not settings.pairs:
             _match(settings)
         bones = {pair.name: pair.bone for pair in settings.pairs}
-        context.window.cursor_set("WAIT")
-        try:
+        with waiting(context):
             done = retarget.retarget(
                 category,
                 settings.source,
@@ -157,10 +157,8 @@ class DASR_OT_retarget(_Ready, bpy.types.Operator):
                 in_clip=settings.in_clip,
                 free=settings.free,
             )
-        finally:
-            context.window.cursor_set("DEFAULT")
         first, last = done.frames
-        moved = f"{done.bones} bones of {settings.target.name}"
+        moved = f"{counted(done.bones, 'bone')} of {settings.target.name}"
         self.report({"INFO"}, f"'{done.action}' moves {moved}, frames {first}–{last}")
         for warning in done.warnings:
             self.report({"WARNING"}, warning)

@@ -248,6 +248,9 @@ def test_settings_that_ask_for_nothing_that_can_be_done(monkeypatch):
     said.kind = "MASK"
     settings.masks = "masks"  # they are used instead
     assert settings_problem(settings) == ""
+    settings.directory = "//out"
+    assert "//out is relative to the .blend file" in settings_problem(settings)
+    settings.directory = ""
     settings.use_range = True
     assert "ends at 4" in settings_problem(settings)
     settings.frame_last = 9

@@ -14,8 +14,10 @@ from toy import toy_motion
 
 import dasr_blender
 from dasr_blender.scene import build_scene, plan_scene
+from dasr_blender.scene.request import category_problem
 from dasr_blender.ui import operators
 from dasr_blender.ui.retarget import follow
+from dasr_blender.ui.waiting import waiting
 
 
 @pytest.fixture
@@ -80,3 +82,19 @@ def test_results_of_another_clip_are_not_written_over(settings, motion, tmp_path
         with pytest.raises(RuntimeError, match="no worker"):
             bpy.ops.dasr.reconstruct()
     assert asked == [str(tmp_path / "walk-dasr-2"), str(tmp_path / "walk-dasr")]
+
+
+def test_a_category_that_is_not_installed_is_named(settings, monkeypatch):
+    settings.filepath = settings.category = "toy"
+    assert category_problem(settings) == "" and bpy.ops.dasr.reconstruct.poll()
+    monkeypatch.delenv("DASR_CATEGORIES")
+    assert "'toy' is not installed" in category_problem(settings)
+    assert not bpy.ops.dasr.reconstruct.poll() and not bpy.ops.dasr.add_template.poll()
+
+
+def test_without_a_window_nobody_waits_and_unregistering_twice_is_once(settings):
+    with waiting(SimpleNamespace(window=None)):
+        pass
+    dasr_blender.unregister()
+    dasr_blender.unregister()
+    dasr_blender.register()
