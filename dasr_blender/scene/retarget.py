@@ -135,10 +135,13 @@ def retarget(
         off = [one for one in acting if free and not one.driven]
         held = list(dict.fromkeys(one.bone for one in acting if one not in off))
         switches = [(one.bone, one.path, 0.0) for one in off]
+    used = {joint: chosen.get(j, "") for j, joint in enumerate(skeleton.names)}
+    memory = json.dumps({**_remembered(target), category.name: used})
     action = _write(source, target, keys, switches, range(first, last + 1), _cuts(source, category, first, last))
     misplaced = _stand(target, source.matrix_world @ Matrix(fit.matrix).inverted(), scene) if in_clip else []
-    used = {joint: chosen.get(j, "") for j, joint in enumerate(skeleton.names)}
-    target[BONES] = json.dumps({**_remembered(target), category.name: used})
+    target[BONES] = memory
+    if target.override_library is not None:  # Blender does not save what was added to an override
+        action[BONES] = memory
     scene.frame_set(scene.frame_current)
     doubts = [*_doubts(target, chosen, category, held, off), *_driven(target, chosen), *misplaced]
     return Retargeted(action.name, (first, last), len(chosen), fit.scale, tuple(doubts))
@@ -429,10 +432,23 @@ def _in_mode(mode: str, quaternions: np.ndarray) -> tuple[str, np.ndarray]:
     return "rotation_euler", np.array(found)
 
 
+def _keepers(target: bpy.types.Object) -> list[bpy.types.ID]:
+    """What may hold a target's memory of its bones."""
+    action = target.animation_data.action if target.animation_data is not None else None
+    return [target] if action is None else [target, action]
+
+
+def forget_bones(target: bpy.types.Object) -> None:
+    """The target remembers nothing of its bones."""
+    for owner in _keepers(target):
+        owner.pop(BONES, None)
+
+
 def _remembered(target: bpy.types.Object) -> dict[str, dict[str, str]]:
     """Category → joint → bone, as used before."""
+    kept = [owner[BONES] for owner in _keepers(target) if BONES in owner]
     try:
-        found = json.loads(target.get(BONES, "{}"))
+        found = json.loads(kept[0]) if kept else {}
     except (ValueError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}

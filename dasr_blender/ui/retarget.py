@@ -130,7 +130,7 @@ class DASR_OT_match_bones(_Ready, bpy.types.Operator):
     bl_label = "Match Bones"
 
     def act(self, _context, settings):
-        settings.target.pop(retarget.BONES, None)  # also what it remembers
+        retarget.forget_bones(settings.target)
         found = _match(settings)
         self.report({"INFO"}, f"{found} of {len(settings.pairs)} joints have a bone: look through the list")
         return {"FINISHED"}

@@ -19,6 +19,7 @@ from dasr_blender.scene.character import read_character
 from dasr_blender.scene.retarget import (
     BONES,
     RetargetError,
+    forget_bones,
     is_reconstruction,
     matched,
     reconstruction_category,
@@ -399,6 +400,25 @@ def test_characters_are_read_from_files(toy_category, built, tmp_path) -> None:
     bpy.data.libraries.write(str(tmp_path / "empty.blend"), {bpy.data.meshes.new("m")}, fake_user=True)
     with pytest.raises(RetargetError, match="no armature"):
         read_character(tmp_path / "empty.blend", bpy.context.scene)
+
+
+def test_a_library_override_remembers_its_bones(toy_category, tmp_path) -> None:
+    bpy.data.libraries.write(str(tmp_path / "hero.blend"), {character(toy_category)}, fake_user=True)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    motion = toy_motion(toy_category, 3, image_size=(320, 200))
+    built = build_scene(plan_scene(toy_category, motion, clip_path=None, name="toy"))
+    with bpy.data.libraries.load(str(tmp_path / "hero.blend"), link=True) as (_, here):
+        here.objects = ["hero"]
+    built.scene.collection.objects.link(here.objects[0])
+    rig = here.objects[0].override_hierarchy_create(built.scene, bpy.context.view_layer)
+    chosen = own_names(toy_category) | {"jaw": ""}
+    retarget(toy_category, built.armature, rig, chosen, built.scene)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "shot.blend"))
+    rig = next(item for item in bpy.data.objects if item.name == "hero" and item.library is None)
+    assert matched(toy_category, rig) == chosen
+    forget_bones(rig)
+    assert matched(toy_category, rig)["jaw"] == "my jaw"
 
 
 def test_the_remembered_bones_are_plain_json(toy_category, built) -> None:
