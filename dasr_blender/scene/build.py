@@ -129,6 +129,14 @@ def set_time(scene: bpy.types.Scene, fps: float, frame_range: tuple[int, int]) -
     ]
 
 
+def is_evaluated(item: bpy.types.Object) -> bool:
+    """Whether Blender moves an object in the scene that is shown: hidden ones, too, but none that is switched off.
+
+    What a property of the scene points at has an evaluated copy all the same, which stands still.
+    """
+    return any(seen.original == item for seen in bpy.context.evaluated_depsgraph_get().ids)
+
+
 @contextmanager
 def unstretched(scene: bpy.types.Scene) -> Iterator[None]:
     """Time Stretching, which plays other frames than are asked for, is off in the block."""

@@ -20,7 +20,7 @@ from ..core.retarget import carried, fitting, moved
 from ..core.rotation import make_continuous
 from . import compat
 from .action import RIG_SLOT, write_keys
-from .build import unstretched
+from .build import is_evaluated, unstretched
 from .constraints import Overruling, driven_paths, overruling
 from .control_rig import control_keys, is_control_rig, match_controls, turn_by_bones
 from .plan import CATEGORY, RIG_SUFFIX, SOURCE
@@ -173,15 +173,14 @@ def _checked(
         raise RetargetError(
             f"'{target.name}' is in the tweak mode of an NLA strip: leave that first (Tab in the NLA editor)"
         )
-    graph = bpy.context.evaluated_depsgraph_get()
     if scene not in source.users_scene:
         raise RetargetError(f"'{source.name}' is not in scene '{scene.name}': choose a reconstruction that is")
-    if not source.evaluated_get(graph).is_evaluated:
+    if not is_evaluated(source):
         raise RetargetError(
             f"'{source.name}' does not move while it is switched off: tick its collection in the Outliner, and switch "
             "on the monitor icons of both"
         )
-    if is_control_rig(target) and not target.evaluated_get(graph).is_evaluated:
+    if is_control_rig(target) and not is_evaluated(target):
         raise RetargetError(f"'{target.name}' is not in the scene that is shown: its controls are told by moving it")
     chosen: dict[int, str] = {}
     for joint, bone in bones.items():

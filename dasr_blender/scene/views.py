@@ -14,6 +14,7 @@ import numpy as np
 from ..core import Category, View, ViewError, remove_view, views_path, write_view
 from ..core.rotation import matrix_to_quat
 from ..core.views import set_frames
+from .build import is_evaluated
 from .camera import CV_FROM_BLENDER, clip_path
 from .plan import CATEGORY
 
@@ -98,8 +99,8 @@ def view_of(armature: bpy.types.Object, category: Category, scene: bpy.types.Sce
     bpy.context.view_layer.update()
     graph = bpy.context.evaluated_depsgraph_get()
     rig, lens = armature.evaluated_get(graph), camera.evaluated_get(graph)
-    for item, seen in ((armature, rig), (camera, lens)):
-        if not seen.is_evaluated:
+    for item in (armature, camera):
+        if not is_evaluated(item):
             raise ViewError(
                 f"{item.name} does not move while it is switched off: tick its collection in the Outliner, and switch "
                 "on the monitor icons of both."

@@ -342,6 +342,7 @@ def test_what_cannot_be_is_one_sentence_and_changes_nothing(toy_category, built)
     animation.use_tweak_mode = True
     refused("'hero' is in the tweak mode of an NLA strip")
     animation.use_tweak_mode = False
+    built.scene["chosen"] = built.armature  # as the panel's settings point at it
     shown = bpy.context.view_layer.layer_collection.children[built.collection_name]
     shown.exclude = True
     refused("'toy rig' does not move while it is switched off")
