@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import bpy
@@ -73,8 +73,9 @@ def build_scene(plan: ScenePlan, scene: bpy.types.Scene | None = None) -> BuiltS
         scene.collection.children.link(collection)
         armature = write_armature(plan.armature, collection, scene)
         mesh = write_mesh(plan.mesh, collection, armature)
+        warnings = list(plan.warnings)
         if plan.settings.set_scene:
-            set_time(scene, plan.settings.fps, plan.settings.frame_range)
+            warnings += set_time(scene, plan.settings.fps, plan.settings.frame_range)
             set_picture(scene, plan.settings.resolution)
         render = scene.render
         aspect = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
@@ -87,7 +88,7 @@ def build_scene(plan: ScenePlan, scene: bpy.types.Scene | None = None) -> BuiltS
         else:
             scene.frame_set(scene.frame_current)  # show the pose of the current frame
     names = (scene.name, collection.name, mesh.name, armature.name, camera.name, action.name)
-    return BuiltScene(plan, *names, warnings=plan.warnings + ((warning,) if warning else ()))
+    return BuiltScene(plan, *names, warnings=(*warnings, warning) if warning else tuple(warnings))
 
 
 def of_same_clip(item: bpy.types.Object, rig: bpy.types.Object) -> bool:
@@ -116,10 +117,36 @@ def frame_rate(fps: float) -> tuple[int, float]:
     return whole, whole / fps
 
 
-def set_time(scene: bpy.types.Scene, fps: float, frame_range: tuple[int, int]) -> None:
-    """Give the scene a clip's rate and range."""
+def set_time(scene: bpy.types.Scene, fps: float, frame_range: tuple[int, int]) -> list[str]:
+    """Give the scene a clip's rate and range; returns what to say where it cannot have all of that."""
     scene.render.fps, scene.render.fps_base = frame_rate(fps)
     scene.frame_start, scene.frame_end = frame_range
+    if frame_range[0] >= scene.frame_start:
+        return []
+    return [
+        f"The clip begins at frame {frame_range[0]} and a scene's range at {scene.frame_start} at the earliest: give "
+        "the movie clip a later Start Frame to have all of it in the range"
+    ]
+
+
+def is_evaluated(item: bpy.types.Object) -> bool:
+    """Whether Blender moves an object in the scene that is shown: hidden ones, too, but none that is switched off.
+
+    What a property of the scene points at has an evaluated copy all the same, which stands still.
+    """
+    return any(seen.original == item for seen in bpy.context.evaluated_depsgraph_get().ids)
+
+
+@contextmanager
+def unstretched(scene: bpy.types.Scene) -> Iterator[None]:
+    """Time Stretching, which plays other frames than are asked for, is off in the block."""
+    render = scene.render
+    stretched = render.frame_map_old, render.frame_map_new
+    render.frame_map_old = render.frame_map_new = 100
+    try:
+        yield
+    finally:
+        render.frame_map_old, render.frame_map_new = stretched
 
 
 def set_picture(scene: bpy.types.Scene, size: tuple[int, int]) -> None:
@@ -143,7 +170,8 @@ def mode_kept(scene: bpy.types.Scene) -> Iterator[None]:
         if active is not None and mode != "OBJECT":
             _choose(layer, together, active)
             with context.temp_override(scene=scene, view_layer=layer, active_object=active, object=active):
-                bpy.ops.object.mode_set(mode=mode)
+                with suppress(RuntimeError):  # it was hidden meanwhile
+                    bpy.ops.object.mode_set(mode=mode)
             _choose(layer, selected, active)
 
 

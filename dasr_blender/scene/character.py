@@ -9,7 +9,7 @@ from pathlib import Path
 import bpy
 
 from . import compat
-from .retarget import RetargetError
+from .retarget import RetargetError, bends
 
 SUFFIXES = (".glb", ".gltf", ".fbx", ".blend")
 
@@ -48,7 +48,7 @@ def read_character(path: Path, scene: bpy.types.Scene) -> Character:
         raise RetargetError(f"Cannot read {path}: {compat.reason(error)}") from error
     new = [item for item in bpy.data.objects if item not in before]
     armatures = [item for item in new if item.type == "ARMATURE"]
-    bent = {arm: [m for m in new if m.type == "MESH" and _bends(arm, m)] for arm in armatures}
+    bent = {arm: [m for m in new if m.type == "MESH" and bends(arm, m)] for arm in armatures}
     chosen = [arm for arm in armatures if bent[arm]] or armatures
     if len(chosen) != 1:
         many = f"has {len(chosen)} armatures with a mesh ({', '.join(arm.name for arm in chosen)})"
@@ -64,10 +64,6 @@ def read_character(path: Path, scene: bpy.types.Scene) -> Character:
 
 def _kinds() -> str:
     return f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
-
-
-def _bends(armature: bpy.types.Object, mesh: bpy.types.Object) -> bool:
-    return any(modifier.type == "ARMATURE" and modifier.object == armature for modifier in mesh.modifiers)
 
 
 def _append(path: Path, scene: bpy.types.Scene) -> None:

@@ -50,6 +50,15 @@ def action_curves(action: bpy.types.Action) -> list[bpy.types.FCurve]:
     return [curve for bag in bags if bag is not None for curve in bag.fcurves]
 
 
+def played_curves(animation: bpy.types.AnimData) -> list[bpy.types.FCurve]:
+    """The curves of the slot that is played of an action; none without one."""
+    if animation.action is None or animation.action_slot is None:
+        return []
+    strips = (strip for layer in animation.action.layers for strip in layer.strips)
+    bags = [strip.channelbag(animation.action_slot) for strip in strips]
+    return [curve for bag in bags if bag is not None for curve in bag.fcurves]
+
+
 def node_material(name: str) -> bpy.types.Material:
     """A material with a node tree; from 5.0 on every material has one and the switch is deprecated."""
     material = bpy.data.materials.new(name)

@@ -29,7 +29,7 @@ from mathutils import Matrix
 
 from ..core.files import write_refusal, written_atomically
 from . import compat
-from .build import BuiltScene, frame_rate
+from .build import BuiltScene, frame_rate, unstretched
 from .plan import ScenePlan, ScenePlanError
 
 _ROOM = 1 << 16  # bytes that must still find room behind a file
@@ -122,6 +122,8 @@ def losses(plan: ScenePlan, formats: Iterable[str]) -> list[str]:
             "Blender imports the .fbx's upright camera too narrow: set its Sensor Fit to Vertical there."
         )
     replaced = sorted(set(re.findall(r"\W", "".join(bone.name for bone in plan.armature.bones))))
+    if "usd" in formats and plan.settings.frame_range[0] < 0:
+        found.append("The .usd begins at frame 0, because Blender writes none before that.")
     if "usd" in formats and replaced:
         marks = " and ".join(f"'{mark}'" for mark in replaced)
         found.append(f"The .usd has '_' for {marks} in the bones' names, because USD allows letters and digits only.")
@@ -143,6 +145,7 @@ def _write_glb(cast: Cast, path: Path) -> None:
         check_existing=False,
         export_format="GLB",
         use_selection=True,
+        use_active_scene=True,  # else all scenes of the open file, which crashes Blender 4.5
         export_cameras=True,
         export_animations=True,
         export_animation_mode="ACTIONS",
@@ -209,7 +212,7 @@ def _write_usd(cast: Cast, path: Path) -> None:
         root_prim_path="/root",
         export_custom_properties=True,
     )
-    with _prepared(cast, shaped=True):
+    with _prepared(cast, at_zero=cast.frame_range[0] < 0, shaped=True):  # a scene's range begins at 0 or later
         bpy.ops.wm.usd_export(**options)
 
 
@@ -242,19 +245,22 @@ def _prepared(cast: Cast, *, at_zero: bool = False, shaped: bool = False) -> Ite
     """The scene as the other programs want it, and afterwards as it was.
 
     Its objects are selected and the rig is active; the scene has the clip's rate, range and picture
-    size, on which glTF's field of view depends, and metres for its unit, in which FBX scales everything.
+    size, on which glTF's field of view depends, and metres for its unit, in which FBX scales everything;
+    its time is not stretched.
 
     Args:
         at_zero: move the keys so that the first is at frame 0.
         shaped: make the shape keys' present mix the basis.
     """
     scene = cast.scene
-    layer = bpy.context.view_layer if bpy.context.scene == scene else scene.view_layers[0]
     render = scene.render
     first, last = cast.frame_range
     with contextlib.ExitStack() as undo:
+        undo.enter_context(_shown(scene))
+        layer = bpy.context.view_layer
         was = (render.fps, render.fps_base, scene.frame_start, scene.frame_end, scene.frame_current)
         undo.callback(_set_time, scene, *was)
+        undo.enter_context(unstretched(scene))
         undo.callback(setattr, scene.unit_settings, "scale_length", scene.unit_settings.scale_length)
         scene.unit_settings.scale_length = 1.0
         undo.callback(_set_picture, scene, *_picture(scene))
@@ -275,6 +281,31 @@ def _prepared(cast: Cast, *, at_zero: bool = False, shaped: bool = False) -> Ite
         _set_time(scene, *frame_rate(cast.fps), first, last, first)
         undo.enter_context(bpy.context.temp_override(scene=scene, view_layer=layer, active_object=objects[0]))
         yield
+
+
+@contextlib.contextmanager
+def _shown(scene: bpy.types.Scene) -> Iterator[None]:
+    """The scene in a window: exporters see nothing of one that only the context is said to have."""
+    if bpy.context.scene == scene:
+        yield
+        return
+    window = _window()
+    if window is None:
+        raise ScenePlanError(
+            f"There is no window to export scene '{scene.name}' from: open Blender's window and that scene, and "
+            "reconstruct again."
+        )
+    before = window.scene
+    window.scene = scene
+    try:
+        with bpy.context.temp_override(window=window):
+            yield
+    finally:
+        window.scene = before
+
+
+def _window() -> bpy.types.Window | None:
+    return bpy.context.window or next(iter(bpy.context.window_manager.windows), None)
 
 
 @contextlib.contextmanager

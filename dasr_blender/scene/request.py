@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,15 @@ def range_problem(settings: Any) -> str:
     return ""
 
 
+def category_problem(settings: Any) -> str:
+    """What to do about a category that the panel's settings remember and that is not installed, in a sentence; "" where
+    it is."""
+    if settings.category:
+        return ""
+    name = f"'{settings.category_said}'" if settings.category_said else "that this file asks for"
+    return f"The category {name} is not installed: choose another, or put its bundle back (Preferences › Add-ons)"
+
+
 def settings_problem(settings: Any) -> str:
     """Why the panel's settings ask for nothing that can be done, in a sentence; "" where they are fine."""
     if problem := range_problem(settings):
@@ -116,6 +125,11 @@ def settings_problem(settings: Any) -> str:
         if not said_in_full(said):
             lacks, do = ("file", "choose one") if said.kind == "MASK" else ("place", "type its X and Y")
             return f"A correction of frame {said.frame} has no {lacks} yet: {do} under Correct the Masks, or remove it"
+    if settings.directory.startswith("//") and not bpy.data.filepath:
+        return (
+            f"The output folder {settings.directory} is relative to the .blend file, which is not saved yet: save it, "
+            "or choose a whole path under Output"
+        )
     lacking = sorted(kind for kind in settings.formats if not compat.can_write(kind))
     if lacking:
         return f"This Blender was built without {lacking[0].upper()}: leave it out under Output"
@@ -263,10 +277,11 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Summary:
-    """What to tell the user."""
+    """What to tell the user. rig: name of the armature that was built."""
 
     text: str
     warnings: tuple[str, ...] = ()
+    rig: str = ""
 
     @property
     def whole(self) -> str:
@@ -302,6 +317,26 @@ def _is_of(motion: Motion, clip: str) -> bool:
     try:
         return motion.source_hash == sha256_of(clip)
     except OSError:  # whoever shows the clip says so
+        return True
+
+
+def beside_others(request: JobRequest) -> JobRequest:
+    """The request in a folder of its own, `walk-dasr-2`, where `walk-dasr` holds what another clip of that name gave.
+
+    Reads the clip, where the folder is in use.
+    """
+    folder, number = request.directory, 1
+    while not _is_free(folder, request.clip):
+        number += 1
+        folder = request.directory.with_name(f"{request.directory.name}-{number}")
+    return replace(request, directory=folder)
+
+
+def _is_free(folder: Path, clip: str) -> bool:
+    """Whether no other clip's motion is in a folder."""
+    try:
+        return _is_of(Motion.load(folder / "motion.npz"), clip)
+    except DasrError:  # there is none, or it is of no use to anybody
         return True
 
 
@@ -417,4 +452,5 @@ def finish_job(
         text += f"; {', '.join(files)} written to {request.directory}"
     settled = result.get("camera_warnings", ()) if camera else ()
     warnings = [str(warning) for warning in result.get("warnings", ()) if warning not in settled] + unsolved
-    return Summary(text, (*warnings, *built.warnings, *notes, *_sights(built), *_pace(plan, scene)))
+    warnings += (*built.warnings, *notes, *_sights(built), *_pace(plan, scene))
+    return Summary(text, tuple(warnings), built.armature_name)

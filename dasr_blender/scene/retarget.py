@@ -20,6 +20,7 @@ from ..core.retarget import carried, fitting, moved
 from ..core.rotation import make_continuous
 from . import compat
 from .action import RIG_SLOT, write_keys
+from .build import is_evaluated, unstretched
 from .constraints import Overruling, driven_paths, overruling
 from .control_rig import control_keys, is_control_rig, match_controls, turn_by_bones
 from .plan import CATEGORY, RIG_SUFFIX, SOURCE
@@ -46,6 +47,11 @@ class Retargeted:
 def is_reconstruction(thing: Any) -> bool:
     """Whether an object is the rig of a reconstruction."""
     return thing is not None and thing.type == "ARMATURE" and SOURCE in thing
+
+
+def is_gone(thing: bpy.types.Object | None) -> bool:
+    """Whether an object was deleted, or is in no scene: a property that points at it keeps it in the file."""
+    return thing is None or not thing.users_scene
 
 
 def reconstruction_category(source: bpy.types.Object | None, folders: Iterable[Path] = ()) -> Category:
@@ -103,7 +109,7 @@ def retarget(
 
     Raises RetargetError: nothing was changed.
     """
-    chosen = _checked(category, source, target, bones)
+    chosen = _checked(category, source, target, bones, scene)
     first, last = _frame_range(source, scene)
     skeleton = category.skeleton
     turns, places, joints = _played(source, category, scene, range(first, last + 1))
@@ -129,19 +135,24 @@ def retarget(
         off = [one for one in acting if free and not one.driven]
         held = list(dict.fromkeys(one.bone for one in acting if one not in off))
         switches = [(one.bone, one.path, 0.0) for one in off]
-    action = _write(source, target, keys, switches, range(first, last + 1), _cuts(source, category, first, last))
-    place = source.matrix_world @ Matrix(fit.matrix).inverted() if in_clip else None
-    if place is not None:
-        target.matrix_world = place
     used = {joint: chosen.get(j, "") for j, joint in enumerate(skeleton.names)}
-    target[BONES] = json.dumps({**_remembered(target), category.name: used})
+    memory = json.dumps({**_remembered(target), category.name: used})
+    action = _write(source, target, keys, switches, range(first, last + 1), _cuts(source, category, first, last))
+    misplaced = _stand(target, source.matrix_world @ Matrix(fit.matrix).inverted(), scene) if in_clip else []
+    target[BONES] = memory
+    if target.override_library is not None:  # Blender does not save what was added to an override
+        action[BONES] = memory
     scene.frame_set(scene.frame_current)
-    doubts = [*_doubts(target, chosen, category, held, off), *_driven(target, chosen), *_misplaced(target, place)]
+    doubts = [*_doubts(target, chosen, category, held, off), *_driven(target, chosen), *misplaced]
     return Retargeted(action.name, (first, last), len(chosen), fit.scale, tuple(doubts))
 
 
 def _checked(
-    category: Category, source: bpy.types.Object, target: bpy.types.Object | None, bones: Mapping[str, str]
+    category: Category,
+    source: bpy.types.Object,
+    target: bpy.types.Object | None,
+    bones: Mapping[str, str],
+    scene: bpy.types.Scene,
 ) -> dict[int, str]:
     """Joint number → bone, for those that have one. Raises RetargetError."""
     if target is None or target.type != "ARMATURE":
@@ -158,7 +169,18 @@ def _checked(
             raise RetargetError(f"'{rig.name}' is in Edit Mode, where nothing moves: leave that first (Tab)")
         if rig.data.pose_position == "REST":
             raise RetargetError(f"'{rig.name}' shows its Rest Position: choose Pose Position in its properties")
-    if is_control_rig(target) and not target.evaluated_get(bpy.context.evaluated_depsgraph_get()).is_evaluated:
+    if target.animation_data is not None and target.animation_data.use_tweak_mode:
+        raise RetargetError(
+            f"'{target.name}' is in the tweak mode of an NLA strip: leave that first (Tab in the NLA editor)"
+        )
+    if scene not in source.users_scene:
+        raise RetargetError(f"'{source.name}' is not in scene '{scene.name}': choose a reconstruction that is")
+    if not is_evaluated(source):
+        raise RetargetError(
+            f"'{source.name}' does not move while it is switched off: tick its collection in the Outliner, and switch "
+            "on the monitor icons of both"
+        )
+    if is_control_rig(target) and not is_evaluated(target):
         raise RetargetError(f"'{target.name}' is not in the scene that is shown: its controls are told by moving it")
     chosen: dict[int, str] = {}
     for joint, bone in bones.items():
@@ -186,12 +208,18 @@ def _joint_bones(source: bpy.types.Object) -> dict[str, str]:
 
 
 def _frame_range(source: bpy.types.Object, scene: bpy.types.Scene) -> tuple[int, int]:
-    """First and last frame of the source's motion: its action's, else the scene's."""
-    animation = source.animation_data
-    if animation is None or animation.action is None:
+    """First and last frame of the source's motion: of its keys, wherever they were moved; of its layers, where it plays
+    no action by itself; else the scene's."""
+    animation, ends = source.animation_data, []
+    if animation is not None and animation.action is not None and not animation.use_tweak_mode:
+        own = (c for c in compat.played_curves(animation) if not c.data_path.startswith('["'))  # no contacts
+        ends = [end for curve in own if len(curve.keyframe_points) for end in curve.range()]
+    elif animation is not None and animation.use_nla:
+        strips = (strip for track in animation.nla_tracks if not track.mute for strip in track.strips)
+        ends = [end for strip in strips if not strip.mute for end in (strip.frame_start, strip.frame_end)]
+    if not ends:
         return scene.frame_start, scene.frame_end
-    start, end = animation.action.frame_range
-    return int(np.floor(start)), int(np.ceil(end))
+    return int(np.floor(min(ends) + 1e-3)), int(np.ceil(max(ends) - 1e-3))  # scaled keys are not quite whole
 
 
 def _cuts(source: bpy.types.Object, category: Category, first: int, last: int) -> list[int]:
@@ -218,10 +246,11 @@ def _played(
     pose = np.empty((len(frames), len(order), 4, 4))
     was = scene.frame_current, scene.frame_subframe
     try:
-        for t, frame in enumerate(frames):
-            scene.frame_set(frame)
-            seen = source.evaluated_get(bpy.context.evaluated_depsgraph_get()).pose.bones
-            pose[t] = [seen[name].matrix for name in order]
+        with unstretched(scene):
+            for t, frame in enumerate(frames):
+                scene.frame_set(frame)
+                seen = source.evaluated_get(bpy.context.evaluated_depsgraph_get()).pose.bones
+                pose[t] = [seen[name].matrix for name in order]
     finally:
         scene.frame_set(was[0], subframe=was[1])
     axes = pose[..., :3, :3] / np.linalg.norm(pose[..., :3, :3], axis=-2, keepdims=True)
@@ -402,10 +431,23 @@ def _in_mode(mode: str, quaternions: np.ndarray) -> tuple[str, np.ndarray]:
     return "rotation_euler", np.array(found)
 
 
+def _keepers(target: bpy.types.Object) -> list[bpy.types.ID]:
+    """What may hold a target's memory of its bones."""
+    action = target.animation_data.action if target.animation_data is not None else None
+    return [target] if action is None else [target, action]
+
+
+def forget_bones(target: bpy.types.Object) -> None:
+    """The target remembers nothing of its bones."""
+    for owner in _keepers(target):
+        owner.pop(BONES, None)
+
+
 def _remembered(target: bpy.types.Object) -> dict[str, dict[str, str]]:
     """Category → joint → bone, as used before."""
+    kept = [owner[BONES] for owner in _keepers(target) if BONES in owner]
     try:
-        found = json.loads(target.get(BONES, "{}"))
+        found = json.loads(kept[0]) if kept else {}
     except (ValueError, TypeError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -449,17 +491,52 @@ def _driven(target: bpy.types.Object, chosen: Mapping[int, str]) -> Iterator[str
         )
 
 
-def _misplaced(target: bpy.types.Object, place: Matrix | None) -> Iterator[str]:
-    """An object that did not go where it was put."""
-    if place is None:
-        return
+def bends(armature: bpy.types.Object, item: bpy.types.Object) -> bool:
+    """Whether an armature bends a mesh."""
+    return any(modifier.type == "ARMATURE" and modifier.object == armature for modifier in item.modifiers)
+
+
+def _stand(target: bpy.types.Object, place: Matrix, scene: bpy.types.Scene) -> list[str]:
+    """Put the target where told, and with it the meshes that it bends and that do not hang on it; returns what to say
+    of those that did not go there."""
     bpy.context.view_layer.update()
-    now = np.array(target.evaluated_get(bpy.context.evaluated_depsgraph_get()).matrix_world)
-    if not np.allclose(now, np.array(place), atol=1e-3 * max(place.to_scale())):
-        yield (
+    before = target.matrix_world.copy()
+    bent = {item: item.matrix_world.copy() for item in bpy.data.objects if bends(target, item)}
+    target.matrix_world = place
+    scene.frame_set(scene.frame_current)  # layers and drivers have their say
+    told = []
+    if not _stands(target, place):
+        told.append(
             f"'{target.name}' does not stand in the clip: constraints, drivers or NLA tracks of its object, or a "
             "parent with an uneven scale, hold it elsewhere."
         )
+    moved_by = _seen(target) @ before.inverted_safe()
+    goals = {item: moved_by @ stood for item, stood in bent.items()}
+    for item in sorted(goals, key=_depth):  # a mesh may carry others
+        if not _stands(item, goals[item]):
+            item.matrix_world = goals[item]
+            bpy.context.view_layer.update()
+    scene.frame_set(scene.frame_current)
+    left = [item.name for item, goal in goals.items() if not _stands(item, goal)]
+    if left:
+        told.append(
+            f"{_listed(left)} did not go with '{target.name}', which bends {'it' if len(left) == 1 else 'them'}: undo, "
+            f"and parent {'it' if len(left) == 1 else 'them'} to the armature first."
+        )
+    return told
+
+
+def _depth(item: bpy.types.Object) -> int:
+    return 0 if item.parent is None else 1 + _depth(item.parent)
+
+
+def _seen(item: bpy.types.Object) -> Matrix:
+    """Where an object stands, whatever holds it there."""
+    return item.evaluated_get(bpy.context.evaluated_depsgraph_get()).matrix_world
+
+
+def _stands(item: bpy.types.Object, place: Matrix) -> bool:
+    return np.allclose(np.array(_seen(item)), np.array(place), atol=1e-3 * max(map(abs, place.to_scale())))
 
 
 def _may_lack(skeleton: Skeleton, joint: int, chosen: Mapping[int, str]) -> bool:

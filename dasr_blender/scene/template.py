@@ -124,7 +124,7 @@ def add_template(
             key_pose(armature, frame)
     final = start_frame + (end if last is None else min(last, end)) - first
     if set_scene:
-        set_time(scene, motion.fps, (start_frame, final))
+        warning = " ".join(filter(None, [warning, *set_time(scene, motion.fps, (start_frame, final))]))
     inside = start_frame <= scene.frame_current <= final
     to_see = scene_frame(armature, views[0].frame) if views else start_frame
     scene.frame_set(scene.frame_current if inside and not views else to_see)

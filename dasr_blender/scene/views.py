@@ -14,6 +14,7 @@ import numpy as np
 from ..core import Category, View, ViewError, remove_view, views_path, write_view
 from ..core.rotation import matrix_to_quat
 from ..core.views import set_frames
+from .build import is_evaluated
 from .camera import CV_FROM_BLENDER, clip_path
 from .plan import CATEGORY
 
@@ -87,7 +88,7 @@ def view_of(armature: bpy.types.Object, category: Category, scene: bpy.types.Sce
     A rig that was scaled stands for one of the body's own size at another depth, which the camera cannot tell apart.
 
     Raises:
-        ViewError: the rig is not the category's, is stretched, or stands before no clip.
+        ViewError: the rig is not the category's, is stretched or switched off, or stands before no clip.
     """
     if armature[CATEGORY] != category.name:
         raise ViewError(f"{armature.name} is a rig of '{armature[CATEGORY]}', not of '{category.name}'.")
@@ -98,6 +99,12 @@ def view_of(armature: bpy.types.Object, category: Category, scene: bpy.types.Sce
     bpy.context.view_layer.update()
     graph = bpy.context.evaluated_depsgraph_get()
     rig, lens = armature.evaluated_get(graph), camera.evaluated_get(graph)
+    for item in (armature, camera):
+        if not is_evaluated(item):
+            raise ViewError(
+                f"{item.name} does not move while it is switched off: tick its collection in the Outliner, and switch "
+                "on the monitor icons of both."
+            )
     bones = {str(bone["joint"]): bone for bone in rig.pose.bones if "joint" in bone}
     missing = [name for name in category.skeleton.names if name not in bones]
     if missing:

@@ -31,6 +31,8 @@ def register() -> None:
 
 def unregister() -> None:
     global _cli_command
+    if not hasattr(bpy.types.Scene, "dasr"):  # it is done already
+        return
     operators.stop_running()
     if _cli_command is not None:
         bpy.utils.unregister_cli_command(_cli_command)

@@ -11,10 +11,12 @@ from typing import Any
 import bpy
 
 from ..core.errors import DasrError
-from ..scene.request import JobRequest, Summary, finish_job, settings_problem
+from ..scene.request import JobRequest, Summary, beside_others, category_problem, finish_job, settings_problem
 from ..scene.solve import CameraSolveError
 from ..worker import Worker
 from .preferences import category_folders, network_settings, user_folder
+from .retarget import follow
+from .waiting import waiting
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
         if context.mode != "OBJECT":
             cls.poll_message_set("Go to Object Mode first")
             return False
-        if problem := settings_problem(settings):
+        if problem := category_problem(settings) or settings_problem(settings):
             cls.poll_message_set(problem)
             return False
         return True
@@ -186,6 +188,8 @@ class DASR_OT_reconstruct(bpy.types.Operator):
 
     def _start(self, context) -> _Job:
         request = job_request(context)
+        if not context.scene.dasr.directory:
+            request = beside_others(request)
         worker = Worker(request.arguments(), request.environment())
         worker.start()
         job = _Job(worker, request, context.scene.session_uid)
@@ -208,6 +212,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
             scene = next(started_in, context.scene)
             summary = finish_job(request, worker.result, scene, background)
             scene.dasr.result_clip, scene.dasr.result_directory = request.clip, str(request.directory)
+            follow(scene, summary.rig)
         except DasrError as error:
             status.message = str(error)
             self.report({"ERROR"}, str(error))
@@ -241,9 +246,10 @@ class DASR_OT_solve_camera(bpy.types.Operator):
         kept = sorted(hidden.glob("masks-*.npz"), key=lambda path: path.stat().st_mtime)
         result = {"motion": request.directory / "motion.npz", "masks": kept[-1] if kept else None}
         status = context.window_manager.dasr
-        context.window.cursor_set("WAIT")
         try:
-            summary = finish_job(request, result, context.scene, _background(result), solve_only=True)
+            with waiting(context):
+                summary = finish_job(request, result, context.scene, _background(result), solve_only=True)
+            follow(context.scene, summary.rig)
         except CameraSolveError as error:
             status.message = f"{error} The movement found before is kept."
             self.report({"ERROR"}, status.message)
@@ -252,8 +258,6 @@ class DASR_OT_solve_camera(bpy.types.Operator):
             status.message = str(error)
             self.report({"ERROR"}, str(error))
             return {"CANCELLED"}
-        finally:
-            context.window.cursor_set("DEFAULT")
         _tell(self, context, summary)
         return {"FINISHED"}
 

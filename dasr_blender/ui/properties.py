@@ -44,6 +44,7 @@ def _profiles(self, _context) -> list[Choice]:
 
 
 def _category_changed(self, context) -> None:
+    self.category_said = self.category
     if self.names_said not in {name for name, *_ in _profiles(self, context)}:  # the new category has no such names
         self.names = "neutral"
 
@@ -153,6 +154,7 @@ class DasrSettings(bpy.types.PropertyGroup):
         items=_profiles,
         update=_names_changed,
     )
+    category_said: StringProperty(options={"HIDDEN"})  # `category`, to be named when it is not installed any more
     names_said: StringProperty(options={"HIDDEN"})  # `names`, to be read when the category has no such names any more
     set_scene_range: BoolProperty(
         name="Set Up Scene",

@@ -6,9 +6,10 @@ from __future__ import annotations
 import bpy
 from bpy.props import BoolProperty, CollectionProperty, IntProperty, PointerProperty, StringProperty
 
-from ..core.errors import DasrError
+from ..core.errors import DasrError, counted
 from ..scene import retarget
 from .preferences import category_folders
+from .waiting import waiting
 
 
 class DasrBonePair(bpy.types.PropertyGroup):
@@ -20,7 +21,7 @@ class DasrBonePair(bpy.types.PropertyGroup):
 
 def _target_changed(self, context) -> None:
     rigs = [item for item in context.scene.objects if retarget.is_reconstruction(item)]
-    if self.source is None and len(rigs) == 1:
+    if retarget.is_gone(self.source) and len(rigs) == 1:
         self.source = rigs[0]
     self.pairs.clear()
     if self.source is not None and self.target is not None:
@@ -48,14 +49,16 @@ class DasrRetarget(bpy.types.PropertyGroup):
         name="From",
         description="Rig of a reconstruction",
         type=bpy.types.Object,
-        poll=lambda _self, item: retarget.is_reconstruction(item),
+        poll=lambda _self, item: retarget.is_reconstruction(item) and not retarget.is_gone(item),
         update=_target_changed,
     )
     target: PointerProperty(
         name="Character",
         description="Armature of your character, which takes on the motion",
         type=bpy.types.Object,
-        poll=lambda _self, item: item.type == "ARMATURE" and not retarget.is_reconstruction(item),
+        poll=lambda _self, item: (
+            item.type == "ARMATURE" and not retarget.is_reconstruction(item) and not retarget.is_gone(item)
+        ),
         update=_target_changed,
     )
     pairs: CollectionProperty(name="Bones", description="Which bone plays which joint", type=DasrBonePair)
@@ -72,6 +75,13 @@ class DasrRetarget(bpy.types.PropertyGroup):
         "the IK of legs. The controls of a rig that Rigify generated keep theirs",
         default=True,
     )
+
+
+def follow(scene: bpy.types.Scene, rig: str) -> None:
+    """Take a new reconstruction's rig for the source, where the one that was chosen has left its scenes."""
+    settings = scene.dasr.retarget
+    if settings.source is not None and retarget.is_gone(settings.source):
+        settings.source = bpy.data.objects[rig]
 
 
 class DASR_UL_bones(bpy.types.UIList):
@@ -97,10 +107,10 @@ class _Ready:
     @classmethod
     def poll(cls, context) -> bool:
         settings = context.scene.dasr.retarget
-        if settings.source is None:
+        if retarget.is_gone(settings.source):
             cls.poll_message_set("Choose the rig of a reconstruction first")
             return False
-        if settings.target is None:
+        if retarget.is_gone(settings.target):
             cls.poll_message_set("Choose your character's armature first")
             return False
         return True
@@ -120,7 +130,7 @@ class DASR_OT_match_bones(_Ready, bpy.types.Operator):
     bl_label = "Match Bones"
 
     def act(self, _context, settings):
-        settings.target.pop(retarget.BONES, None)  # also what it remembers
+        retarget.forget_bones(settings.target)
         found = _match(settings)
         self.report({"INFO"}, f"{found} of {len(settings.pairs)} joints have a bone: look through the list")
         return {"FINISHED"}
@@ -137,8 +147,7 @@ class DASR_OT_retarget(_Ready, bpy.types.Operator):
         if not settings.pairs:
             _match(settings)
         bones = {pair.name: pair.bone for pair in settings.pairs}
-        context.window.cursor_set("WAIT")
-        try:
+        with waiting(context):
             done = retarget.retarget(
                 category,
                 settings.source,
@@ -148,10 +157,8 @@ class DASR_OT_retarget(_Ready, bpy.types.Operator):
                 in_clip=settings.in_clip,
                 free=settings.free,
             )
-        finally:
-            context.window.cursor_set("DEFAULT")
         first, last = done.frames
-        moved = f"{done.bones} bones of {settings.target.name}"
+        moved = f"{counted(done.bones, 'bone')} of {settings.target.name}"
         self.report({"INFO"}, f"'{done.action}' moves {moved}, frames {first}–{last}")
         for warning in done.warnings:
             self.report({"WARNING"}, warning)
@@ -166,7 +173,7 @@ def draw(panel: bpy.types.Panel, context) -> None:
     layout.enabled = not context.window_manager.dasr.running
     layout.prop(settings, "source", icon="ARMATURE_DATA")
     layout.prop(settings, "target", icon="OUTLINER_OB_ARMATURE")
-    if settings.target is not None and settings.pairs:
+    if settings.pairs and not retarget.is_gone(settings.target):
         row = layout.row(align=True)
         played = sum(bool(pair.bone) for pair in settings.pairs)
         row.label(text=f"{played} of {len(settings.pairs)} joints have a bone")

@@ -9,7 +9,7 @@ from bpy.props import IntProperty
 from ..core import load_category
 from ..core.errors import DasrError
 from ..scene import template, views
-from ..scene.request import range_problem
+from ..scene.request import category_problem, range_problem
 from .operators import job_request
 from .preferences import category_folders
 
@@ -39,7 +39,7 @@ class DASR_OT_add_template(bpy.types.Operator):
         if context.mode != "OBJECT":
             cls.poll_message_set("Go to Object Mode first")
             return False
-        if problem := range_problem(settings):
+        if problem := category_problem(settings) or range_problem(settings):
             cls.poll_message_set(problem)
             return False
         return True

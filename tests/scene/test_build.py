@@ -197,6 +197,8 @@ def test_scene_is_left_alone_unless_asked(toy_category, motion):
     assert scene.camera == built.camera
     assert (scene.render.resolution_x, scene.render.resolution_y) == (320, 240)
     assert scene.render.fps / scene.render.fps_base == pytest.approx(29.97, rel=1e-6)
+    built = build_scene(plan_scene(toy_category, motion, clip_path=None, start_frame=-3, set_scene=True))
+    assert (scene.frame_start, scene.frame_end) == (0, 4) and "begins at frame -3" in built.warnings[-1]
 
 
 def test_every_third_frame_stays_in_step(toy_category, motion):
@@ -240,7 +242,11 @@ def test_who_poses_goes_on_posing(toy_category, motion):
         assert layer.objects.active == built.armature
     assert [rig.mode for rig in rigs] == ["POSE", "POSE", "OBJECT"] and built.armature.mode == "OBJECT"
     assert layer.objects.active == rigs[1] and set(layer.objects.selected) == set(rigs[:2])
-    bpy.ops.object.mode_set(mode="OBJECT")
+    with mode_kept(bpy.context.scene):
+        bpy.ops.object.mode_set(mode="OBJECT")
+        rigs[1].hide_viewport = True
+    assert rigs[1].mode == "OBJECT"  # where it is hidden, nobody can go on
+    rigs[1].hide_viewport = False
     with mode_kept(bpy.context.scene):
         built = build_scene(plan_scene(toy_category, motion, clip_path=None))
     assert layer.objects.active == built.armature

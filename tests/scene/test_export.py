@@ -208,6 +208,28 @@ def test_a_glb_holds_its_own_motion_alone(toy_category, tmp_path):
         assert [animation["name"] for animation in gltf["animations"]] == [built.action_name]
 
 
+def test_a_scene_that_is_not_shown_is_exported(toy_category, tmp_path, monkeypatch):
+    shown, other = bpy.context.scene, bpy.data.scenes.new("other")
+    mine = bpy.data.objects.new("mine", bpy.data.meshes.new("mine"))
+    shown.collection.objects.link(mine)
+    bpy.context.view_layer.objects.active = mine
+    bpy.ops.object.mode_set(mode="EDIT")
+    motion = toy_motion(toy_category, 3, seed=3)
+    built = build_scene(plan_scene(toy_category, motion, clip_path=None, name="toy"), other)
+    files = export_scene(built, tmp_path, FORMATS, "toy")
+    assert bpy.context.scene == shown and bpy.context.mode == "EDIT_MESH" and mine.mode == "EDIT"
+    sizes = {kind: path.stat().st_size for kind, path in files.items()}
+    bpy.ops.object.mode_set(mode="OBJECT")
+    bpy.context.window.scene = other
+    for kind, path in export_scene(built, tmp_path / "shown", ("glb", "fbx", "usd", "bvh"), "toy").items():
+        assert path.stat().st_size == pytest.approx(sizes[kind], rel=0.01)
+    bpy.context.window.scene = shown
+    monkeypatch.setattr("dasr_blender.scene.export._window", lambda: None)
+    with pytest.raises(ScenePlanError, match="no window to export scene 'other' from"):
+        export_scene(built, tmp_path / "none", ["glb"], "toy")
+    assert not list((tmp_path / "none").iterdir())
+
+
 def test_files_are_in_metres_whatever_the_scenes_unit(toy_category, tmp_path):
     plan = plan_scene(toy_category, toy_motion(toy_category, 3), clip_path=None)
     unit = bpy.context.scene.unit_settings
@@ -227,6 +249,31 @@ def test_files_are_in_metres_whatever_the_scenes_unit(toy_category, tmp_path):
         np.testing.assert_allclose(rig.matrix_world.to_scale(), 1, atol=1e-5)
         known = [name.replace(".", "_") for name in names] if kind == "usd" else names
         np.testing.assert_allclose(sample(None, rig, None, [first], known)[1], heads, atol=1e-4)
+
+
+@pytest.mark.parametrize("start", [-4, 3])
+def test_all_frames_are_written_whatever_the_scenes_time(toy_category, tmp_path, start):
+    plan = plan_scene(toy_category, toy_motion(toy_category, 9, seed=3), clip_path=None, start_frame=start)
+    built, render = build_scene(plan), bpy.context.scene.render
+    _, heads, _, names = sample(None, built.armature, None, range(start, start + 9))
+    render.frame_map_new = 50
+    before = snapshot(built)
+    files = export_scene(built, tmp_path, ["glb", "fbx", "usd", "bvh"], "toy")
+    assert snapshot(built) == before and (render.frame_map_old, render.frame_map_new) == (100, 50)
+    assert ("begins at frame 0" in " ".join(losses(plan, files))) == (start < 0)
+    for kind, load, first in (
+        ("glb", bpy.ops.import_scene.gltf, 0),
+        ("fbx", bpy.ops.import_scene.fbx, 1),
+        ("usd", bpy.ops.wm.usd_import, max(start, 0)),
+        ("bvh", bpy.ops.import_anim.bvh, 1),
+    ):
+        bpy.ops.wm.read_factory_settings(use_empty=True)
+        bpy.context.scene.render.fps = 25
+        load(filepath=str(files[kind]))
+        rig = next(o for o in bpy.data.objects if o.type == "ARMATURE")
+        known = [name.replace(".", "_") for name in names] if kind == "usd" else names
+        found = sample(None, rig, None, range(first, first + 9), known)[1]
+        np.testing.assert_allclose(found, heads, atol=2e-3, err_msg=kind)
 
 
 def test_bad_requests(toy_category, tmp_path):

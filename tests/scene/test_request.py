@@ -16,11 +16,13 @@ from filmed import Film, film
 from helpers import camera_from_world
 
 from dasr_blender.core import Motion
+from dasr_blender.core.files import sha256_of
 from dasr_blender.core.rotation import geodesic
 from dasr_blender.scene.plan import ScenePlanError
 from dasr_blender.scene.request import (
     JobRequest,
     Summary,
+    beside_others,
     chosen_path,
     clip_path,
     clip_start,
@@ -246,6 +248,9 @@ def test_settings_that_ask_for_nothing_that_can_be_done(monkeypatch):
     said.kind = "MASK"
     settings.masks = "masks"  # they are used instead
     assert settings_problem(settings) == ""
+    settings.directory = "//out"
+    assert "//out is relative to the .blend file" in settings_problem(settings)
+    settings.directory = ""
     settings.use_range = True
     assert "ends at 4" in settings_problem(settings)
     settings.frame_last = 9
@@ -308,6 +313,20 @@ def test_a_clip_of_the_same_name_elsewhere_is_another(pan, movie, toy_category, 
     assert scene.camera.name == "pan camera"
     assert any("still pan camera: to see" in w for w in summary.warnings)
     assert not any("before, is still there" in w for w in summary.warnings)
+
+
+def test_another_clip_of_that_name_gets_a_folder_of_its_own(pan, movie, tmp_path):
+    request = asked(movie, directory="")
+    assert beside_others(request) == request and request.directory == tmp_path / "pan-dasr"
+    kept = Motion(**{**vars(pan.motion), "source_hash": sha256_of(movie)})
+    kept.save(request.directory / "motion.npz")
+    assert beside_others(request) == request
+    movie.write_bytes(movie.read_bytes() + b"another")
+    assert beside_others(request).directory == tmp_path / "pan-dasr-2"
+    kept.save(tmp_path / "pan-dasr-2" / "motion.npz")
+    assert beside_others(request).directory == tmp_path / "pan-dasr-3"
+    (tmp_path / "pan-dasr-2" / "motion.npz").write_bytes(b"cut off")
+    assert beside_others(request).directory == tmp_path / "pan-dasr-2"
 
 
 def test_another_clips_motion_is_not_solved(pan, movie, toy_category):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import bpy
 import numpy as np
 import pytest
+from helpers import world_vertices
 from mathutils import Euler, Matrix, Vector
 from toy import toy_motion
 
@@ -18,6 +19,7 @@ from dasr_blender.scene.character import read_character
 from dasr_blender.scene.retarget import (
     BONES,
     RetargetError,
+    forget_bones,
     is_reconstruction,
     matched,
     reconstruction_category,
@@ -120,6 +122,40 @@ def test_it_does_not_move_into_another_shot(toy_category, stride) -> None:
     assert np.abs(at[cut] - at[cut - 1]).max() > 1e-3
     if stride == 1:  # within a shot it does move
         assert np.abs(at[cut - 1.5] - at[cut - 2]).max() > 1e-3
+
+
+@pytest.mark.parametrize("layered", [False, True])
+def test_keys_that_were_moved_count_where_they_are(toy_category, built, layered) -> None:
+    rig, names, animation = character(toy_category), own_names(toy_category), built.armature.animation_data
+    action, slot = animation.action, animation.action_slot
+    if layered:
+        strip = animation.nla_tracks.new().strips.new("walk", 101, action)
+        strip.action_slot, strip.scale = slot, 2
+        animation.nla_tracks.new().strips.new("off", 500, action)
+        animation.nla_tracks[1].mute = True
+        animation.action = None
+    else:
+        for curve in compat.played_curves(animation):
+            for key in curve.keyframe_points:
+                key.co_ui.x = 101 + 2 * (key.co_ui.x - 1)
+            curve.update()
+    done = retarget(toy_category, built.armature, rig, names, built.scene, in_clip=True)
+    assert done.frames == (101, 123)
+    for frame in (101, 123):
+        built.scene.frame_set(frame)
+        wanted = heads_in_world(built.armature, bones_of(built))
+        np.testing.assert_allclose(heads_in_world(rig, names.values()), wanted, atol=2e-4)
+
+
+def test_stretched_time_does_not_count(toy_category, built) -> None:
+    rig, names, render = character(toy_category), own_names(toy_category), built.scene.render
+    render.frame_map_new = 200
+    retarget(toy_category, built.armature, rig, names, built.scene, in_clip=True)
+    assert (render.frame_map_old, render.frame_map_new) == (100, 200)
+    render.frame_map_new = 100
+    built.scene.frame_set(12)
+    wanted = heads_in_world(built.armature, bones_of(built))
+    np.testing.assert_allclose(heads_in_world(rig, names.values()), wanted, atol=2e-4)
 
 
 def test_where_it_is_it_moves_as_far_as_its_legs_carry_it(toy_category, built) -> None:
@@ -237,6 +273,42 @@ def test_drivers_and_what_holds_the_object_are_told(toy_category, built) -> None
     assert len(retarget(toy_category, built.armature, rig, names, built.scene).warnings) == 1
 
 
+@pytest.mark.parametrize("hung", ["nowhere", "on a parent", "on the armature", "by a constraint"])
+def test_the_meshes_that_it_bends_stand_in_the_clip_with_it(toy_category, built, hung) -> None:
+    rig = character(toy_category, spread=0.7)
+    rig.location = (4, 5, 6)
+    skin = bpy.data.objects.new("skin", bpy.data.meshes.new("skin"))
+    skin.data.from_pydata([tuple(rig.data.bones[name].head_local) for name in own_names(toy_category).values()], [], [])
+    for number, name in enumerate(own_names(toy_category).values()):
+        skin.vertex_groups.new(name=name).add([number], 1.0, "REPLACE")
+    skin.modifiers.new("Armature", "ARMATURE").object = rig
+    eyes = skin.copy()  # on the skin, which carries them
+    eyes.parent = skin
+    for item in (skin, eyes):
+        built.scene.collection.objects.link(item)
+    bpy.context.view_layer.update()
+    skin.matrix_world = rig.matrix_world
+    if hung == "on the armature":
+        skin.parent, skin.matrix_parent_inverse = rig, rig.matrix_world.inverted()
+    elif hung == "on a parent":
+        common = bpy.data.objects.new("common", None)
+        built.scene.collection.objects.link(common)
+        common.rotation_euler = (0, 0, 1)
+        rig.parent = skin.parent = common
+    elif hung == "by a constraint":
+        skin.constraints.new("COPY_LOCATION").target = built.camera
+    done = retarget(toy_category, built.armature, rig, own_names(toy_category), built.scene, in_clip=True)
+    if hung == "by a constraint":
+        (told,) = done.warnings
+        assert told.startswith("skin did not go with 'hero', which bends it")  # the eyes did, by themselves
+        return
+    assert not done.warnings
+    built.scene.frame_set(7)
+    heads = heads_in_world(rig, own_names(toy_category).values())
+    for item in (skin, eyes):
+        np.testing.assert_allclose(world_vertices(item), heads, atol=2e-4)
+
+
 def test_what_cannot_be_is_one_sentence_and_changes_nothing(toy_category, built) -> None:
     rig, names = character(toy_category), own_names(toy_category)
     actions = set(bpy.data.actions)
@@ -263,6 +335,21 @@ def test_what_cannot_be_is_one_sentence_and_changes_nothing(toy_category, built)
         bpy.ops.object.mode_set(mode="EDIT")
         refused(f"'{thing.name}' is in Edit Mode")
         bpy.ops.object.mode_set(mode="OBJECT")
+    animation = rig.animation_data_create()
+    track = animation.nla_tracks.new()
+    track.strips.new("old", 1, bpy.data.actions.new("old")).select = track.select = True
+    animation.nla_tracks.active, actions = track, set(bpy.data.actions)
+    animation.use_tweak_mode = True
+    refused("'hero' is in the tweak mode of an NLA strip")
+    animation.use_tweak_mode = False
+    built.scene["chosen"] = built.armature  # as the panel's settings point at it
+    shown = bpy.context.view_layer.layer_collection.children[built.collection_name]
+    shown.exclude = True
+    refused("'toy rig' does not move while it is switched off")
+    shown.exclude = False
+    built.scene.collection.children.unlink(built.collection)
+    refused("'toy rig' is not in scene 'Scene'")
+    built.scene.collection.children.link(built.collection)
     del built.armature.pose.bones[bones_of(built)[3]]["joint"]
     refused("lost its bone of chest")
     for thing, name in ((None, "Nothing"), (rig, "'hero'"), (built.mesh, "toy mesh")):
@@ -314,6 +401,25 @@ def test_characters_are_read_from_files(toy_category, built, tmp_path) -> None:
     bpy.data.libraries.write(str(tmp_path / "empty.blend"), {bpy.data.meshes.new("m")}, fake_user=True)
     with pytest.raises(RetargetError, match="no armature"):
         read_character(tmp_path / "empty.blend", bpy.context.scene)
+
+
+def test_a_library_override_remembers_its_bones(toy_category, tmp_path) -> None:
+    bpy.data.libraries.write(str(tmp_path / "hero.blend"), {character(toy_category)}, fake_user=True)
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    motion = toy_motion(toy_category, 3, image_size=(320, 200))
+    built = build_scene(plan_scene(toy_category, motion, clip_path=None, name="toy"))
+    with bpy.data.libraries.load(str(tmp_path / "hero.blend"), link=True) as (_, here):
+        here.objects = ["hero"]
+    built.scene.collection.objects.link(here.objects[0])
+    rig = here.objects[0].override_hierarchy_create(built.scene, bpy.context.view_layer)
+    chosen = own_names(toy_category) | {"jaw": ""}
+    retarget(toy_category, built.armature, rig, chosen, built.scene)
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    bpy.ops.wm.open_mainfile(filepath=str(tmp_path / "shot.blend"))
+    rig = next(item for item in bpy.data.objects if item.name == "hero" and item.library is None)
+    assert matched(toy_category, rig) == chosen
+    forget_bones(rig)
+    assert matched(toy_category, rig)["jaw"] == "my jaw"
 
 
 def test_the_remembered_bones_are_plain_json(toy_category, built) -> None:

@@ -289,5 +289,11 @@ def test_what_cannot_be_set_is_said_and_leaves_nothing(
     bpy.context.view_layer.objects.active = second.children[0]
     assert views.find_rig(bpy.context) == second
     bpy.data.objects.remove(scene.camera)
+    scene["chosen"] = rig  # as a setting may point at it
+    shown = bpy.context.view_layer.layer_collection.children[rig.users_collection[0].name]
+    shown.exclude = True
+    with pytest.raises(ViewError, match="while it is switched off"):
+        views.save_view(rig, toy_category, scene)
+    shown.exclude = False
     with pytest.raises(ViewError, match="its one camera"):
         views.view_of(second, toy_category, scene)

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Operators and settings of the panels, registered in this process."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+bpy = pytest.importorskip("bpy", reason="needs bpy: pip install '.[blender]'")
+
+from toy import toy_motion
+
+import dasr_blender
+from dasr_blender.scene import build_scene, plan_scene
+from dasr_blender.scene.request import category_problem
+from dasr_blender.ui import operators
+from dasr_blender.ui.retarget import follow
+from dasr_blender.ui.waiting import waiting
+
+
+@pytest.fixture
+def settings(toy_category_folder, monkeypatch):
+    """The panel's settings of an empty scene, in a Blender that has the extension and the toy category."""
+    monkeypatch.setenv("DASR_CATEGORIES", str(toy_category_folder.parent))
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    dasr_blender.register()
+    yield bpy.context.scene.dasr
+    dasr_blender.unregister()
+
+
+def reconstruct(category, **changes):
+    motion = toy_motion(category, 5, image_size=(320, 200))
+    return build_scene(plan_scene(category, motion, clip_path=None, name="toy", **changes))
+
+
+def character(rig):
+    """A copy of a reconstruction's rig, as an animator's own."""
+    hero = rig.copy()
+    hero.data, hero.name = rig.data.copy(), "hero"
+    hero.animation_data_clear()
+    for key in [key for key in hero.keys() if key.startswith("dasr_")]:
+        del hero[key]
+    bpy.context.scene.collection.objects.link(hero)
+    return hero
+
+
+def test_a_deleted_reconstruction_is_no_source(settings, toy_category):
+    gone = reconstruct(toy_category).armature
+    rig, chosen = character(gone), settings.retarget
+    chosen.target = rig
+    assert chosen.source == gone and bpy.ops.dasr.retarget.poll()
+    gone.users_collection[0].objects.unlink(gone)
+    assert chosen.source == gone and not bpy.ops.dasr.retarget.poll()
+    new = reconstruct(toy_category)
+    follow(bpy.context.scene, new.armature_name)
+    assert chosen.source == new.armature and bpy.ops.dasr.retarget() == {"FINISHED"}
+    third = reconstruct(toy_category)
+    follow(bpy.context.scene, third.armature_name)
+    assert chosen.source == new.armature  # it is there still
+    bpy.context.scene.collection.objects.unlink(rig)
+    assert chosen.target == rig and not bpy.ops.dasr.retarget.poll()
+
+
+def test_results_of_another_clip_are_not_written_over(settings, motion, tmp_path, monkeypatch):
+    asked = []
+
+    def worker(line, _environment):
+        asked.append(line[line.index("--out") + 1])
+        return SimpleNamespace(start=lambda: None, wait=lambda: (), cancelled=False, error="no worker", result=None)
+
+    monkeypatch.setattr(operators, "Worker", worker)
+    clip = tmp_path / "walk.mp4"
+    clip.write_bytes(b"another")
+    bpy.ops.wm.save_as_mainfile(filepath=str(tmp_path / "shot.blend"))
+    replace(motion, source_hash="0" * 64).save(tmp_path / "walk-dasr" / "motion.npz")
+    settings = bpy.context.scene.dasr
+    settings.filepath = str(clip)
+    for folder in ("", str(tmp_path / "walk-dasr")):
+        settings.directory = folder
+        with pytest.raises(RuntimeError, match="no worker"):
+            bpy.ops.dasr.reconstruct()
+    assert asked == [str(tmp_path / "walk-dasr-2"), str(tmp_path / "walk-dasr")]
+
+
+def test_a_category_that_is_not_installed_is_named(settings, monkeypatch):
+    settings.filepath = settings.category = "toy"
+    assert category_problem(settings) == "" and bpy.ops.dasr.reconstruct.poll()
+    monkeypatch.delenv("DASR_CATEGORIES")
+    assert "'toy' is not installed" in category_problem(settings)
+    assert not bpy.ops.dasr.reconstruct.poll() and not bpy.ops.dasr.add_template.poll()
+
+
+def test_without_a_window_nobody_waits_and_unregistering_twice_is_once(settings):
+    with waiting(SimpleNamespace(window=None)):
+        pass
+    dasr_blender.unregister()
+    dasr_blender.unregister()
+    dasr_blender.register()
