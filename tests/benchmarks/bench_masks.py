@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Automatic masks against true ones, before and after corrections, and what they cost.
 
-    python tests/benchmarks/bench_masks.py [CLIP …]    a CLIP is a folder with frames/ and masks/, or a video
+    python tests/benchmarks/bench_masks.py [--category NAME] [CLIP …]
 
+A CLIP is a folder with frames/ and masks/, or a video. With a category its landmark network, where it has one, is asked first, as in a reconstruction.
 J is the mean Jaccard index (intersection over union) of a clip's frames, worst its lowest. Steady is the mean
 Jaccard index of each mask and the one before it, carried by the medium optical flow; the true masks' own is in
 brackets. The corrected columns take, one after another, the frame that is then worst and give its true mask: J of
 all frames, and in brackets of those not corrected. Frames a second are by the clock; CPU is processor seconds a
 frame, of which two cores give two a second; looks and kpx (thousands of pixels) are what the network is asked about a
-frame. Rerun is the clock of the third correction, with the network's answers kept. Of a video only the cost is told.
+frame (kpx of the network that is asked about any subject alone). Rerun is the clock of the third correction, with the
+networks' answers kept. What a green or blue screen keys is a video's truth; of one without only the cost is told.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -33,7 +37,11 @@ from dasr_blender.clip import (
     masks_from_folder,
 )
 from dasr_blender.clip.flow import flow, warp
+from dasr_blender.clip.looks import BodyNetwork
 from dasr_blender.clip.saliency import Saliency, input_shape
+from dasr_blender.core import load_category
+from dasr_blender.predict.landmarks import body_finder
+from dasr_blender.training.evaluate.chroma import chroma_masks, screen_hue
 
 NAMES = ("davis-camel", "davis-dog", "davis-goat", "davis-breakdance")
 DEFAULT = [ROOT.parent / "shared/data/clips" / name for name in NAMES]
@@ -68,22 +76,23 @@ class Counting(Saliency):
         return super()._run(image, area)
 
 
-def score(folder: Path) -> list[float]:
-    """Print a clip's row; returns J before and after each correction, nothing for a video."""
+def score(folder: Path, bodies: Callable[[], BodyNetwork] | None) -> list[float]:
+    """Print a clip's row; returns J before and after each correction, nothing for one without true masks."""
     video = folder.is_file()
     clip = in_shots(load_clip(folder if video else folder / "frames"))
     network = Counting()
-    looks = Looks(clip, lambda: network)
+    looks = Looks(clip, lambda: network, bodies)
     clock, processor = time.perf_counter(), time.process_time()
     found = automatic_masks(clip, looks=looks)
     clock, processor = time.perf_counter() - clock, time.process_time() - processor
     count = len(clip)
     asked = f"{looks.asked / count:>7.2f}{network.pixels / count / 1000:>6.0f}"
     cost = f"{count / clock:>6.1f}{processor / count:>7.3f}{asked}"
-    if video:
+    hue = screen_hue(clip) if video else None
+    if video and hue is None:
         print(f"{folder.name:<18}{count:>4}{'':>{29 + 15 * CORRECTIONS}}{cost}", flush=True)
         return []
-    truth = masks_from_folder(folder / "masks", clip)
+    truth = masks_from_folder(folder / "masks", clip) if hue is None else chroma_masks(clip, hue)
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip]
     flows = [flow(b, a) for a, b in zip(grey, grey[1:], strict=False)]
     quality = jaccard(found, truth)
@@ -109,18 +118,21 @@ def score(folder: Path) -> list[float]:
     return means
 
 
-def main(folders: list[Path]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--category", help="name of the subject's category, or its bundle's folder")
+    parser.add_argument("clips", type=Path, nargs="*", default=DEFAULT)
+    options = parser.parse_args()
+    bodies = None if options.category is None else body_finder(load_category(options.category))
     print(
         f"{'clip':<18}{'T':>4}{'J':>7}{'worst':>7}  {'steady (true)':<13}"
         + "".join(f"  {f'{n} corrected':<13}" for n in range(1, CORRECTIONS + 1))
         + f"{'fps':>6}{'CPU s':>7}{'looks':>7}{'kpx':>6}{'rerun':>7}"
     )
     means = []
-    for folder in folders:
-        if folder.is_file():
-            score(folder)
-        elif (folder / "frames").is_dir():
-            means.append(score(folder))
+    for folder in options.clips:
+        if folder.is_file() or (folder / "frames").is_dir():
+            means += [found] if (found := score(folder, bodies)) else []
         else:
             print(f"{folder.name:<18}  not found at {folder}, skipped")
     if means:
@@ -129,4 +141,4 @@ def main(folders: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(a) for a in sys.argv[1:]] or DEFAULT)
+    main()
