@@ -3,7 +3,8 @@
 
     python tests/benchmarks/bench_masks.py [--category NAME] [CLIP …]
 
-A CLIP is a folder with frames/ and masks/, or a video. With a category its landmark network, where it has one, is asked first, as in a reconstruction.
+A CLIP is a folder with frames/ and masks/, or a video. With a category its landmark network, where it has one, is asked
+first, as in a reconstruction.
 J is the mean Jaccard index (intersection over union) of a clip's frames, worst its lowest. Steady is the mean
 Jaccard index of each mask and the one before it, carried by the medium optical flow; the true masks' own is in
 brackets. The corrected columns take, one after another, the frame that is then worst and give its true mask: J of
