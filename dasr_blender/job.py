@@ -31,7 +31,7 @@ from .clip.flow import flow
 from .core import Cancelled, Category, DasrError, Motion, load_category, one_world
 from .core.camera import crop_info
 from .core.category import LANDMARKS
-from .core.files import DAMAGED, clip_name, sha256_of
+from .core.files import DAMAGED, sha256_of, whole_name
 from .core.progress import between
 from .doubts import cut_warnings, find_warnings, twin_warnings
 from .filming import Filming, check_focal, how_filmed
@@ -91,7 +91,7 @@ class JobOptions:
     @property
     def stem(self) -> str:
         """Name of the clip without folder and ending, for naming what is written."""
-        return clip_name(self.clip)
+        return whole_name(self.clip)
 
 
 @dataclass
