@@ -161,7 +161,7 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         type=_positive_int,
         default=0,
         metavar="N",
-        help="processor threads of the network (default: one a core)",
+        help="processor threads of the networks, as many as there are at most (default: one a core)",
     )
     _add_json(command)
     _add_listen(command)
