@@ -50,7 +50,8 @@ class JobOptions:
         clip: video file, folder of frames, or a pattern such as `shot.####.png`.
         out: folder for everything that is written.
         category: name of a category, or path of its folder.
-        masks: folder with one mask image a frame; None takes the clip's alpha channel, or else makes them.
+        masks: folder with one mask image a frame; None takes the alpha channel of a clip of images, or else makes
+            them.
         corrections: of the automatic masks: texts such as `12:340,200`, or folders (`clip.corrections`).
         start, end, step: frames of the clip to use, as a Python slice.
         subject: which animal, when there are several; pixels of the original picture.
