@@ -85,14 +85,14 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         "--masks",
         type=_given,
         metavar="DIR",
-        help="folder with one mask image a frame (default: alpha, else automatic)",
+        help="folder with one mask image a frame (default: alpha of images, else automatic)",
     )
     command.add_argument(
         "--frames",
         type=_frames,
         default=(None, None, 1),
         metavar="A:B:S",
-        help="frames A to B, B left out, every S-th; counted from 0",
+        help="frames A to B, B left out, every S-th; counted from 0; a single number is one frame",
     )
     command.add_argument(
         "--subject",
@@ -237,7 +237,9 @@ def _frames(text: str) -> tuple[int | None, int | None, int]:
     except ValueError:
         numbers = []
     if not 1 <= len(numbers) <= 3 or any(n is not None and n < 0 for n in numbers):
-        raise argparse.ArgumentTypeError(f"'{text}' is not A:B:S, such as 10:90 or ::2")
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not A:B:S, such as 10:90 or ::2, counted from 0, no negative numbers"
+        )
     if len(numbers) == 1:  # one frame
         first = numbers[0]
         if first is None:
@@ -270,6 +272,8 @@ def _formats(text: str) -> tuple[str, ...]:
         return ()
     if names == ["all"]:
         return FORMATS
+    if alone := [name for name in names if name in ("none", "all")]:
+        raise argparse.ArgumentTypeError(f"'{text}' says more than {alone[0]}: give that alone, or leave it out")
     if unknown := [name for name in names if name not in FORMATS]:
         raise argparse.ArgumentTypeError(f"no format '{unknown[0]}'; there are {', '.join(FORMATS)} and none")
     return tuple(dict.fromkeys(names))

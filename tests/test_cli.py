@@ -531,6 +531,19 @@ def test_wrong_command_lines_have_status_2(capfd: pytest.CaptureFixture[str]) ->
     assert "Traceback" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--frames", ":-1", "counted from 0, no negative numbers"),
+        ("--formats", "glb,none", "'glb,none' says more than none"),
+        ("--formats", "all,glb", "'all,glb' says more than all"),
+    ],
+)
+def test_what_is_wrong_with_an_option(option: str, value: str, words: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["reconstruct", "x", f"{option}={value}"]) == 2
+    assert words in capfd.readouterr().err
+
+
 def test_ctrl_c_while_loading_is_a_cancel(home: Path) -> None:
     interrupted = (
         "import sys\n"

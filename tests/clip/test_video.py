@@ -255,6 +255,8 @@ def test_bad_ranges(tmp_path: Path) -> None:
             load_clip(source, max_side=0)
         with pytest.raises(ClipError, match="frame rate"):
             load_clip(source, fps=0.0)
+        with pytest.raises(ClipError, match="20000 frames a second .* below 10000"):
+            load_clip(source, fps=20000)
 
 
 def test_progress_rises_to_one_and_cancel_stops(tmp_path: Path) -> None:
