@@ -136,7 +136,12 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         metavar="PROFILE",
         help="names of the bones: neutral or rigify, for a human also mixamo, unreal or unity (default: neutral)",
     )
-    command.add_argument("--out", type=_given, metavar="DIR", help="folder for the results (default: <clip>-dasr)")
+    command.add_argument(
+        "--out",
+        type=_given,
+        metavar="DIR",
+        help="folder for the results (default: <clip>-dasr, or <clip>-dasr-2 where that holds another clip's)",
+    )
     command.add_argument(
         "--overlay",
         action=argparse.BooleanOptionalAction,
