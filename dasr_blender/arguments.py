@@ -85,14 +85,14 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         "--masks",
         type=_given,
         metavar="DIR",
-        help="folder with one mask image a frame (default: alpha, else automatic)",
+        help="folder with one mask image a frame (default: alpha of images, else automatic)",
     )
     command.add_argument(
         "--frames",
         type=_frames,
         default=(None, None, 1),
         metavar="A:B:S",
-        help="frames A to B, B left out, every S-th; counted from 0",
+        help="frames A to B, B left out, every S-th; counted from 0; a single number is one frame",
     )
     command.add_argument(
         "--subject",
@@ -136,7 +136,12 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         metavar="PROFILE",
         help="names of the bones: neutral or rigify, for a human also mixamo, unreal or unity (default: neutral)",
     )
-    command.add_argument("--out", type=_given, metavar="DIR", help="folder for the results (default: <clip>-dasr)")
+    command.add_argument(
+        "--out",
+        type=_given,
+        metavar="DIR",
+        help="folder for the results (default: <clip>-dasr, or <clip>-dasr-2 where that holds another clip's)",
+    )
     command.add_argument(
         "--overlay",
         action=argparse.BooleanOptionalAction,
@@ -161,7 +166,7 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         type=_positive_int,
         default=0,
         metavar="N",
-        help="processor threads of the network (default: one a core)",
+        help="processor threads of the networks, as many as there are at most (default: one a core)",
     )
     _add_json(command)
     _add_listen(command)
@@ -237,7 +242,9 @@ def _frames(text: str) -> tuple[int | None, int | None, int]:
     except ValueError:
         numbers = []
     if not 1 <= len(numbers) <= 3 or any(n is not None and n < 0 for n in numbers):
-        raise argparse.ArgumentTypeError(f"'{text}' is not A:B:S, such as 10:90 or ::2")
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not A:B:S, such as 10:90 or ::2, counted from 0, no negative numbers"
+        )
     if len(numbers) == 1:  # one frame
         first = numbers[0]
         if first is None:
@@ -270,6 +277,8 @@ def _formats(text: str) -> tuple[str, ...]:
         return ()
     if names == ["all"]:
         return FORMATS
+    if alone := [name for name in names if name in ("none", "all")]:
+        raise argparse.ArgumentTypeError(f"'{text}' says more than {alone[0]}: give that alone, or leave it out")
     if unknown := [name for name in names if name not in FORMATS]:
         raise argparse.ArgumentTypeError(f"no format '{unknown[0]}'; there are {', '.join(FORMATS)} and none")
     return tuple(dict.fromkeys(names))

@@ -92,7 +92,7 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
     from .job import run_job
     from .report import make_report, write_report
 
-    options = _job_options(arguments)
+    options = _job_options(arguments, channel)
     share = JOB_SHARE if options.formats else 1.0
     with _canceller(channel, arguments.listen, Path(options.out)) as canceller:
         result = run_job(
@@ -152,14 +152,13 @@ def _canceller(channel: Channel, listen: bool, out: Path) -> Canceller:
     return Canceller(channel, listen, tidy=lambda: remove_temporary(out))
 
 
-def _job_options(arguments: argparse.Namespace) -> JobOptions:
-    from .core.files import clip_name
+def _job_options(arguments: argparse.Namespace, channel: Channel) -> JobOptions:
     from .job import JobOptions
 
     start, end, step = arguments.frames
     return JobOptions(
         clip=arguments.clip,
-        out=str(Path(arguments.out or f"{clip_name(arguments.clip)}-dasr").absolute()),
+        out=str(Path(arguments.out or _own_folder(arguments.clip, channel)).absolute()),
         category=arguments.category,
         masks=arguments.masks,
         corrections=tuple(arguments.correct),
@@ -178,6 +177,18 @@ def _job_options(arguments: argparse.Namespace) -> JobOptions:
         threads=arguments.threads,
         quality=arguments.quality,
     )
+
+
+def _own_folder(clip: str, channel: Channel) -> Path:
+    """Where the results go when nothing is said: beside those of another clip of that name."""
+    from .core.files import whole_name
+    from .core.results import free_folder
+
+    usual = Path(f"{whole_name(clip)}-dasr")
+    folder = free_folder(usual, clip)
+    if folder != usual:
+        channel.log(f"note: {usual} holds what another clip gave, so these results go into {folder}")
+    return folder
 
 
 def _export(result: JobResult, channel: Channel, canceller: Canceller) -> tuple[dict[str, Path], list[str]]:
@@ -238,8 +249,8 @@ def retarget(arguments: argparse.Namespace, channel: Channel) -> int:
         raise DasrError("retarget needs bpy, which is not installed: pip install 'dasr-blender[blender]'")
     from .core import Motion, load_category
     from .core.bone_map import read_bones, write_bones
-    from .core.files import clip_name
-    from .report import reported_clip
+    from .core.files import whole_name
+    from .core.results import named_clip, reported_clip
     from .scene.standalone import write_retargeted
 
     motion_path, character = Path(arguments.motion), Path(arguments.character).absolute()
@@ -248,8 +259,8 @@ def retarget(arguments: argparse.Namespace, channel: Channel) -> int:
     motion = Motion.load(motion_path)
     category = load_category(arguments.category or motion.category)
     out = Path(arguments.out or motion_path.parent).absolute()
-    clip = reported_clip(motion_path.parent)
-    stem = f"{clip_name(clip or motion.source or 'motion')}-on-{character.stem}"
+    clip, unseen = reported_clip(motion_path.parent, motion)
+    stem = f"{whole_name(named_clip(motion_path.parent) or motion.source or 'motion')}-on-{character.stem}"
     bones_path = out / f"{stem}.bones.json"
     said = Path(arguments.bones) if arguments.bones else bones_path if bones_path.is_file() else None
     bones = None if said is None else read_bones(said, category.skeleton.names)
@@ -265,6 +276,8 @@ def retarget(arguments: argparse.Namespace, channel: Channel) -> int:
             progress=step,
         )  # fmt: skip
         files["bones"] = write_bones(bones_path, used)
+    if arguments.in_clip and unseen:
+        warnings = [unseen, *warnings]
     for warning in warnings:
         channel.log(f"note: {warning}")
     channel.progress(1.0, "done", "Done")

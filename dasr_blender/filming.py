@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .workspace import Workspace
 
 SHORTEST = 1 / 36  # focal length by the picture's longer side: a lens of 1 mm before 36, Blender's least
+LONGEST = 1000.0  # the same for a telescope's: a field of view of a twentieth of a degree
 CHOICES = ("auto", "still", "solve")
 SOURCES = {
     "given": "as given",
@@ -79,12 +80,17 @@ class Filming:
 
 
 def check_focal(options: JobOptions, clip: Clip) -> None:
-    """Raise ClipError for a focal length that no camera of Blender's has, before any work is done with it."""
+    """Raise ClipError for a focal length that no camera has, of Blender's or else, before any work is done with it."""
     longer = max(clip.original_size)
     if options.focal is not None and options.focal < SHORTEST * longer:
         raise ClipError(
             f"--focal {options.focal:g} is too short for pictures of {longer} pixels, where Blender's cameras begin at "
             f"{SHORTEST * longer:.1f}: is it in millimetres? On 36 mm film, multiply it by {longer / 36:.4g}"
+        )
+    if options.focal is not None and options.focal > LONGEST * longer:
+        raise ClipError(
+            f"--focal {options.focal:g} is too long for pictures of {longer} pixels: give the focal length in pixels, "
+            f"{LONGEST * longer:.0f} at most"
         )
 
 

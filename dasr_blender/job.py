@@ -31,7 +31,7 @@ from .clip.flow import flow
 from .core import Cancelled, Category, DasrError, Motion, load_category, one_world
 from .core.camera import crop_info
 from .core.category import LANDMARKS
-from .core.files import DAMAGED, clip_name, sha256_of
+from .core.files import DAMAGED, sha256_of, whole_name
 from .core.progress import between
 from .doubts import cut_warnings, find_warnings, twin_warnings
 from .filming import Filming, check_focal, how_filmed
@@ -50,7 +50,8 @@ class JobOptions:
         clip: video file, folder of frames, or a pattern such as `shot.####.png`.
         out: folder for everything that is written.
         category: name of a category, or path of its folder.
-        masks: folder with one mask image a frame; None takes the clip's alpha channel, or else makes them.
+        masks: folder with one mask image a frame; None takes the alpha channel of a clip of images, or else makes
+            them.
         corrections: of the automatic masks: texts such as `12:340,200`, or folders (`clip.corrections`).
         start, end, step: frames of the clip to use, as a Python slice.
         subject: which animal, when there are several; pixels of the original picture.
@@ -91,7 +92,7 @@ class JobOptions:
     @property
     def stem(self) -> str:
         """Name of the clip without folder and ending, for naming what is written."""
-        return clip_name(self.clip)
+        return whole_name(self.clip)
 
 
 @dataclass

@@ -16,6 +16,7 @@ import numpy as np
 
 from . import __version__
 from .core import find_contacts
+from .core.files import expanded
 
 if TYPE_CHECKING:
     from .job import JobResult
@@ -59,7 +60,7 @@ def make_report(
     return {
         "versions": versions(),
         "clip": {
-            "path": str(result.options.clip),
+            "path": str(expanded(result.options.clip).absolute()),
             "sha256": motion.source_hash,
             "frames": frames,
             "shots": [[int(v) for v in motion.frame_index[shot][[0, -1]]] for shot in motion.shots],
@@ -138,12 +139,3 @@ def _number(value: float) -> float | None:
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Write the report as indented JSON."""
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-
-
-def reported_clip(folder: Path) -> Path | None:
-    """The clip that the report in a folder names; None without one, or where the clip is no longer there."""
-    try:
-        clip = Path(json.loads((folder / "report.json").read_text(encoding="utf-8"))["clip"]["path"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return clip.absolute() if clip.exists() else None

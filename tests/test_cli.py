@@ -140,6 +140,21 @@ def test_a_category_with_landmarks_heeds_them(home: Path, tmp_path: Path) -> Non
         assert stored["told_rotation"].shape == (FRAMES, 3, 3) and stored["told_sure"].max() <= 1
 
 
+def test_clips_of_one_name_do_not_overwrite_each_other(home: Path) -> None:
+    name = "2024-05-01_client_project_scene_04_shot_12_take"
+    for part, folder in (("a", f"{name}-dasr"), ("b", f"{name}-dasr-2"), ("a", f"{name}-dasr")):
+        clip = home / part / f"{name}.mp4"
+        clip.parent.mkdir(exist_ok=True)
+        clip.write_bytes((home / "clip/walk.mp4").read_bytes() + part.encode())
+        done = dasr(
+            home, "reconstruct", clip.relative_to(home), "--category", "toy", "--formats", "none", "--no-overlay",
+            "--masks", "clip/masks", "--quality", "draft",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert Path(json.loads((home / folder / "report.json").read_text())["clip"]["path"]) == clip
+    assert len(list(home.glob("*-dasr*"))) == 2
+
+
 def test_frames_focal_and_rate_are_taken(home: Path, tmp_path: Path) -> None:
     done = reconstruct(
         home,
@@ -468,6 +483,10 @@ def test_a_character_takes_on_the_motion(home: Path, tmp_path: Path) -> None:
     assert json.loads((other / "walk-on-my hero.bones.json").read_text())["jaw"] is None
     done = dasr(home, "retarget", out, hero, "--formats", "glb", "--out", other, "--json")  # what was mended is kept
     assert json.loads(done.stdout.splitlines()[-1])["bones"]["jaw"] == ""
+    report = out / "report.json"
+    report.write_text(report.read_text().replace("walk.mp4", "gone.mp4"))
+    done = dasr(home, "retarget", out, hero, "--formats", "glb", "--out", other, "--in-clip")
+    assert done.returncode == 0 and "gone.mp4 is no longer there, so the camera has no background" in done.stderr
     for arguments, words in (
         ([tmp_path / "nothing", hero], "nothing"),
         ([out, tmp_path / "no.glb"], "no file .*no.glb"),
@@ -510,6 +529,19 @@ def test_wrong_command_lines_have_status_2(capfd: pytest.CaptureFixture[str]) ->
         assert cli.main(line) == 2, line
         assert "it is empty: give" in capfd.readouterr().err
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--frames", ":-1", "counted from 0, no negative numbers"),
+        ("--formats", "glb,none", "'glb,none' says more than none"),
+        ("--formats", "all,glb", "'all,glb' says more than all"),
+    ],
+)
+def test_what_is_wrong_with_an_option(option: str, value: str, words: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["reconstruct", "x", f"{option}={value}"]) == 2
+    assert words in capfd.readouterr().err
 
 
 def test_ctrl_c_while_loading_is_a_cancel(home: Path) -> None:

@@ -51,6 +51,8 @@ def test_a_focal_length_that_blender_cannot_hold_is_refused(pan: Film) -> None:
         check_focal(JobOptions(clip="film.mp4", out="x", focal=focal), pan.clip)
     with pytest.raises(ClipError, match=r"--focal 6 is too short .* 240 pixels.*millimetres\? .*by 6\.667$"):
         check_focal(JobOptions(clip="film.mp4", out="x", focal=6.0), pan.clip)
+    with pytest.raises(ClipError, match=r"--focal 1e\+12 is too long .* 240 pixels.*, 240000 at most$"):
+        check_focal(JobOptions(clip="film.mp4", out="x", focal=1e12), pan.clip)
 
 
 def test_whose_focal_length(pan: Film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,7 @@ def test_clip_name() -> None:
     assert clip_name("shots/dog[a].####.png") == "dog[a]"
     assert clip_name("x" * 300 + ".mp4") == "x" * 40
     assert JobOptions("a/b.mp4", "out").stem == "b"
+    assert JobOptions("x" * 50 + ".mp4", "out").stem == "x" * 50
 
 
 def test_fingerprint_tells_inputs_apart() -> None:

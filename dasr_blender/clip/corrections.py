@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 
 from ..core.files import expanded
-from ..core.listing import folder_images
+from ..core.listing import IMAGE_SUFFIXES, folder_images
 from .mask_store import MaskError
 from .video import Clip
 
@@ -68,6 +68,8 @@ def parse_correction(text: str) -> Correction:
     number, _, rest = text.strip().partition(":")
     if number.isdecimal() and os.path.isfile(expanded(rest)):
         return Correction(int(number), mask=read_mask(expanded(rest), int(number)), origin=rest)
+    if number.isdecimal() and Path(rest).suffix.lower() in IMAGE_SUFFIXES:
+        raise MaskError(f"There is no mask image {rest} to correct frame {number} with: check the path")
     match = re.fullmatch(r"(\d+):(!?)([^:]+)", text.strip())
     numbers: list[float] = []
     if match:

@@ -18,7 +18,7 @@ import numpy as np
 from ..core.errors import DasrError, counted
 from ..core.files import is_text
 from ..core.listing import IMAGE_SUFFIXES, folder_images, is_pattern, missing_numbers, pattern_images
-from .sequence import decode_image, quiet_opencv
+from .sequence import decode_image, is_animated, quiet_opencv
 
 SEQUENCE_FPS = 24.0
 
@@ -63,6 +63,11 @@ class ImageReader:
                 raise ClipError(
                     f"The image {file} (frame {index}) cannot be read ({error.strerror}): check its permissions"
                 ) from None
+            if self.count == 1 and is_animated(data):
+                raise ClipError(
+                    f"{file} is an animated picture, of which only the first frame can be read: convert it to H.264 "
+                    "mp4 or to a folder of images"
+                )
             image = decode_image(data, file.suffix)
             if image is None:
                 raise ClipError(

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from ..core.workers import usable_threads
 from .mask_store import MaskError
 
 U2NETP_SHA256 = "309c8469258dda742793dce0ebea8e6dd393174f89934733ecc8b14c76f4ddd8"
@@ -72,7 +73,7 @@ class Saliency:
         import onnxruntime  # 0.2 s, and not needed where masks are given
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = usable_threads(threads)
         options.log_severity_level = 3
         # waiting threads sleep: on a busy machine spinning ones take the cores from those that work
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -49,6 +49,16 @@ def stored_image(data: bytes, suffix: str) -> np.ndarray | None:
     return image if image.ndim == 3 else image[..., None]
 
 
+def is_animated(data: bytes) -> bool:
+    """Whether a PNG or WebP holds several frames, of which OpenCV would only give the first."""
+    if data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X":
+        return data.count(b"ANMF") > 1
+    head = data.partition(b"IDAT")[0]
+    if data[:4] != b"\x89PNG" or b"acTL" not in head:
+        return False
+    return int.from_bytes(head.partition(b"acTL")[2][:4], "big") > 1
+
+
 def decode_image(data: bytes, suffix: str) -> np.ndarray | None:
     """(H, W, 3) RGB or (H, W, 4) RGBA uint8 from a file's bytes, None if they are no readable image.
 

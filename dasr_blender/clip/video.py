@@ -105,7 +105,7 @@ def load_clip(
     if max_side < 1:
         raise ClipError(f"Frames of {max_side} pixels hold nothing: give a longest side above 0")
     if fps is not None and not (0.0 < fps < 10000.0):
-        raise ClipError(f"{fps} frames a second is no frame rate: give a number above 0")
+        raise ClipError(f"{fps} frames a second is no frame rate: give a number above 0 and below 10000")
     reader = open_reader(expanded(path))
     wanted = Wanted(first, end, step, reader.count)
     store: _Store | None = None

@@ -505,8 +505,11 @@ def read_bones(path: Path, joint_names: Sequence[str]) -> dict[str, str]:
     do = "have one written by the command that reads it, or by joint-map, and mend that"
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DasrError(f"There is no file of bones {path}: check the path") from error
     except (OSError, ValueError) as error:
-        raise DasrError(f"{path}: not a readable file of bones ({error}); {do}") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise DasrError(f"{path}: not a readable file of bones ({reason}); {do}") from error
     if not isinstance(data, dict) or not all(bone is None or isinstance(bone, str) for bone in data.values()):
         raise DasrError(f"{path}: must say joint → bone or null; {do}")
     for joint in data:

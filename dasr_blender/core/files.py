@@ -20,6 +20,7 @@ _STALE = 86400.0  # seconds after which a temporary file belongs to no process t
 _FULL = [getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG") if hasattr(errno, name)]
 _WINDOWS = os.name == "nt"
 _PATIENCE = 1.0  # seconds
+_LONGEST = 150  # bytes of a clip's name in those of files, which may have 255 with all that is added
 _LONG = 200  # signs of a path to which a temporary name adds too many for Windows, which takes 260
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # raised by a cut-off or wrong .npz
 ELSEWHERE = "choose another folder (Output in Blender, --out on the command line)"
@@ -27,7 +28,12 @@ GENERIC_NAMES = frozenset(("frames", "images", "jpegimages", "rgb", "color", "im
 
 
 def clip_name(clip: str | os.PathLike[str]) -> str:
-    """A short name for a clip, at most 40 characters: its file or folder without suffix and counter.
+    """A short name for a clip, at most 40 characters, as Blender's names have to be short."""
+    return whole_name(clip)[:40]
+
+
+def whole_name(clip: str | os.PathLike[str]) -> str:
+    """A name for a clip's files: its file or folder without suffix and counter.
 
     `shots/dog.mp4`, `shots/dog.####.png`, `shots/dog_%04d.png` and `shots/dog/frames/` are all `dog`.
     """
@@ -35,7 +41,7 @@ def clip_name(clip: str | os.PathLike[str]) -> str:
     stem = path.name if os.path.isdir(path) else re.sub(r"[\s._-]*(#+|%0?\d*d|\*)$", "", path.stem)
     if stem.lower() in GENERIC_NAMES or not stem.strip(" ._-#"):
         stem = path.absolute().parent.name
-    return stem.strip()[:40] or "clip"
+    return stem.strip().encode(errors="ignore")[:_LONGEST].decode(errors="ignore") or "clip"
 
 
 def expanded(path: str | os.PathLike[str]) -> Path:

@@ -20,6 +20,11 @@ def worker_count() -> int:
     return min(os.cpu_count() or 1, _MOST)
 
 
+def usable_threads(asked: int) -> int:
+    """As many as were asked for, though no more than the machine has: more only wait for each other."""
+    return min(asked, os.cpu_count() or 1)
+
+
 def shared_out(count: int, about: int) -> list[slice]:
     """Frames shared out in runs of `about` so many, of one length and as many for each worker."""
     workers = worker_count()

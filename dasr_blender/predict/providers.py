@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..core.workers import usable_threads
 from .errors import PredictError
 
 AUTO = "auto"
@@ -99,7 +100,7 @@ def open_session(
     """
     import onnxruntime
 
-    threads = threads if threads > 0 else physical_cores()
+    threads = usable_threads(threads) if threads > 0 else physical_cores()
     notes: list[str] = []
     built = available()
     for name in candidates(wanted, built):

@@ -114,13 +114,24 @@ def find_background(
     images = _images(path)
     if not images:
         return None, f"{clip_path} is no movie or folder of images, so the camera has no background."
-    numbers = [int(digits[-1]) if (digits := re.findall(r"\d+", p.stem)) else -1 for p in images]
-    if len(images) > 1 and np.any(np.diff(numbers) != 1):
+    if len(images) > 1 and [image.name for image in images] != _one_by_one(images[0].name, len(images)):
         return (
             None,
-            f"The images in {clip_path} are not numbered one by one, so the camera has no background.",
+            f"The images in {clip_path} are not numbered one by one under one name and ending, so the camera has no "
+            "background.",
         )
     return Background(name, images[0].resolve(), True, start_frame, first), ""
+
+
+def _one_by_one(first: str, count: int) -> list[str]:
+    """The names under which Blender looks for the images of a sequence, from that of its first."""
+    stem, ending = os.path.splitext(first)
+    digits = list(re.finditer(r"\d+", stem))
+    if not digits:
+        return [first]
+    start, end = digits[-1].span()
+    number = int(stem[start:end])
+    return [f"{stem[:start]}{number + k:0{end - start}d}{stem[end:]}{ending}" for k in range(count)]
 
 
 def _images(path: Path) -> list[Path]:

@@ -16,8 +16,9 @@ import numpy as np
 
 from ..core import Category, DasrError, Motion, load_category
 from ..core.errors import counted
-from ..core.files import clip_name, sha256_of
+from ..core.files import whole_name
 from ..core.listing import IMAGE_SUFFIXES, pattern_images
+from ..core.results import free_folder, is_of
 from . import compat
 from .build import BuiltScene, build_scene, mode_kept, of_same_clip
 from .camera import clip_path, find_background, image_number, sequence_pattern
@@ -200,9 +201,9 @@ class JobRequest:
         if settings.directory:
             directory = Path(bpy.path.abspath(settings.directory))
         elif bpy.data.filepath:
-            directory = Path(bpy.data.filepath).parent / f"{clip_name(path)}-dasr"
+            directory = Path(bpy.data.filepath).parent / f"{whole_name(path)}-dasr"
         else:
-            directory = fallback_directory / f"{clip_name(path)}-dasr"
+            directory = fallback_directory / f"{whole_name(path)}-dasr"
         solved = find_solved(path) if settings.camera == "auto" else None
         first, last = (settings.frame_first, settings.frame_last + 1) if settings.use_range else (None, None)
         return cls(
@@ -310,34 +311,12 @@ def _filmed(
     return motion, f"the camera is {words}"
 
 
-def _is_of(motion: Motion, clip: str) -> bool:
-    """Whether a motion was found in this video, of which others may have the name or the folder for what they give."""
-    if not motion.source_hash or not os.path.isfile(clip) or Path(clip).suffix.lower() in IMAGE_SUFFIXES:
-        return True  # images can be given in several ways, by some of them
-    try:
-        return motion.source_hash == sha256_of(clip)
-    except OSError:  # whoever shows the clip says so
-        return True
-
-
 def beside_others(request: JobRequest) -> JobRequest:
     """The request in a folder of its own, `walk-dasr-2`, where `walk-dasr` holds what another clip of that name gave.
 
     Reads the clip, where the folder is in use.
     """
-    folder, number = request.directory, 1
-    while not _is_free(folder, request.clip):
-        number += 1
-        folder = request.directory.with_name(f"{request.directory.name}-{number}")
-    return replace(request, directory=folder)
-
-
-def _is_free(folder: Path, clip: str) -> bool:
-    """Whether no other clip's motion is in a folder."""
-    try:
-        return _is_of(Motion.load(folder / "motion.npz"), clip)
-    except DasrError:  # there is none, or it is of no use to anybody
-        return True
+    return replace(request, directory=free_folder(request.directory, request.clip))
 
 
 def _pace(plan: ScenePlan, scene: bpy.types.Scene) -> list[str]:
@@ -381,7 +360,7 @@ def _exported(built: BuiltScene, request: JobRequest) -> tuple[list[str], list[s
     written, notes = [], []
     for kind in request.formats:
         try:
-            export_scene(built, request.directory, [kind], built.plan.name)
+            export_scene(built, request.directory, [kind], whole_name(request.clip))
             written.append(kind)
         except DasrError as error:  # the rig is there all the same
             notes.append(str(error))
@@ -412,7 +391,7 @@ def finish_job(
     if not motion_path.is_file():
         raise ScenePlanError(f"the worker left no motion file at {motion_path}: run Reconstruct again")
     motion = Motion.load(motion_path)
-    if solve_only and not _is_of(motion, request.clip):
+    if solve_only and not is_of(motion, request.clip):
         raise ScenePlanError(
             f"What is kept in {request.directory} was found in another clip, {motion.source}: reconstruct "
             f"{Path(request.clip).name} first."

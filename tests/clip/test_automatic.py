@@ -277,6 +277,24 @@ def test_u2netp_sees_an_ellipse() -> None:
         assert (found & (mask > 0)).sum() / (found | (mask > 0)).sum() > 0.85
 
 
+def test_the_network_gets_no_more_threads_than_the_machine_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    onnxruntime, asked = pytest.importorskip("onnxruntime"), []
+
+    def opened(_: bytes, options, **more: object) -> None:
+        asked.append(options.intra_op_num_threads)
+        raise RuntimeError
+
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    (tmp_path / "net.onnx").touch()
+    for threads in (200, 0):
+        with pytest.raises(MaskError):
+            Saliency(tmp_path / "net.onnx", threads)
+    assert asked == [2, 0]
+
+
 @needs_network
 def test_every_eighth_frame_of_a_real_clip() -> None:
     folder = SHARED / "data/clips/davis-dog"

@@ -38,6 +38,11 @@ def test_no_texts(text: str) -> None:
         read_corrections([text])
 
 
+def test_a_mask_image_that_is_not_there_is_named() -> None:
+    with pytest.raises(MaskError, match=r"no mask image masks/xx\.png to correct frame 3 with: check the path"):
+        parse_correction("3:masks/xx.png")
+
+
 @pytest.mark.parametrize("text", ["3:nan,2", "3:1,2,0,5", "3:inf,inf"])
 def test_no_places(text: str) -> None:
     with pytest.raises(MaskError, match="correction"):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -189,6 +190,24 @@ def test_truncated_video_gives_what_there_is_with_a_warning(tmp_path: Path) -> N
     assert any("only" in w and "a.avi" in w for w in clip.warnings)
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One of a PNG."""
+    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+
+def test_an_animated_picture_is_not_taken_for_a_still(tmp_path: Path) -> None:
+    png = cv2.imencode(".png", counted(0, 64, 48))[1].tobytes()
+    for count, name in ((1, "still.png"), (2, "animated.png")):
+        control = chunk(b"acTL", count.to_bytes(4, "big") + bytes(4))
+        (tmp_path / name).write_bytes(png[:33] + control + png[33:])
+    webp = b"RIFF" + (50).to_bytes(4, "little") + b"WEBPVP8X" + (10).to_bytes(4, "little") + b"\x02" + bytes(9)
+    (tmp_path / "animated.webp").write_bytes(webp + 2 * (b"ANMF" + bytes(4)))
+    assert len(load_clip(tmp_path / "still.png")) == 1
+    for name in ("animated.png", "animated.webp"):
+        with pytest.raises(ClipError, match=f"{name} is an animated picture.*convert it"):
+            load_clip(tmp_path / name)
+
+
 def bad_clips(folder: Path) -> dict[str, tuple[Path, str]]:
     """Name -> (path, what the message must say)."""
     (folder / "text.mp4").write_text("this is no video\n" * 100)
@@ -236,6 +255,8 @@ def test_bad_ranges(tmp_path: Path) -> None:
             load_clip(source, max_side=0)
         with pytest.raises(ClipError, match="frame rate"):
             load_clip(source, fps=0.0)
+        with pytest.raises(ClipError, match="20000 frames a second .* below 10000"):
+            load_clip(source, fps=20000)
 
 
 def test_progress_rises_to_one_and_cancel_stops(tmp_path: Path) -> None:

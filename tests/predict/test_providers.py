@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import types
 from dataclasses import replace
 from pathlib import Path
@@ -94,7 +95,10 @@ def test_a_provider_that_starts_is_used(runtime, name: str) -> None:
         ("breaks", "no kernel image"),
     ],
 )
-def test_the_processor_takes_over_and_says_so(runtime, how: str, reason: str) -> None:
+def test_the_processor_takes_over_and_says_so(
+    runtime, how: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
     for wanted in ("auto", "cuda"):
         fake = runtime(cuda=how)
         opened = open_session(Path("net.onnx"), wanted, threads=3, trial=trial_inputs(8))
@@ -102,6 +106,13 @@ def test_the_processor_takes_over_and_says_so(runtime, how: str, reason: str) ->
         assert len(opened.notes) == 1 and opened.notes[0].startswith("CUDA did not start (")
         assert reason in opened.notes[0] and "more lines" not in opened.notes[0]
         assert fake.opened[-1][1].intra_op_num_threads == 3
+
+
+def test_no_more_threads_than_the_machine_has(runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    fake = runtime()
+    assert open_session(Path("net.onnx"), "cpu", threads=200).threads == 2
+    assert fake.opened[-1][1].intra_op_num_threads == 2
 
 
 def test_a_provider_asked_for_that_is_not_built_in_is_named(runtime) -> None:

@@ -151,6 +151,14 @@ def test_background_of_sequences(tmp_path: Path):
     assert found is None and "gone.mp4" in warning
 
 
+def test_images_of_two_kinds_are_no_background(tmp_path: Path):
+    """Blender goes on from the first one's name, and would show that frame alone."""
+    for name in ("dog_8.jpg", "dog_9.png", "dog_10.jpg", "dog_11.png"):
+        (tmp_path / name).write_bytes(b"x")
+    found, warning = find_background("c", tmp_path, 1, np.array([0]))
+    assert found is None and "numbered one by one under one name and ending" in warning
+
+
 def test_the_background_of_a_pattern_is_what_was_read(tmp_path: Path):
     for i in (8, 9, 10, 11):
         (tmp_path / f"dog[a].{i:02d}.png").write_bytes(b"x")

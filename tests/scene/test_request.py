@@ -329,6 +329,15 @@ def test_another_clip_of_that_name_gets_a_folder_of_its_own(pan, movie, tmp_path
     assert beside_others(request).directory == tmp_path / "pan-dasr-2"
 
 
+def test_folder_and_files_take_a_long_name_whole(pan, movie, toy_category):
+    """Takes of one project share more than Blender's names have room for."""
+    clip = movie.rename(movie.with_name("client_project_scene_04_shot_12_background_take_01.avi"))
+    request = asked(clip, directory="", formats={"bvh"})
+    finished(request, pan, toy_category)
+    assert request.directory.name == f"{clip.stem}-dasr"
+    assert (request.directory / f"{clip.stem}.bvh").is_file()
+
+
 def test_another_clips_motion_is_not_solved(pan, movie, toy_category):
     other = Motion(**{**vars(pan.motion), "source": "cat.mp4", "source_hash": "0" * 64})
     with pytest.raises(ScenePlanError, match=r"another clip, cat\.mp4: reconstruct pan\.avi first"):

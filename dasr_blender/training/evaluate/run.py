@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ...clip import load_clip
 from ...core.category import Category, load_category, save_category
 from ...core.files import written_atomically
 from ..clip_folder import clip_folders
@@ -58,7 +60,7 @@ def evaluate(config: EvaluateConfig, category: Category, progress: Progress | No
 
 
 def check(config: EvaluateConfig, category: Category) -> None:
-    """Raise TrainingError for what cannot be done as asked, before hours are spent on what can."""
+    """Raise TrainingError, or ClipError, for what cannot be done as asked, before hours are spent on what can."""
     if not (config.dataset is not None or config.real or config.rigged is not None or config.ama):
         raise TrainingError("Nothing to score: give --dataset, --real, --rigged or --ama")
     if config.views < 1 or min(config.clips, config.frames) < 0:
@@ -72,7 +74,8 @@ def check(config: EvaluateConfig, category: Category) -> None:
     if config.real:
         from .real import find_clips
 
-        find_clips(config.real, config.only)
+        for real in find_clips(config.real, config.only):
+            load_clip(real.source, end=1)
     if config.rigged is not None:
         from .rigged import find_rigged
 
@@ -150,6 +153,20 @@ def write(result: dict[str, Any], out: Path) -> None:
                 plot_reliability(result[key], out / f"{prefix}reliability.png")
 
 
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder, and leave none behind in which nothing was written before an error."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
 def main(argv: list[str] | None = None) -> int:
     """`evaluate`: scores of a category's predictor beside its baselines and others."""
     import matplotlib  # noqa: F401  said to be missing now rather than after an hour
@@ -157,9 +174,8 @@ def main(argv: list[str] | None = None) -> int:
     from rich.progress import Progress as Bar
 
     config = tyro.cli(EvaluateConfig, args=argv, prog="evaluate")
-    config.out.mkdir(parents=True, exist_ok=True)
     category = load_category(config.category)
-    with Bar(disable=not sys.stderr.isatty()) as bar:
+    with _made(config.out), Bar(disable=not sys.stderr.isatty()) as bar:
         tasks: dict[str, Any] = {}
 
         def show(text: str, done: int, total: int) -> None:

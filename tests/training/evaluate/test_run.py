@@ -224,6 +224,17 @@ def test_a_surface_beside_the_clip_is_the_truth(tiny: Category, clips: Path):
         (folder / "surface.npz").unlink()
 
 
+def test_a_clip_that_cannot_be_read_is_told_before_the_others_are_scored(
+    tiny: Category, clips: Path, tmp_path: Path, capsys
+):
+    bad, out = tmp_path / "bad.mp4", tmp_path / "out"
+    bad.write_bytes(b"no video")
+    line = ["evaluate", "--real", clips / "real", bad, "--out", out, "--category", tiny.path]
+    assert cli.main([str(word) for word in line]) == 1
+    assert "bad.mp4 is not a video" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch, capsys):
     real = builtins.__import__
 
