@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -31,7 +33,7 @@ def click_seed(
 
 
 def anchors_from(
-    finder: Finder, said: dict[int, Said], present: list[np.ndarray | None]
+    finder: Finder, said: dict[int, Said], present: Sequence[np.ndarray | None]
 ) -> dict[int, np.ndarray]:
     """Masks (h, w) bool of the frames that something was said of; present: log-odds of each frame as found so far.
 

@@ -22,9 +22,10 @@ from ..core.progress import between
 from .anchors import anchors_from, click_seed
 from .choosing import AutomaticConfig, grown, overlap
 from .corrections import Correction, Said, by_frame
-from .evidence import LIMIT, SURE, log_odds, smooth
+from .evidence import LIMIT, STEPS, SURE, log_odds, smooth
 from .finder import Finder, NothingSeen, working_size
 from .following import Chosen, binary, follow
+from .kept import Kept
 from .looks import BodyNetwork, Looks, Network
 from .mask_store import Masks
 from .others import another_subject
@@ -67,7 +68,7 @@ def automatic_masks(
     shown = None if subject is None else seed_frame(clip, subject)
     spoken = {*said, shown}
     shots = sorted((range(s.start, s.stop) for s in clip.shots), key=lambda s: (spoken.isdisjoint(s), -len(s)))
-    masks: list[np.ndarray | None] = [None] * len(clip)
+    found: dict[int, Sequence[np.ndarray | None]] = {}  # the first frame of a shot -> what is found in its frames
     notes: dict[int, list[str]] = {}
     tint: np.ndarray | None = None
     done = 0
@@ -83,7 +84,7 @@ def automatic_masks(
             odds = _in_shot(finder, pointed, of_shot, drawn, tint)
         except NothingSeen:
             continue
-        masks[frames] = [None if m is None else _to_clip(m, clip) for m in odds]
+        found[shot.start] = odds
         if tint is None and done < len(clip):  # for the shots that follow
             seen = [finder.colours(i, m > 0.0) for i, m in enumerate(odds) if m is not None]
             tint = np.mean(seen, axis=0) if seen else None
@@ -91,6 +92,8 @@ def automatic_masks(
     if not notes:
         raise NothingSeen(clip)
     told = [note for _, own in sorted(notes.items()) for note in own]
+    every = (m for s in sorted(shots, key=lambda s: s.start) for m in found.get(s.start, [None] * len(s)))
+    masks = (None if m is None else _to_clip(m, clip) for m in every)
     return Masks.pack(masks, "automatic", told, clip.cuts, clip.frame_index)
 
 
@@ -100,7 +103,7 @@ def _in_shot(
     said: dict[int, Said],
     silhouettes: np.ndarray | None,
     tint: np.ndarray | None,
-) -> list[np.ndarray | None]:
+) -> Kept:
     """Log-odds (h, w) of a shot's frames, None where the subject is not seen.
 
     tint: histogram of the colours that it has in another shot. Raises NothingSeen, and MaskError for what was said.
@@ -116,11 +119,9 @@ def _in_shot(
         seeds.setdefault(seed, reference)
     chosen = _choose(finder, seeds, anchors, named)
     if len(anchors) < len(said):  # boxes and clicks are about the masks found so far
-        masks = _final(finder, chosen, anchors, 0.0)
-        anchors = anchors_from(finder, said, masks)
+        anchors = anchors_from(finder, said, _final(finder, chosen, anchors, 0.0))
         chosen = _choose(finder, {**seeds, **anchors}, anchors, named)
-    masks = _final(finder, chosen, anchors, 0.0)
-    finder.learn_background([None if m is None else m > 0.0 for m in masks])
+    finder.learn_background(None if m is None else m > 0.0 for m in _final(finder, chosen, anchors, 0.0))
     chosen = _choose(finder, {**seeds, **anchors}, anchors, named)
     if silhouettes is not None:
         _rechoose(finder, chosen, anchors, silhouettes)
@@ -147,13 +148,13 @@ def _choose(finder: Finder, seeds: Anchors, anchors: Anchors, named: bool) -> Ch
     return chosen
 
 
-def _final(finder: Finder, chosen: Chosen, anchors: Anchors, share: float) -> list[np.ndarray | None]:
+def _final(finder: Finder, chosen: Chosen, anchors: Anchors, share: float) -> Kept:
     """Log-odds (h, w) float32 of every frame, None where the subject is not seen.
 
     In every frame the scene behind speaks, in key frames also the network; where a person vouches for some frames'
     masks, what these teach takes so large a share of its place, 0…1.
     """
-    evidence: list[np.ndarray] = []
+    evidence = Kept(np.int8, STEPS)
     for i in range(len(finder.clip)):
         finder.check()
         own = finder.choose(i, anchors[i], anchored=True) if i in anchors else chosen.get(i)
@@ -162,21 +163,25 @@ def _final(finder: Finder, chosen: Chosen, anchors: Anchors, share: float) -> li
         if finder.behind:
             total += finder.behind[i]
         # far from where the subject can be, nothing speaks for it
-        evidence.append(np.where(near, np.clip(total, -LIMIT, LIMIT), -LIMIT).astype(np.float32))
-    keep = finder.config.keep
-    fixed = {i: np.where(mask, SURE, -SURE).astype(np.float32) for i, mask in anchors.items()}
-    smoothed = smooth(evidence, finder.before, finder.after, finder.trust, keep, {} if share else fixed)
+        evidence.append(np.where(near, np.clip(total, -LIMIT, LIMIT), -LIMIT))
     if anchors and share:
-        learnt = taught(finder.frames, smoothed, finder.behind or None, anchors, finder.check)
-        evidence = [share * a + (1.0 - share) * b for a, b in zip(learnt, evidence, strict=True)]
-        smoothed = smooth(evidence, finder.before, finder.after, finder.trust, keep, fixed)
+        _teach(finder, evidence, anchors, share)
+    fixed = {i: np.where(mask, SURE, -SURE).astype(np.float32) for i, mask in anchors.items()}
+    result = smooth(evidence, finder.before, finder.after, finder.trust, finder.config.keep, fixed)
     keys = np.array(finder.keys)
-    result: list[np.ndarray | None] = []
-    for i, odds in enumerate(smoothed):
+    for i in range(len(result)):
         around = {int(keys[keys <= i].max()), int(keys[keys >= i].min())}
         gone = chosen.get(i) is None if i in chosen else all(chosen.get(k) is None for k in around)
-        result.append(None if gone else odds)
+        if gone:
+            result[i] = None
     return result
+
+
+def _teach(finder: Finder, evidence: Kept, anchors: Anchors, share: float) -> None:
+    """Put what anchors teach of every frame in a share, 0…1, of its evidence's place."""
+    found = smooth(evidence, finder.before, finder.after, finder.trust, finder.config.keep, {})
+    for i, learnt in enumerate(taught(finder.frames, found, finder.behind or None, anchors, finder.check)):
+        evidence[i] = share * learnt + (1.0 - share) * evidence[i]
 
 
 def _reach(finder: Finder, i: int, chosen: Chosen) -> np.ndarray:

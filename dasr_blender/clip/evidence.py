@@ -6,15 +6,17 @@ All maps are (h, w) float32 at the working size; positive means subject.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import cv2
 import numpy as np
 
 from ..core.workers import made_ahead
 from .flow import warp
+from .kept import Kept
 
 LIMIT = 4.0  # log-odds that one frame's own evidence may reach
+STEPS = 31  # in one of log-odds, of which a byte holds as many as evidence may reach
 SURE = 20.0  # log-odds of what a person said
 TINT = 30.0  # levels between a pixel and where flow says it came from, at which flow is believed a third
 _TINTED = (np.arange(256, dtype=np.float32) / np.float32(TINT)) ** 2  # what so many levels speak against it
@@ -55,34 +57,39 @@ def _largest(levels: np.ndarray) -> np.ndarray:
     return cv2.max(cv2.max(one, two), three)
 
 
-Sides = tuple[np.ndarray | None, np.ndarray | None]  # of each frame: towards the one before, and the one after
+Flows = Sequence[np.ndarray | None]  # (h, w, 2) of each frame to the one before, or after; None where there is none
+Sides = tuple[Kept, Kept]  # of each frame: towards the one before, and the one after
 
 
-def trusts(frames: list[np.ndarray], before: list[np.ndarray | None], after: list[np.ndarray | None]) -> list[Sides]:
+def trusts(frames: Sequence[np.ndarray], before: Flows, after: Flows) -> Sides:
     """How far each frame's flow to its two neighbours can be believed, (h, w) float32 in 0…1, None at the ends.
 
     frames: (h, w, 3) uint8; before[i], after[i]: flow (h, w, 2) of frame i to the frame before and after it.
     """
 
-    def both(i: int) -> Sides:
-        sides: list[np.ndarray | None] = []
-        for there, j in ((before[i], i - 1), (after[i], i + 1)):
-            back = (after[j] if j < i else before[j]) if 0 <= j < len(frames) else None
-            known = there is not None and back is not None
-            sides.append(agreement(there, back, frames[i], frames[j]) if known else None)  # type: ignore[arg-type]
-        return sides[0], sides[1]
+    def both(i: int) -> tuple[np.ndarray, np.ndarray]:
+        back, ahead = before[i], after[i - 1]
+        assert back is not None and ahead is not None
+        here, last = frames[i], frames[i - 1]
+        return agreement(back, ahead, here, last), agreement(ahead, back, last, here)
 
-    return list(made_ahead(both, range(len(frames))))
+    sides = Kept(np.uint8, 255), Kept(np.uint8, 255)
+    sides[0].append(None)
+    for backward, forward in made_ahead(both, range(1, len(frames))):
+        sides[0].append(backward)
+        sides[1].append(forward)
+    sides[1].append(None)
+    return sides
 
 
 def smooth(
-    evidence: list[np.ndarray],
-    before: list[np.ndarray | None],
-    after: list[np.ndarray | None],
-    trust: list[Sides],
+    evidence: Sequence[np.ndarray],
+    before: Flows,
+    after: Flows,
+    trust: Sides,
     keep: float,
     fixed: Mapping[int, np.ndarray],
-) -> list[np.ndarray]:
+) -> Kept:
     """Evidence gathered along the flow, forward and backward over the clip.
 
     before, after, trust: as for `trusts`. Each frame adds `keep` times what its neighbour had gathered, less where
@@ -91,22 +98,23 @@ def smooth(
     number of frames.
     """
     count = len(evidence)
-    past: list[np.ndarray] = []
+    result = Kept(np.float16)  # first what is gathered from the past, then from both sides
+    past: np.ndarray | None = None
     for i in range(count):
         if i in fixed:
-            past.append(fixed[i])
-        elif i == 0:
-            past.append(evidence[0])
+            past = fixed[i]
+        elif past is None:
+            past = evidence[0]
         else:
-            past.append(evidence[i] + keep * trust[i][0] * warp(past[-1], before[i]))  # type: ignore[arg-type,operator]
-    result: list[np.ndarray] = [np.empty(0)] * count
+            past = evidence[i] + keep * trust[0][i] * warp(past, before[i])  # type: ignore[arg-type]
+        result.append(past)
     future: np.ndarray | None = None
     for i in reversed(range(count)):
         if i in fixed:
-            future = result[i] = fixed[i]
+            future = fixed[i]
             continue
-        ahead = 0.0 if future is None else keep * trust[i][1] * warp(future, after[i])  # type: ignore[operator,arg-type]
-        result[i] = past[i] + ahead
+        ahead = 0.0 if future is None else keep * trust[1][i] * warp(future, after[i])  # type: ignore[arg-type]
+        result[i] = result[i] + ahead
         future = evidence[i] + ahead
     return result
 
@@ -127,7 +135,7 @@ class Background:
     RADIUS = 10.0  # levels by which a sample of the same place may differ
 
     def __init__(
-        self, frames: list[np.ndarray], masks: list[np.ndarray | None], before: list[np.ndarray | None]
+        self, frames: Sequence[np.ndarray], masks: Iterable[np.ndarray | None], before: Flows
     ) -> None:
         height, width = frames[0].shape[:2]
         self._full, self._half = (width, height), (max(width // 2, 1), max(height // 2, 1))
@@ -135,12 +143,11 @@ class Background:
         self._from: list[np.ndarray] = [np.eye(3)]
         self._low, self._high, self._blur, self._clear = [], [], [], []
         box = np.ones((3, 3), np.uint8)
-        for i, frame in enumerate(frames):
+        for i, (frame, mask) in enumerate(zip(frames, masks, strict=True)):
             small = cv2.GaussianBlur(cv2.resize(frame, self._half, interpolation=cv2.INTER_AREA), (0, 0), 0.7)
             self._blur.append(small)
             self._low.append(cv2.erode(small, box))
             self._high.append(cv2.dilate(small, box))
-            mask = masks[i]
             if mask is None:  # not known what is background here
                 self._clear.append(np.zeros(small.shape[:2], np.uint8))
             else:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 
 import cv2
@@ -12,8 +12,9 @@ import numpy as np
 from ..core.errors import counted
 from ..core.workers import made_ahead
 from .choosing import AutomaticConfig, grown, likeness, overlap, prominence
-from .evidence import Background, Sides, log_odds, trusts
+from .evidence import STEPS, Background, Sides, log_odds, trusts
 from .flow import flow, warp
+from .kept import Kept, KeptFlows
 from .looks import Look, Looks
 from .mask_store import MaskError, mask_box
 from .video import Cancelled, Clip, Progress
@@ -52,11 +53,11 @@ class Finder:
         self._done, self._steps = 0, 3 * len(clip)
         self.size = working_size(clip, config)
         self.frames: list[np.ndarray] = []  # (h, w, 3) uint8
-        self.before: list[np.ndarray | None] = []  # flow to the frame before
-        self.after: list[np.ndarray | None] = []  # flow to the frame after
+        self.before = KeptFlows(self.size)  # flow to the frame before
+        self.after = KeptFlows(self.size)  # flow to the frame after
         self.keys: list[int] = []
         self.wide: set[int] = set()  # key frames of which the whole is looked at, not only what is about the subject
-        self.behind: list[np.ndarray] = []  # log-odds from the background, once masks are known
+        self.behind = Kept(np.int8, STEPS)  # log-odds from the background, once masks are known
 
     def check(self) -> None:
         if self._cancel is not None and self._cancel():
@@ -93,7 +94,7 @@ class Finder:
         self.wide = {*self.keys[:: self.config.wide_gap], self.keys[-1], *wanted}
 
     @cached_property
-    def trust(self) -> list[Sides]:
+    def trust(self) -> Sides:
         """How far each frame's flow to its neighbours can be believed."""
         return trusts(self.frames, self.before, self.after)
 
@@ -103,7 +104,6 @@ class Finder:
         carried = mask.astype(np.uint8) * 255
         for i in range(start + step, end + step, step):
             there = self.before[i] if step > 0 else self.after[i]
-            assert there is not None
             carried = warp(carried, there)
         return carried > 127
 
@@ -114,10 +114,10 @@ class Finder:
         soft = cv2.resize(look.soft, self.size, interpolation=cv2.INTER_LINEAR).astype(np.float32) / 255.0
         return self._against_background(i, soft)
 
-    def learn_background(self, masks: list[np.ndarray | None]) -> None:
+    def learn_background(self, masks: Iterable[np.ndarray | None]) -> None:
         """From masks (h, w) bool, None where not known; every later look is judged with it."""
         background = Background(self.frames, masks, self.before)
-        self.behind = []
+        self.behind = Kept(np.int8, STEPS)
         for i, odds in enumerate(made_ahead(background.odds, range(len(self.clip)))):
             self.behind.append(self.config.background * odds)
             self.advance(f"telling the subject from what is behind it, frame {i + 1} of {len(self.clip)}")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,7 +50,7 @@ class Masks:
 
     @staticmethod
     def pack(
-        masks: Sequence[np.ndarray | None],
+        masks: Iterable[np.ndarray | None],
         source: str,
         warnings: Sequence[str] = (),
         cuts: Sequence[int] | np.ndarray = (),
@@ -62,36 +62,45 @@ class Masks:
         any. frame_index (T,): what messages call the frames, as `Clip.frame_index`; from 0 without it. Raises MaskError
         when every mask is empty.
         """
-        empty = np.array([m is None or not m.any() for m in masks], bool)
+        packed: list[np.ndarray | None] = []
+        height = width = 0
+        for mask in masks:
+            packed.append(None if mask is None or not mask.any() else np.packbits(np.asarray(mask, bool)))
+            height, width = (height, width) if mask is None else mask.shape
+        count, empty = len(packed), np.array([bits is None for bits in packed], bool)
         seen = np.flatnonzero(~empty)
         if len(seen) == 0:
             raise MaskError(
-                f"No subject in any of the {counted(len(masks), 'frame')} ({source} masks): "
+                f"No subject in any of the {counted(count, 'frame')} ({source} masks): "
                 "say where it is (Pick Subject in Blender, --subject on the command line), or give a folder of masks"
             )
-        filled = [None if e else np.asarray(m, bool) for m, e in zip(masks, empty, strict=True)]
-        for shot in shots_of(len(masks), cuts):
+
+        def unpacked(i: int) -> np.ndarray:
+            bits = packed[i]
+            assert bits is not None
+            return np.unpackbits(bits, count=width * height).reshape(height, width) > 0
+
+        for shot in shots_of(count, cuts):
             own = seen[(seen >= shot.start) & (seen < shot.stop)]
             for i in np.flatnonzero(empty[shot]) + shot.start:
                 before, after = own[own < i][-1:], own[own > i][:1]
                 if len(before) and len(after):
                     t = (i - before[0]) / (after[0] - before[0])
-                    filled[i] = blend_masks(filled[before[0]], filled[after[0]], t)  # type: ignore[arg-type]
+                    packed[i] = np.packbits(blend_masks(unpacked(before[0]), unpacked(after[0]), t))
                 else:
                     near = own if len(own) else seen
-                    filled[i] = filled[near[np.abs(near - i).argmin()]]
-        height, width = filled[0].shape  # type: ignore[union-attr]
+                    packed[i] = packed[near[np.abs(near - i).argmin()]]
         notes = list(warnings)
         if empty.any():
             missing = np.flatnonzero(empty) if frame_index is None else frame_index[empty]
             notes.append(
-                f"No mask in {int(empty.sum())} of {counted(len(masks), 'frame')} "
+                f"No mask in {int(empty.sum())} of {counted(count, 'frame')} "
                 f"({frame_list(missing)}): interpolated between the frames around them"
             )
         return Masks(
             size=(width, height),
-            packed=np.stack([np.packbits(m) for m in filled]),  # type: ignore[arg-type]
-            boxes=np.stack([mask_box(m) for m in filled]),  # type: ignore[arg-type]
+            packed=np.stack(packed),  # type: ignore[arg-type]
+            boxes=np.stack([mask_box(unpacked(i)) for i in range(count)]),
             interpolated=empty,
             source=source,
             warnings=notes,

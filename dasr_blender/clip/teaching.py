@@ -9,7 +9,7 @@ about every frame.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -30,8 +30,8 @@ def taught(
     behind: Sequence[np.ndarray] | None,
     known: Mapping[int, np.ndarray],
     check: Callable[[], object] = lambda: None,
-) -> list[np.ndarray]:
-    """Log-odds (h, w) float32 of every frame by what the known ones teach.
+) -> Iterator[np.ndarray]:
+    """Log-odds (h, w) float32 of every frame by what the known ones teach, one after another.
 
     frames: (h, w, 3) uint8 RGB.  found: log-odds (h, w) of each, by all that speaks without a person.  behind: those
     of the scene behind alone, None where it is not known.  known: masks (h, w) bool of some frames, at least one.
@@ -67,7 +67,7 @@ def taught(
             said[near] = log_odds(forest.predict(_rows(values, near))[1][:, 0], BELIEVED)
         return said.reshape(away.shape)
 
-    return list(made_ahead(asked, range(len(found))))
+    return made_ahead(asked, range(len(found)))
 
 
 def _rows(maps: list[np.ndarray], chosen: np.ndarray) -> np.ndarray:
