@@ -25,7 +25,7 @@ from .corrections import Correction, Said, by_frame
 from .evidence import LIMIT, STEPS, SURE, log_odds, smooth
 from .finder import Finder, NothingSeen, working_size
 from .following import Chosen, binary, follow
-from .kept import Kept
+from .kept import Kept, KeptInSteps
 from .looks import BodyNetwork, Looks, Network
 from .mask_store import Masks
 from .others import another_subject
@@ -154,7 +154,7 @@ def _final(finder: Finder, chosen: Chosen, anchors: Anchors, share: float) -> Ke
     In every frame the scene behind speaks, in key frames also the network; where a person vouches for some frames'
     masks, what these teach takes so large a share of its place, 0…1.
     """
-    evidence = Kept(np.int8, STEPS)
+    evidence = KeptInSteps(np.int8, STEPS)
     for i in range(len(finder.clip)):
         finder.check()
         own = finder.choose(i, anchors[i], anchored=True) if i in anchors else chosen.get(i)

@@ -13,10 +13,11 @@ import numpy as np
 
 from ..core.workers import made_ahead
 from .flow import warp
-from .kept import Kept
+from .kept import Kept, KeptInSteps
 
 LIMIT = 4.0  # log-odds that one frame's own evidence may reach
 STEPS = 31  # in one of log-odds, of which a byte holds as many as evidence may reach
+FINE = 1000  # and of gathered log-odds, which stay within 30: two bytes
 SURE = 20.0  # log-odds of what a person said
 TINT = 30.0  # levels between a pixel and where flow says it came from, at which flow is believed a third
 _TINTED = (np.arange(256, dtype=np.float32) / np.float32(TINT)) ** 2  # what so many levels speak against it
@@ -73,7 +74,7 @@ def trusts(frames: Sequence[np.ndarray], before: Flows, after: Flows) -> Sides:
         here, last = frames[i], frames[i - 1]
         return agreement(back, ahead, here, last), agreement(ahead, back, last, here)
 
-    sides = Kept(np.uint8, 255), Kept(np.uint8, 255)
+    sides = KeptInSteps(np.uint8, 255), KeptInSteps(np.uint8, 255)
     sides[0].append(None)
     for backward, forward in made_ahead(both, range(1, len(frames))):
         sides[0].append(backward)
@@ -98,7 +99,7 @@ def smooth(
     number of frames.
     """
     count = len(evidence)
-    result = Kept(np.float16)  # first what is gathered from the past, then from both sides
+    result = KeptInSteps(np.int16, FINE)  # first what is gathered from the past, then from both sides
     past: np.ndarray | None = None
     for i in range(count):
         if i in fixed:

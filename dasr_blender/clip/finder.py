@@ -14,7 +14,7 @@ from ..core.workers import made_ahead
 from .choosing import AutomaticConfig, grown, likeness, overlap, prominence
 from .evidence import STEPS, Background, Sides, log_odds, trusts
 from .flow import flow, warp
-from .kept import Kept, KeptFlows
+from .kept import KeptFlows, KeptInSteps
 from .looks import Look, Looks
 from .mask_store import MaskError, mask_box
 from .video import Cancelled, Clip, Progress
@@ -57,7 +57,7 @@ class Finder:
         self.after = KeptFlows(self.size)  # flow to the frame after
         self.keys: list[int] = []
         self.wide: set[int] = set()  # key frames of which the whole is looked at, not only what is about the subject
-        self.behind = Kept(np.int8, STEPS)  # log-odds from the background, once masks are known
+        self.behind = KeptInSteps(np.int8, STEPS)  # log-odds from the background, once masks are known
 
     def check(self) -> None:
         if self._cancel is not None and self._cancel():
@@ -117,7 +117,7 @@ class Finder:
     def learn_background(self, masks: Iterable[np.ndarray | None]) -> None:
         """From masks (h, w) bool, None where not known; every later look is judged with it."""
         background = Background(self.frames, masks, self.before)
-        self.behind = Kept(np.int8, STEPS)
+        self.behind = KeptInSteps(np.int8, STEPS)
         for i, odds in enumerate(made_ahead(background.odds, range(len(self.clip)))):
             self.behind.append(self.config.background * odds)
             self.advance(f"telling the subject from what is behind it, frame {i + 1} of {len(self.clip)}")

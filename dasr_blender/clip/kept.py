@@ -13,10 +13,7 @@ import numpy as np
 class Kept(Sequence[Any]):
     """Maps (h, w) float32 of frames, None where there is none. What is taken out is a copy, near what was put in."""
 
-    def __init__(self, kind: type[np.generic], steps: int = 1) -> None:
-        """kind: what a pixel is kept as; a whole number counts steps of 1 / `steps`, and has limits."""
-        self._kind, self._steps = kind, steps
-        self._limits = np.iinfo(kind) if issubclass(kind, np.integer) else None
+    def __init__(self) -> None:
         self._maps: list[np.ndarray | None] = []
 
     def __len__(self) -> int:
@@ -33,12 +30,25 @@ class Kept(Sequence[Any]):
         self._maps.append(None if made is None else self._packed(made))
 
     def _packed(self, made: np.ndarray) -> np.ndarray:
-        if self._limits is not None:
-            made = np.clip(np.rint(made * self._steps), self._limits.min, self._limits.max)
-        return made.astype(self._kind)
+        raise NotImplementedError
 
     def _widened(self, small: np.ndarray) -> np.ndarray:
-        return small.astype(np.float32) / np.float32(self._steps)
+        raise NotImplementedError
+
+
+class KeptInSteps(Kept):
+    """Maps of which each pixel is a whole number of steps."""
+
+    def __init__(self, kind: type[np.integer], steps: int) -> None:
+        """kind: the whole number, to whose limits a map is limited; steps: how many make 1."""
+        super().__init__()
+        self._kind, self._step, self._limits = kind, np.float32(1.0 / steps), np.iinfo(kind)
+
+    def _packed(self, made: np.ndarray) -> np.ndarray:
+        return np.clip(np.rint(made / self._step), self._limits.min, self._limits.max).astype(self._kind)
+
+    def _widened(self, small: np.ndarray) -> np.ndarray:
+        return np.multiply(small, self._step, dtype=np.float32)
 
 
 class KeptFlows(Kept):
@@ -49,7 +59,7 @@ class KeptFlows(Kept):
 
     def __init__(self, size: tuple[int, int]) -> None:
         """size: w, h."""
-        super().__init__(np.float32)
+        super().__init__()
         self._full, self._quarter = size, (max(size[0] // 4, 1), max(size[1] // 4, 1))
 
     def _packed(self, made: np.ndarray) -> np.ndarray:

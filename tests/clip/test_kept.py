@@ -17,7 +17,7 @@ from dasr_blender.clip import Clip, Correction, automatic_masks
 from dasr_blender.clip.choosing import AutomaticConfig
 from dasr_blender.clip.evidence import LIMIT, STEPS, SURE
 from dasr_blender.clip.flow import flow
-from dasr_blender.clip.kept import Kept, KeptFlows
+from dasr_blender.clip.kept import KeptFlows, KeptInSteps
 
 WIDTH, HEIGHT = 160, 100  # of the working picture
 MOST = 13  # bytes a frame for each of its pixels
@@ -80,7 +80,7 @@ def test_quick_flow_is_all_but_kept(size: tuple[int, int]) -> None:
 
 
 def test_whole_numbers_keep_their_limits() -> None:
-    kept = Kept(np.int8, STEPS)
+    kept = KeptInSteps(np.int8, STEPS)
     kept.append(np.array([[-LIMIT, 0.0, LIMIT, 0.3, -SURE]], np.float32))
     np.testing.assert_allclose(kept[0], [[-LIMIT, 0.0, LIMIT, 0.3, -128 / STEPS]], atol=0.5 / STEPS)
     kept[0] = None
