@@ -779,7 +779,7 @@ def test_a_known_shape_comes_out_as_it_went_in(toy_category: Category, frames: i
 def test_poses_are_sought_for_the_body_that_is_known(toy_category: Category, clip: Case) -> None:
     config = FitConfig(vertices=200, silhouette=64)
     coarse = coarse_of(toy_category, config.vertices)
-    window = _window(toy_category, clip, BodyModel(toy_category, coarse, np.zeros((0, len(coarse.vertex)))), config)
+    window = _window(toy_category, clip, BodyModel(toy_category, coarse), config)
     window = replace(window, shared_error=np.zeros(window.model.shared))
     shape = np.full(window.model.shared, 0.7)
     shape[-1] = 0.0
