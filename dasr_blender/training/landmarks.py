@@ -115,29 +115,24 @@ def write_landmarks(network: Path, out: Path) -> None:
 
 def _only_where(graph: onnx.GraphProto, output: str, flag: str, otherwise: np.ndarray) -> None:
     """What a graph works out for one of its outputs alone is done only where a further input, a bool, says so."""
-    makers = {name: node for node in graph.node for name in node.output}
-
-    def needed(names: set[str]) -> list[onnx.NodeProto]:
-        wanted = set(names)
-        for node in reversed(graph.node):
-            if wanted & set(node.output):
-                wanted |= set(node.input)
-        return [node for node in graph.node if wanted & set(node.output)]
-
-    others = {name for node in needed({o.name for o in graph.output} - {output}) for name in node.output}
-    alone = [node for node in graph.node if not others & set(node.output)]
-    value = next(o for o in graph.output if o.name == output)
-    alone_value = onnx.ValueInfoProto()
-    alone_value.CopyFrom(value)
-    makers[output].output[:] = [f"{output}_made"]
-    alone_value.name = f"{output}_made"
-    nothing = helper.make_node("Constant", [], [f"{output}_none"], value=numpy_helper.from_array(otherwise))
-    none_value = helper.make_tensor_value_info(f"{output}_none", onnx.TensorProto.FLOAT, otherwise.shape)
+    wanted = {o.name for o in graph.output} - {output}
+    for node in reversed(graph.node):
+        if wanted & set(node.output):
+            wanted |= set(node.input)
+    kept = [node for node in graph.node if wanted & set(node.output)]
+    alone = [node for node in graph.node if not wanted & set(node.output)]
+    made, none = f"{output}_made", f"{output}_none"
+    for node in alone:
+        node.output[:] = [made if name == output else name for name in node.output]
+    value = onnx.ValueInfoProto()
+    value.CopyFrom(next(o for o in graph.output if o.name == output))
+    value.name = made
+    nothing = helper.make_node("Constant", [], [none], value=numpy_helper.from_array(otherwise))
+    empty = helper.make_tensor_value_info(none, onnx.TensorProto.FLOAT, otherwise.shape)
     branches = {
-        "then_branch": helper.make_graph(alone, "made", [], [alone_value]),
-        "else_branch": helper.make_graph([nothing], "none", [], [none_value]),
+        "then_branch": helper.make_graph(alone, "made", [], [value]),
+        "else_branch": helper.make_graph([nothing], "none", [], [empty]),
     }
-    kept = [node for node in graph.node if others & set(node.output)]
     del graph.node[:]
     graph.node.extend([*kept, helper.make_node("If", [flag], [output], **branches)])
     graph.input.append(helper.make_tensor_value_info(flag, onnx.TensorProto.BOOL, []))
