@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from ..core.errors import DasrError, counted
-from ..core.files import is_text
+from ..core.files import add_image, is_text, sha256_of
 from ..core.listing import IMAGE_SUFFIXES, folder_images, is_pattern, missing_numbers, pattern_images
 from .sequence import decode_image, is_animated, quiet_opencv
 
@@ -73,7 +73,7 @@ class ImageReader:
                 raise ClipError(
                     f"The image {file} (frame {index}) is damaged or no image: replace it or leave it out"
                 )
-            self._hash.update(file.name.encode() + b"\0" + data)
+            add_image(self._hash, file, data)
             yield index, image
 
     def nothing(self, first: int) -> ClipError:
@@ -163,8 +163,7 @@ class VideoReader:
         return stated if stated and abs(average - stated) < 0.02 * stated else average
 
     def sha256(self) -> str:
-        with self._path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(self._path)
 
     def close(self) -> None:
         self._capture.release()

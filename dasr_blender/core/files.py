@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _RUN = uuid.uuid4().hex[:8]  # in the temporary names of this process
 _STALE = 86400.0  # seconds after which a temporary file belongs to no process that still runs
@@ -133,6 +134,11 @@ def files_in(path: str | os.PathLike[str]) -> list[tuple[str, int, int]]:
     found = sorted(p for p in path.iterdir() if p.is_file()) if os.path.isdir(path) else [path]
     stats = [(file.name, file.stat()) for file in found if os.path.isfile(file)]
     return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+
+
+def add_image(digest: Any, file: Path, data: bytes) -> None:
+    """Add an image of a sequence, by its name and bytes, to a hashlib digest: how a clip of images is told again."""
+    digest.update(file.name.encode() + b"\0" + data)
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from .errors import DasrError
-from .files import expanded, sha256_of
+from .files import add_image, expanded, sha256_of
 from .listing import IMAGE_SUFFIXES, folder_images, is_pattern, pattern_images
 from .motion import Motion
 
@@ -94,9 +94,9 @@ def _images(clip: Path) -> list[Path]:
 
 
 def _hash_of_images(images: list[Path], motion: Motion) -> str:
-    """Of the names and bytes of the images that a motion has frames of, as `clip.readers` tells it."""
+    """Of the images that a motion has frames of, as reading them told it."""
     digest = hashlib.sha256()
     for index in motion.frame_index:
         if index < len(images):
-            digest.update(images[index].name.encode() + b"\0" + images[index].read_bytes())
+            add_image(digest, images[index], images[index].read_bytes())
     return digest.hexdigest()

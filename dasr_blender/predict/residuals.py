@@ -67,8 +67,8 @@ def weighted(value: Array, own: Array, shared: Array, share: Array, robust: Arra
     """
     loss = 0.5 * (share * np.sqrt(robust) * value**2).sum((1, 2))
     weight = np.broadcast_to(share * robust, value.shape)
-    flat = (v.reshape(len(value), -1).astype(np.float32) for v in (value, weight))
-    return Rows(next(flat), own, shared, next(flat), loss)
+    value, weight = (v.reshape(len(v), -1).astype(np.float32) for v in (value, weight))
+    return Rows(value, own, shared, weight, loss)
 
 
 def rim_distance(middle: Array, rims: Rims, outlines: Outlines) -> tuple[Array, Array, Array]:

@@ -8,7 +8,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import bpy
@@ -44,18 +44,18 @@ def assign_action(owner: bpy.types.ID, action: bpy.types.Action, slot: Any) -> N
 
 def action_curves(action: bpy.types.Action) -> list[bpy.types.FCurve]:
     """Every curve of a layered action, of all its slots."""
-    bags = [
-        strip.channelbag(slot) for layer in action.layers for strip in layer.strips for slot in action.slots
-    ]
-    return [curve for bag in bags if bag is not None for curve in bag.fcurves]
+    return _curves(action, action.slots)
 
 
 def played_curves(animation: bpy.types.AnimData) -> list[bpy.types.FCurve]:
     """The curves of the slot that is played of an action; none without one."""
     if animation.action is None or animation.action_slot is None:
         return []
-    strips = (strip for layer in animation.action.layers for strip in layer.strips)
-    bags = [strip.channelbag(animation.action_slot) for strip in strips]
+    return _curves(animation.action, [animation.action_slot])
+
+
+def _curves(action: bpy.types.Action, slots: Iterable[Any]) -> list[bpy.types.FCurve]:
+    bags = [strip.channelbag(slot) for layer in action.layers for strip in layer.strips for slot in slots]
     return [curve for bag in bags if bag is not None for curve in bag.fcurves]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import bpy
+from characters import own_character
 
 
 def traces() -> dict[str, list[str]]:
@@ -64,12 +65,7 @@ def window_closed(operators) -> list[object]:
 def retargeted(settings, rig) -> list[object]:
     """A copy of the rig, with bones of other names in other places, takes on the motion; then it is gone."""
     seen: list[object] = [bpy.ops.dasr.retarget.poll()]
-    hero = rig.copy()
-    hero.data, hero.name = rig.data.copy(), "hero"
-    hero.animation_data_clear()
-    for key in [key for key in hero.keys() if key.startswith("dasr_")]:
-        del hero[key]
-    bpy.context.scene.collection.objects.link(hero)
+    hero = own_character(rig)
     hero.scale = (3, 3, 3)
     bpy.context.view_layer.update()
     settings.target = hero

@@ -10,6 +10,7 @@ import pytest
 
 bpy = pytest.importorskip("bpy", reason="needs bpy: pip install '.[blender]'")
 
+from characters import own_character
 from toy import toy_motion
 
 import dasr_blender
@@ -35,20 +36,9 @@ def reconstruct(category, **changes):
     return build_scene(plan_scene(category, motion, clip_path=None, name="toy", **changes))
 
 
-def character(rig):
-    """A copy of a reconstruction's rig, as an animator's own."""
-    hero = rig.copy()
-    hero.data, hero.name = rig.data.copy(), "hero"
-    hero.animation_data_clear()
-    for key in [key for key in hero.keys() if key.startswith("dasr_")]:
-        del hero[key]
-    bpy.context.scene.collection.objects.link(hero)
-    return hero
-
-
 def test_a_deleted_reconstruction_is_no_source(settings, toy_category):
     gone = reconstruct(toy_category).armature
-    rig, chosen = character(gone), settings.retarget
+    rig, chosen = own_character(gone), settings.retarget
     chosen.target = rig
     assert chosen.source == gone and bpy.ops.dasr.retarget.poll()
     gone.users_collection[0].objects.unlink(gone)
