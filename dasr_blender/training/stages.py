@@ -160,8 +160,9 @@ class ClipStage:
 
     def groups(self) -> Groups:
         """Shares of the learning rate, and the parameters they hold for."""
-        student = self.run.student
-        return [(1.0, [*student.temporal.parameters(), *student.heads.parameters()])]
+        student, named = self.run.student, self.run.config.heads
+        parts = [getattr(student.heads, name) for name in named] or [student.temporal, student.heads]
+        return [(1.0, [p for part in parts for p in part.parameters()])]
 
     def begin(self, clock: Clock) -> None:
         """Features of stretches of clips, each with one draw of the augmentation, until half the stage's time is gone.

@@ -77,6 +77,8 @@ class TrainConfig:
     """Begin with the weights of a checkpoint, a bundle or its predictor.onnx, as far as their shapes fit."""
     frames_from: Path | None = None
     """Take the whole first stage from another run's checkpoint, and do the second only."""
+    heads: tuple[Literal["root", "joints", "morphology", "spread", "appearance"], ...] = ()
+    """Train these answers of clips alone, leave all else as `start` has it, and do the second stage only."""
     width: int = 512
     hypotheses: int = 6
     surface: bool = True
@@ -87,6 +89,11 @@ class TrainConfig:
     temporal: Literal["none", "conv", "attention"] = "conv"
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    @property
+    def clips_only(self) -> bool:
+        """Whether there is no first stage."""
+        return self.frames_from is not None or bool(self.heads)
 
 
 def at_least_one(name: str, value: int) -> None:
@@ -101,6 +108,8 @@ def settled(config: TrainConfig) -> TrainConfig:
         at_least_one(name, getattr(config, name))
     if config.minutes <= 0 and not (config.frame_steps and config.clip_steps):
         raise TrainingError(f"--minutes must be above 0, not {config.minutes:g}")
+    if config.heads and (config.start is None or config.recipe != "student"):
+        raise TrainingError("--heads goes on with a network of ours; name it with --start")
     if config.recipe == "student":
         return replace(config, rate=config.rate or 1.2e-3)
     return replace(

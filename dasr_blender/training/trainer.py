@@ -65,7 +65,8 @@ class Trainer:
             )
         self.frames, self.clips = FrameStage(self.run_of), ClipStage(self.run_of)
         self.stage, self.best = "frames", None
-        share, kind, cores = config.clip_share, config.clock, config.threads
+        share = 1.0 if config.clips_only else config.clip_share
+        kind, cores = config.clock, config.threads
         self.clocks = {
             "frames": Clock(config.frame_steps, config.minutes * (1 - share), kind, cores),
             "clips": Clock(config.clip_steps, config.minutes * share, kind, cores),
@@ -103,6 +104,7 @@ class Trainer:
             print(f"{start}: {taken} arrays taken, {left} begin anew", flush=True)
         if config.frames_from is not None:
             self.student.start_temporal()
+        if config.clips_only:
             self.stage = "clips"
 
     # -- saving ----------------------------------------------------------------------------------------------

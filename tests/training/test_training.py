@@ -286,6 +286,18 @@ def test_only_the_second_stage_is_done_anew(config: distill.TrainConfig, tmp_pat
     assert not torch.equal(a["heads.joints.weight"], b["heads.joints.weight"])
 
 
+def test_one_head_of_clips_is_trained_alone(config: distill.TrainConfig, tmp_path: Path) -> None:
+    first = distill.train(replace(config, out=tmp_path / "first"))
+    other = distill.train(replace(config, out=tmp_path / "other", start=first, heads=("morphology",)))
+    a, b = weights(first), weights(other)
+    changed = {k for k in a if not torch.equal(a[k], b[k])}
+    assert changed == {"heads.morphology.weight", "heads.morphology.bias"}
+    assert {row["stage"] for row in log.read(tmp_path / "other" / "log.csv")} == {"clips"}
+    for wrong in (replace(config, heads=("root",)), replace(config, start=first, heads=("root",), recipe="dasr")):
+        with pytest.raises(TrainingError, match="--heads goes on with a network of ours"):
+            distill.train(replace(wrong, out=tmp_path / "wrong"))
+
+
 def test_starting_from_another_network_keeps_the_categorys_own_body(
     config: distill.TrainConfig, toy_category: Category, tmp_path: Path
 ) -> None:
