@@ -22,6 +22,7 @@ from ..core.motion import Motion
 from ..core.skeleton import mirror_rotations
 from .clip_folder import clip_folders, mask_boxes, read_clip_folder, read_origin
 from .errors import TrainingError
+from .proportions import nearest_morphology
 from .student.data import read_index, record_type, stored_side
 from .student.surface import CELL, NOTHING, surface_grid
 
@@ -90,7 +91,7 @@ def pack_clip(folder: Path, category: Category, crop: int) -> PackedClip | None:
     records["joints"] = motion.joint_rotations
     records["joints_mirrored"] = mirror_rotations(category.skeleton, motion.joint_rotations)
     records["joint_weight"] = motion.joint_confidence
-    records["morphology"] = motion.morphology
+    records["morphology"] = nearest_morphology(category, motion)
     records["frame"] = motion.frame_index
     records["quality"] = motion.confidence
     return PackedClip(folder.name, read_origin(folder), sha256_of(folder / "motion.npz"), crops, surface, records)

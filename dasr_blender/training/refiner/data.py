@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from ..evaluate.rows import OURS, Tracked
 from ..evaluate.scene import Scene, read_scene
 from ..interrupt import deaf_children
 from ..npz import read_npz
+from ..proportions import nearest_morphology
 from ..sources import given
 
 Array = np.ndarray
@@ -49,7 +51,8 @@ def answers_to(scene: Scene, row: Tracked, points: Array) -> dict[str, Array]:
         **read_pose(answer.motion, scene.center, scene.side),
     }  # fmt: skip
     if scene.true is not None:
-        true = read_pose(scene.true, scene.center, scene.side)
+        told = replace(scene.true, morphology=nearest_morphology(row.category, scene.true))
+        true = read_pose(told, scene.center, scene.side)
         arrays |= {f"true_{name}": value for name, value in true.items()}
         arrays["quality"] = scene.true.confidence.astype(np.float32)
     return {name: v.astype(np.float16) if name in HALF else v for name, v in arrays.items()}

@@ -22,6 +22,7 @@ from ...core.skinning import dense_weights
 from ...predict import FitConfig, Prediction, fit
 from ...predict.fit_relief import part_radius
 from ..errors import TrainingError
+from ..evaluate.scores import overlap
 from .clips import TeacherClip
 
 Array = np.ndarray
@@ -91,6 +92,35 @@ def thickness(category: Category) -> Array:
     body = category.body
     weights = dense_weights(body.skin_index, body.skin_weight, len(category.skeleton))
     return weights @ part_radius(category)
+
+
+def filled_out(
+    category: Category,
+    clips: Sequence[TeacherClip],
+    morphology: Array,
+    relief: Array,
+    highest: float = 0.015,
+    steps: int = 15,
+    frames: int = 24,
+) -> Array:
+    """The relief ``(V,)``, metres, raised all over by what makes the clips' silhouettes agree best with their masks.
+
+    A volume of finite sharpness is seen as thicker than its zero level: a ray that passes close by gathers density too,
+    so that level comes to lie within the masks that it explains (4 mm in a man, at β = 1 cm).
+    highest: that is tried, as a share of the body's nominal size, in so many steps.  frames: looked at, of each clip.
+    """
+    heights = np.linspace(0, highest * category.nominal_size, steps + 1)
+    agree = np.zeros(len(heights))
+    for clip in clips:
+        if not len(clip.used):
+            continue
+        some = np.unique(np.linspace(0, len(clip.used) - 1, frames).round().astype(int))
+        some = np.asarray(clip.used)[some]
+        motion, masks = clip.motion.part(some), [clip.scene.masks[i] for i in some]
+        for n, height in enumerate(heights):
+            body = replace(motion, morphology=morphology, relief=relief + height)
+            agree[n] += np.nansum(overlap(category, body, masks))
+    return relief + heights[agree.argmax()]
 
 
 def fit_clips(

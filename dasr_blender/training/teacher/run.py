@@ -24,7 +24,7 @@ from ..picture import write_picture
 from .clips import TeacherClip
 from .colours import vertex_colours
 from .config import FieldConfig, at
-from .consensus import FIRM, FinishConfig, fit_clips, shared_shape
+from .consensus import FIRM, FinishConfig, filled_out, fit_clips, shared_shape
 from .frames import Frames, load_frames
 from .mesh import fit_topology
 from .model import make_model
@@ -210,9 +210,11 @@ class _Teaching:
                 if clip.subject == subject
             ]
             vertices, faces, _ = subject_surface(model, subject, self.config.resolution)
-            shape = fit_topology(
+            morphology, relief = fit_topology(
                 self.category, model.shape.coefficients(subject), vertices, faces, relief0=relief
             )
+            shown = [clip for clip in own if not clip.held]
+            shape = morphology, filled_out(self.category, shown, morphology, relief)
             found.append(shape)
             out += fit_clips(self.category, [steady(clip) for clip in own], *shape, self.config.finish)
         return found, out

@@ -18,6 +18,7 @@ from dasr_blender.training.teacher.clips import TeacherClip
 from dasr_blender.training.teacher.consensus import (
     STIFF,
     FinishConfig,
+    filled_out,
     fit_clips,
     reshaped,
     robust_mean,
@@ -93,6 +94,23 @@ def test_no_part_is_sunk_to_a_thread(
     sunk = replace(clips[0][0].motion, relief=-2 * thin)
     _, relief = shared_shape(toy_category, clips[0][:1], replace(FAST, deepest=0.3), sunk)
     assert (relief >= -0.3 * thin - 1e-12).all() and relief.min() < 0
+
+
+def test_a_surface_that_lies_within_its_masks_is_raised(toy_category: Category) -> None:
+    size, plain = toy_category.nominal_size, np.zeros(len(toy_category.body.vertices))
+    motion = random_motion(toy_category, 5, 3)
+    shape = motion.morphology
+    for height in (0.0, 0.01):
+        thick = replace(motion, relief=plain + height * size)
+        images, masks = render(toy_category, thick)
+        boxes = mask_boxes(list(masks))
+        assert boxes is not None
+        scene = Scene("thick", list(images), list(masks), boxes, motion.focal_px, motion.principal_point, motion.fps)
+        clip = TeacherClip(scene, motion, None, np.ones(len(motion)))
+        unseen = replace(clip, quality=np.zeros(len(motion)))
+        raised = filled_out(toy_category, [clip, unseen], shape, plain)
+        assert np.ptp(raised) == 0 and raised[0] == pytest.approx(height * size, abs=0.0021 * size)
+    assert np.array_equal(filled_out(toy_category, [unseen], shape, plain), plain)
 
 
 def test_an_outlier_hardly_moves_the_mean() -> None:
