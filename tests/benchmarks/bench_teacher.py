@@ -59,6 +59,7 @@ def rows_of(steps: int) -> dict[str, TeachConfig]:
         "without the student": replace(whole, register=RegisterConfig(start="rest")),
         "without the surface map": replace(whole, field=replace(field, without=SURFACE)),
         "without the mesh finish": replace(whole, mesh=False),
+        "surface not raised": replace(whole, finish=replace(whole.finish, raised=0.0)),
         "from a ball": replace(whole, field=replace(field, begin="ball")),
         "no residual morphology": replace(whole, field=replace(field, residual_morphology=False)),
         "grids for waves": replace(whole, field=replace(field, encoding="grid")),

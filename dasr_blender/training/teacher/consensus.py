@@ -45,6 +45,8 @@ class FinishConfig:
     """how often every clip is fitted with its shape free, and the shape agreed on"""
     least: float = 0.3
     """agreement with its masks below which a clip has no say in the shape"""
+    raised: float = 0.015
+    """how far the field's surface may be raised all over to end where it is seen to, as a share of the nominal size"""
     deepest: float = 0.35
     """how far the surface may be sunk, as a share of its distance from the bone"""
     focal_known: bool = True
@@ -99,7 +101,7 @@ def filled_out(
     clips: Sequence[TeacherClip],
     morphology: Array,
     relief: Array,
-    highest: float = 0.015,
+    highest: float,
     steps: int = 15,
     frames: int = 24,
 ) -> Array:

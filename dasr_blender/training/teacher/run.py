@@ -214,7 +214,8 @@ class _Teaching:
                 self.category, model.shape.coefficients(subject), vertices, faces, relief0=relief
             )
             shown = [clip for clip in own if not clip.held]
-            shape = morphology, filled_out(self.category, shown, morphology, relief)
+            relief = filled_out(self.category, shown, morphology, relief, self.config.finish.raised)
+            shape = morphology, relief
             found.append(shape)
             out += fit_clips(self.category, [steady(clip) for clip in own], *shape, self.config.finish)
         return found, out

@@ -108,9 +108,9 @@ def test_a_surface_that_lies_within_its_masks_is_raised(toy_category: Category) 
         scene = Scene("thick", list(images), list(masks), boxes, motion.focal_px, motion.principal_point, motion.fps)
         clip = TeacherClip(scene, motion, None, np.ones(len(motion)))
         unseen = replace(clip, quality=np.zeros(len(motion)))
-        raised = filled_out(toy_category, [clip, unseen], shape, plain)
+        raised = filled_out(toy_category, [clip, unseen], shape, plain, 0.015)
         assert np.ptp(raised) == 0 and raised[0] == pytest.approx(height * size, abs=0.0021 * size)
-    assert np.array_equal(filled_out(toy_category, [unseen], shape, plain), plain)
+    assert np.array_equal(filled_out(toy_category, [unseen], shape, plain, 0.015), plain)
 
 
 def test_an_outlier_hardly_moves_the_mean() -> None:
