@@ -22,6 +22,7 @@ from ..core.motion import Motion
 from ..core.skeleton import mirror_rotations
 from .clip_folder import clip_folders, mask_boxes, read_clip_folder, read_origin
 from .errors import TrainingError
+from .settings import at_least
 from .student.data import read_index, record_type, stored_side
 from .student.surface import CELL, NOTHING, surface_grid
 
@@ -197,8 +198,7 @@ def main(argv: list[str] | None = None) -> int:
     import tyro
 
     config = tyro.cli(PackConfig, args=argv, prog="pack")
-    if config.workers < 1:
-        raise TrainingError(f"--workers must be at least 1, not {config.workers}")
+    at_least(1, config, "workers")
     until = time.monotonic() + config.watch * 60
     category = load_category(config.category)
     while True:

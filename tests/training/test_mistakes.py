@@ -160,6 +160,14 @@ def test_settings_that_cannot_be_meant_are_refused(
         (("--batch", "0"), "--batch must be at least 1, not 0"),
         (("--batch", "3", "--threads", "2"), "--batch 3 leaves less than two frames to each of 2 parts"),
         (("--minutes", "0"), "--minutes must be above 0"),
+        (("--minutes", "nan"), "--minutes must be above 0, not nan"),
+        (("--frame-steps", "-1"), "--frame-steps must be at least 0, not -1"),
+        (("--clip-share", "2"), "--clip-share must be between 0 and 1, not 2"),
+        (("--dropout", "1"), "--dropout must be at least 0 and below 1, not 1"),
+        (("--rate", "nan"), "--rate must be at least 0, not nan"),
+        (("--decay", "-1"), "--decay must be at least 0, not -1"),
+        (("--seed", "-1"), "--seed must be at least 0, not -1"),
+        (("--frozen-blocks", "99"), "--frozen-blocks must be at most 16, not 99"),
         (("--device", "foo"), "there is no device 'foo'"),
         (("--device", "cpu:x"), "there is no device 'cpu:x'"),
         (("--shard", tmp_path), "there is no shard"),
@@ -278,4 +286,6 @@ def test_clips_of_nothing_are_refused(home: Path, tmp_path: Path, capsys: pytest
     usual = ("synth", "--rigs", tmp_path, "--out", tmp_path / "set")
     assert "--clips must be at least 1" in said(capsys, *usual, "--category", home / "toy", "--clips", "0")
     assert "no category 'quadrupd'" in said(capsys, *usual, "--category", "quadrupd", "--clips", "1")
+    for more in (("--seed", "-1"), ("--first", "-3"), ("--fps", "nan"), ("--hair-share", "1.5")):
+        assert f"{more[0]} must be " in said(capsys, *usual, "--category", home / "toy", *more)
     assert not (tmp_path / "set").exists()
