@@ -63,6 +63,8 @@ class Trainer:
                 f"--batch {config.batch} leaves less than two frames to each of {parts} parts ({team.world} processes, "
                 f"{self.run_of.threads} --threads each); give at least {2 * parts}"
             )
+        if isinstance(self.student, Student) and config.frozen_blocks > (most := len(self.student.backbone.blocks)):
+            raise TrainingError(f"--frozen-blocks must be at most {most}, not {config.frozen_blocks}")
         self.frames, self.clips = FrameStage(self.run_of), ClipStage(self.run_of)
         self.stage, self.best = "frames", None
         share, kind, cores = config.clip_share, config.clock, config.threads

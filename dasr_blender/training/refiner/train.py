@@ -21,13 +21,13 @@ from torch import Tensor
 from ...core.category import REFINER, Category, load_category
 from ...core.files import written_atomically
 from ..errors import TrainingError
+from ..settings import above_zero, at_least
 from ..sources import shares_of
 from ..student import log
 from ..student.checkpoint import check_category, check_sizes, load_weights, plain, read, refuse_to_overwrite
 from ..student.schedule import Clock, learning_rate
 from ..student.scores import TEACHER
 from ..student.shipped import arrays_of, is_shipped, load_network
-from ..train_config import at_least_one
 from .data import Answers, collect
 from .learn import METRES, Mistakes, RefinerLoss, errors, loss_of, mirrored, mistaken, refined, with_truth
 from .network import WITHIN, Refiner, RefinerConfig
@@ -80,10 +80,9 @@ class RefinerTraining:
 
 def check(config: RefinerTraining) -> None:
     """Raise TrainingError for what cannot be meant."""
-    for name in ("batch", "length", "rounds", "threads", "workers", "width", "blocks"):
-        at_least_one(name, getattr(config, name))
-    if config.minutes <= 0 and not config.steps:
-        raise TrainingError(f"--minutes must be above 0, not {config.minutes:g}")
+    at_least(1, config, "batch", "length", "rounds", "threads", "workers", "width", "blocks")
+    at_least(0, config, "steps", "seed", "teacher_held_out", "validation_every", "decay")
+    above_zero(config, "rate", *(() if config.steps else ("minutes",)))
 
 
 def make_refiner(category: Category, width: int = 128, blocks: int = 2) -> Refiner:
