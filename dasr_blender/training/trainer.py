@@ -247,6 +247,11 @@ class Trainer:
     ) -> bool:
         """Validate, log and save; True when the stage is to end early."""
         self.team.alike(self.student)  # the leader's running statistics
+        if not all(bool(value.isfinite().all()) for value in self.student.state_dict().values()):
+            raise TrainingError(
+                f"After step {self.clocks[stage.name].step} of the {stage.name} the network holds numbers that are not "
+                "finite, and is not saved; lower --rate, or look at what the clips hold"
+            )
         over = False
         everyone = self.team.union({self.team.rank: tally})
         if self.team.leads:

@@ -21,6 +21,7 @@ from torch import Tensor
 from ...core.category import REFINER, Category, load_category
 from ...core.files import written_atomically
 from ..errors import TrainingError
+from ..parallel import Precision
 from ..settings import above_zero, at_least
 from ..sources import shares_of
 from ..student import log
@@ -147,6 +148,7 @@ class RefinerTrainer:
         self.checkpoint, self.log = config.out / "refiner.pt", config.out / "log.csv"
         refuse_to_overwrite(self.checkpoint, config.resume)
         config.out.mkdir(parents=True, exist_ok=True)
+        self.precision = Precision("fp32", torch.device("cpu"))
         self.clock = Clock(config.steps, config.minutes, config.clock, config.threads)
         self.parameters = list(self.refiner.parameters())
         self.optimiser = torch.optim.AdamW(self.parameters, config.rate, weight_decay=config.decay)
@@ -226,8 +228,10 @@ class RefinerTrainer:
                 steps, parts = [clock.step] * len(shares), range(len(shares))
                 done = list(pool.map(self.part, shares, steps, parts))
                 self._add_up([grads for grads, _ in done], [len(some) / config.batch for some in shares])
-                if torch.isfinite(torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)):
+                finite = bool(torch.isfinite(torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)))
+                if finite:
                     self.optimiser.step()
+                self.precision.stepped(finite)
                 clock.step += 1
                 tally += [found for _, found in done]
                 if clock.progress >= 1.0 or time.monotonic() - since > config.checkpoint_minutes * 60:
