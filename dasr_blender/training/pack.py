@@ -106,7 +106,8 @@ def pack(
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Append every clip of `dataset` that `out` does not hold yet; returns how many were added.
+    """Append every clip of `dataset` that `out` does not hold yet; returns how many were added. Those whose masks never
+    show the subject are left out, which is said.
 
     crop: side of the network's input, pixels; 0 takes that of the category's network.
     Stops cleanly anywhere: rows beyond those in index.json are overwritten by the next run.
@@ -150,7 +151,7 @@ def pack(
     dtype = record_type(index["joints"], index["morphology"], index.get("quality", False))
     for name in ("crops.u8", "surface.u16", "targets.bin"):
         (out / name).touch()
-    added = 0
+    added = unseen = 0
     with (
         open(out / "crops.u8", "r+b") as crops,
         open(out / "surface.u16", "r+b") as surface,
@@ -163,6 +164,7 @@ def pack(
         for begin in range(0, len(folders), 64):
             for clip in pool.map(lambda f: pack_clip(f, category, crop), folders[begin : begin + 64]):
                 if clip is None:
+                    unseen += 1
                     continue
                 records = _as_stored(clip, dtype, out)
                 records["clip"] = len(index["clips"])
@@ -179,6 +181,8 @@ def pack(
                 path.write_text(json.dumps(index), encoding="utf-8")
             if progress is not None:
                 progress(min(begin + 64, len(folders)), len(folders))
+    if unseen:
+        print(f"{unseen} clips of {dataset} left out: their masks never show the subject", flush=True)
     return added
 
 

@@ -21,6 +21,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tiny_training import bundle_and_shard, three_steps
+from toy_clips import write_clips
 
 from dasr_blender.core import Category, load_category, save_category
 from dasr_blender.training import __main__ as training
@@ -28,6 +29,7 @@ from dasr_blender.training import ablate, distill
 from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.interrupt import deaf_children
 from dasr_blender.training.npz import read_npz
+from dasr_blender.training.picture import write_picture
 from dasr_blender.training.student.checkpoint import load_student, read
 from dasr_blender.training.student.data import Shard, stored_side
 
@@ -143,6 +145,20 @@ def test_arrays_that_are_damaged_are_named(tmp_path: Path) -> None:
         read_npz(tmp_path / "one.npy", (), "make it again")
     with pytest.raises(OSError, match="none"):
         read_npz(tmp_path / "none.npz", (), "make it again")
+
+
+def test_masks_of_another_size_than_the_frames_are_refused(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_clips(load_category(home / "toy"), tmp_path / "clips", 1)
+    usual = ("pack", "--dataset", folder, "--out", tmp_path / "shard", "--category", home / "toy", "--crop", "64")
+    masks = sorted(folder.glob("*/masks/*.png"))
+    for path in masks:
+        write_picture(path, np.zeros((120, 160), np.uint8))
+    assert training.main([str(word) for word in usual]) == 0
+    assert "1 clips" in (told := capsys.readouterr().out) and "their masks never show the subject" in told
+    write_picture(masks[3], np.full((60, 80), 255, np.uint8))
+    assert "00003.png: has 80 × 60 pixels, but" in said(capsys, *usual)
 
 
 def test_a_training_is_not_written_over(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
