@@ -50,8 +50,8 @@ def read_clip_folder(folder: Path, motion: Motion) -> tuple[list[np.ndarray], li
             high, wide = out[-1].shape[:2]
             if (wide, high) != (width, height):
                 raise TrainingError(
-                    f"{path}: has {wide} × {high} pixels, but {folder / 'motion.npz'} is of {width} × {height}; make the "
-                    "clip again"
+                    f"{path}: has {wide} × {high} pixels, but {folder / 'motion.npz'} is of {width} × {height}; "
+                    "make the clip again"
                 )
     return frames, masks
 

@@ -80,7 +80,7 @@ def collect(clips: Path, category: Category, points: Array, out: Path, workers: 
     points (V, 3): see `answers_to`. Returns how many there are; clips whose masks show nothing are left out.
     Raises TrainingError when there are no labelled clips, and what reading them raises.
     """
-    folders = sorted(f.parent for f in clips.glob("*/motion.npz"))
+    folders = sorted(f.parent for f in clips.glob("[!.]*/motion.npz"))  # but those that are still being written
     if not folders:
         raise TrainingError(f"{clips}: no clip folder with labels (motion.npz); make some with synth")
     out.mkdir(parents=True, exist_ok=True)

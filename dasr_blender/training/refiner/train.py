@@ -29,9 +29,9 @@ from ..student.checkpoint import check_category, check_sizes, load_weights, plai
 from ..student.schedule import Clock, learning_rate
 from ..student.scores import TEACHER
 from ..student.shipped import arrays_of, is_shipped, load_network
-from .data import Answers, collect
+from .data import POSE, Answers, collect
 from .learn import METRES, Mistakes, RefinerLoss, errors, loss_of, mirrored, mistaken, refined, with_truth
-from .network import WITHIN, Refiner, RefinerConfig
+from .network import WITHIN, Refiner, RefinerConfig, State
 
 
 @dataclass(frozen=True)
@@ -256,17 +256,23 @@ class RefinerTrainer:
         return self._errors_on(own) | self._errors_on([c for clips in teachers for c in clips], TEACHER)
 
     def _errors_on(self, clips: Iterable[int], whose: str = "") -> dict[str, float]:
-        found: list[dict[str, float]] = []
+        batches: list[State] = []
+        ends: list[State] = []
         for clip in clips:
-            batch = with_truth(self.refiner, self.answers.batch([(int(clip), 0)]))
-            last = refined(self.refiner, batch, 1, self.config.rounds)[-1]
-            before, after = (errors(self.refiner, state, batch, 1) for state in (batch, last))
-            found.append(
-                {f"start_{whose}{k}": float(v) for k, v in before.items()}
-                | {f"val_{whose}{k}": float(v) for k, v in after.items()}
-            )
-        told = [k for k in found[0] if not (whose and k.endswith(METRES))] if found else []
-        return {k: float(np.mean([f[k] for f in found])) for k in told}
+            batches.append(with_truth(self.refiner, self.answers.batch([(int(clip), 0)])))
+            last = refined(self.refiner, batches[-1], 1, self.config.rounds)[-1]
+            ends.append({k: last[k] for k in POSE})
+        if not batches:
+            return {}
+        # over the frames that count, wherever they are: a clip that has none is no clip without errors
+        batch = {k: torch.cat([one[k] for one in batches]) for k in batches[0]}
+        last = {k: torch.cat([one[k] for one in ends]) for k in POSE}
+        return {
+            f"{when}_{whose}{k}": float(v)
+            for when, state in (("start", batch), ("val", last))
+            for k, v in errors(self.refiner, state, batch, len(batches)).items()
+            if not (whose and k in METRES)
+        }
 
 
 def train(config: RefinerTraining) -> Path:
