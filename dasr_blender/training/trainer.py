@@ -148,7 +148,7 @@ class Trainer:
         self.best = state.get("best")
         self.precision.scale, self.precision.good = state.get("scale", (self.precision.scale, 0))
         if self.team.leads:
-            log.trim(self.log, sum(minutes for _, minutes in state["clocks"].values()) + 1e-6)
+            log.trim(self.log, {name: step for name, (step, _) in state["clocks"].items()})
 
     # -- the loop --------------------------------------------------------------------------------------------
 

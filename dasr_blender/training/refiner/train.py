@@ -192,7 +192,7 @@ class RefinerTrainer:
         load_weights(self.refiner, state["refiner"], self.checkpoint)
         self.optimiser.load_state_dict(state["optimiser"])
         self.clock.step, self.clock.before = state["step"], state["minutes"]
-        log.trim(self.log, round(state["minutes"], 2))  # as its rows say
+        log.trim(self.log, {"": state["step"]})
 
     def _add_up(self, found: list[tuple[Tensor | None, ...]], shares: list[float]) -> None:
         """The parts' gradients as the batch's."""
