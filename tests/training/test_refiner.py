@@ -262,6 +262,8 @@ def test_answers_are_kept_and_split(settings: train.RefinerTraining, trained: Pa
     assert [f.stat().st_mtime_ns for f in files] == times
     answers = Answers([settings.out / "answers"], 6, [4])
     (training,), (validation,) = answers.training, answers.validation
+    with pytest.raises(TrainingError, match="each clip is kept for validation"):
+        Answers([settings.out / "answers"], settings.length, [1])
     assert len(training) == 3 and len(validation) == 1
     drawn = [answers.drawn(step, 3, seed=0) for step in range(2)]
     assert {c for c, _ in drawn[0]} == {c for c, _ in drawn[1]} == set(training.tolist())

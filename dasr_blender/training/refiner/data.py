@@ -118,7 +118,7 @@ class Answers:
         """length: frames of a stretch.  validation_every: of each folder, each n-th clip is for validation, 0 for none.
         shares: of the stretches that are drawn.
 
-        Raises TrainingError when a folder has no clip that is long enough.
+        Raises TrainingError when a folder has no clip that is long enough, or none that is left to train on.
         """
         self.length, self.shares = length, shares
         self.clips: list[dict[str, Array]] = []
@@ -136,8 +136,10 @@ class Answers:
             held = numbers % every == every - 1 if every else np.zeros(len(numbers), bool)
             self.training.append(numbers[~held] + first)
             self.validation.append(numbers[held] + first)
+            if not len(numbers):
+                raise TrainingError(f"{folder}: no clip has {length} frames; give longer clips, or a smaller --length")
             if held.all():
-                raise TrainingError(f"{folder}: no clip has {length} frames")
+                raise TrainingError(f"{folder}: each clip is kept for validation; give more clips, or keep fewer")
 
     def batch(self, chosen: list[tuple[int, int]]) -> dict[str, Tensor]:
         """Stretches (clip, first frame), one after the other: float32 (len(chosen) · length, …), with trust of 1."""
