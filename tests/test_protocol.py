@@ -45,6 +45,18 @@ def test_help_is_printed_where_the_code_page_lacks_signs(words: str) -> None:
     assert (done.returncode, done.stderr) == (0, "") and "usage" in done.stdout
 
 
+@pytest.mark.parametrize("words", ["--help", "joint-map --help", "teach --help"])
+def test_a_reader_who_has_seen_enough_is_no_mistake(words: str) -> None:
+    if words.startswith("teach"):
+        pytest.importorskip("torch")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "dasr_blender.training", *words.split()]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writer)
+    assert done.returncode in (0, 141) and done.stderr == ""  # argparse keeps it to itself
+
+
 def said(as_json: bool, code: str, encoding: str) -> bytes:
     """What a channel writes to stdout."""
     script = f"from dasr_blender.protocol import Channel\nwith Channel({as_json}) as channel:\n    {code}"

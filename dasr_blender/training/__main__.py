@@ -2,19 +2,20 @@
 """`python -m dasr_blender.training COMMAND …`: every step from rigged models to a published predictor.
 
 Exit status: 0 when all is done, 1 after one line that says what is wrong, 2 for a wrong command line, 130 when
-interrupted. What nobody foresaw keeps its traceback.
+interrupted, 141 when nobody reads any more what is printed. What nobody foresaw keeps its traceback.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from .. import threads  # noqa: F401  before a command imports numpy
 from ..core.errors import DasrError
 from ..core.streams import print_what_can_be_shown
 
-INTERRUPTED = 130
+INTERRUPTED, UNREAD = 130, 141
 
 # command: (module, function, what it does); in the order in which a category is made
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -56,13 +57,23 @@ def usage() -> str:
 def sentence(error: DasrError | OSError) -> str:
     """What an error says; of the system's, the file and what is the matter with it."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
-        return f"{error.filename}: {error.strerror}"
+        return f"{error.filename2 or error.filename}: {error.strerror}"  # a file that is moved bears a passing name
     return str(error)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns its exit status. Imports only that command's module."""
-    arguments = sys.argv[1:] if argv is None else argv
+    try:
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            print(end="", flush=True)  # not when the interpreter ends, which makes a traceback of it
+    except BrokenPipeError:  # as of `teach --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return UNREAD
+
+
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(usage())
         return 0 if arguments else 2
@@ -85,6 +96,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"{name}: interrupted; what was finished until then is kept", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        raise
     except (DasrError, OSError) as error:
         print(f"{name}: {sentence(error)}", file=sys.stderr)
     return 1

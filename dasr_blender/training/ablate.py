@@ -21,6 +21,7 @@ from ..core.errors import DasrError
 from ..core.files import written_atomically
 from . import export
 from .errors import TrainingError
+from .settings import at_least
 from .sources import open_sources
 from .student import log
 from .student.checkpoint import load_student, read
@@ -76,10 +77,13 @@ class AblateConfig:
 
 
 def plan(config: AblateConfig) -> list[tuple[str, int]]:
-    """Rows and seeds in order. Raises TrainingError for a row that there is not."""
+    """Rows and seeds in order. Raises TrainingError for a row that there is not, or for none at all."""
     for name in config.rows:
         if name not in ROWS:
             raise TrainingError(f"there is no row '{name}'; there are {', '.join(ROWS)}")
+    at_least(1, config, "seeds")
+    if not config.rows:
+        raise TrainingError(f"--rows names none; there are {', '.join(ROWS)}")
     found = [(name, seed) for name in config.rows for seed in range(min(ROWS[name][1], config.seeds))]
     needed = any(name.startswith("temporal-") for name in config.rows)
     if needed and ("main", 0) not in found:

@@ -36,9 +36,10 @@ def clip_folders(dataset: Path) -> list[Path]:
 def read_clip_folder(folder: Path, motion: Motion) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Frames (H, W, 3) RGB and masks (H, W) uint8 of a pseudo-ground-truth folder, in the motion's order.
 
-    Raises TrainingError naming the file that is missing or unreadable.
+    Raises TrainingError naming the file that is missing, unreadable or of another size than the motion's picture.
     """
     frames, masks = [], []
+    width, height = (int(n) for n in motion.image_size)
     for i in motion.frame_index:
         for kind, suffix, flag, out in (
             ("frames", "jpg", cv2.IMREAD_COLOR, frames),
@@ -46,6 +47,12 @@ def read_clip_folder(folder: Path, motion: Motion) -> tuple[list[np.ndarray], li
         ):
             path = folder / kind / f"{int(i):05d}.{suffix}"
             out.append(read_picture(path, flag))
+            high, wide = out[-1].shape[:2]
+            if (wide, high) != (width, height):
+                raise TrainingError(
+                    f"{path}: has {wide} × {high} pixels, but {folder / 'motion.npz'} is of {width} × {height}; "
+                    "make the clip again"
+                )
     return frames, masks
 
 

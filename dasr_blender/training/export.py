@@ -35,6 +35,7 @@ from .errors import TrainingError
 from .pose_errors import measure_pose_errors
 from .student import log
 from .student.checkpoint import AnyStudent, read
+from .student.config import StudentConfig
 from .student.data import Shard
 from .student.shipped import label
 
@@ -263,14 +264,26 @@ def changes(before: Category, after: Category, shard: Path | None) -> list[str]:
     return lines
 
 
+def _architecture(sizes: StudentConfig) -> str:
+    """What a network is made of, in words."""
+    if sizes.design == "dasr":
+        return f"DASR's, two {sizes.backbone}, camera multiplex, window of 13 frames"
+    parts = {
+        "surface map": sizes.surface,
+        "joint maps": sizes.joint_maps,
+        "camera multiplex": sizes.hypotheses > 1,
+        "look back": sizes.look_back and sizes.surface,
+    }
+    words = [name for name, there in parts.items() if there]
+    return ", ".join(["EfficientNet-Lite0", *words, f"temporal {sizes.temporal}"])
+
+
 def _facts(checkpoint: Path, difference: float, speed: float, notes: str) -> dict[str, Any]:
     state = read(checkpoint)
     steps = {name: int(step) for name, (step, _) in state["clocks"].items()}
     minutes = sum(minutes for _, minutes in state["clocks"].values())
     facts: dict[str, Any] = {
-        "architecture": "EfficientNet-Lite0, surface map, "
-        + ("joint maps, " if state["sizes"].get("joint_maps") else "")
-        + f"camera multiplex, look back, temporal {state['sizes'].get('temporal', 'conv')}",
+        "architecture": _architecture(StudentConfig(**state["sizes"])),
         "parameters": int(sum(v.numel() for v in state["student"].values())),
         "steps": steps,
         "minutes": round(float(minutes), 1),

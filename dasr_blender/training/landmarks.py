@@ -25,6 +25,7 @@ from onnx.utils import Extractor
 from ..core.category import LANDMARKS, load_category, save_category
 from .errors import TrainingError
 from .export_small import half_weights
+from .student.shipped import load_network
 
 PICTURE, SEEN, PRESENCE, MASK, PLACES = "input_1", "Identity", "Identity_1", "Identity_2", "Identity_4"
 """names in the converted network of the picture, of 39 × 5 numbers about landmarks, pixels first, of whether it shows a
@@ -53,12 +54,12 @@ class LandmarkConfig:
 def write_landmarks(network: Path, out: Path) -> None:
     """The converted network with the answers that are used, for any number of frames, its weights in 16 bits.
 
-    Raises TrainingError when it is another network.
+    Raises OSError, and TrainingError when it is another network, or none.
     """
+    model = load_network(network)
     try:
-        model = onnx.load(str(network))
         model = Extractor(model).extract_model([PICTURE], [PLACES, PRESENCE, SEEN, MASK])
-    except (OSError, ValueError, KeyError, onnx.checker.ValidationError) as error:
+    except (ValueError, KeyError, onnx.checker.ValidationError) as error:
         raise TrainingError(
             f"{network}: not BlazePose as tf2onnx converts it ({error}); see docs/training.md"
         ) from None

@@ -23,6 +23,7 @@ from ..core.skeleton import mirror_rotations
 from .clip_folder import clip_folders, mask_boxes, read_clip_folder, read_origin
 from .errors import TrainingError
 from .proportions import nearest_morphology
+from .settings import at_least
 from .student.data import read_index, record_type, stored_side
 from .student.surface import CELL, NOTHING, surface_grid
 
@@ -106,7 +107,8 @@ def pack(
     limit: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> int:
-    """Append every clip of `dataset` that `out` does not hold yet; returns how many were added.
+    """Append every clip of `dataset` that `out` does not hold yet; returns how many were added. Those whose masks never
+    show the subject are left out, which is said.
 
     crop: side of the network's input, pixels; 0 takes that of the category's network.
     Stops cleanly anywhere: rows beyond those in index.json are overwritten by the next run.
@@ -150,7 +152,7 @@ def pack(
     dtype = record_type(index["joints"], index["morphology"], index.get("quality", False))
     for name in ("crops.u8", "surface.u16", "targets.bin"):
         (out / name).touch()
-    added = 0
+    added = unseen = 0
     with (
         open(out / "crops.u8", "r+b") as crops,
         open(out / "surface.u16", "r+b") as surface,
@@ -163,6 +165,7 @@ def pack(
         for begin in range(0, len(folders), 64):
             for clip in pool.map(lambda f: pack_clip(f, category, crop), folders[begin : begin + 64]):
                 if clip is None:
+                    unseen += 1
                     continue
                 records = _as_stored(clip, dtype, out)
                 records["clip"] = len(index["clips"])
@@ -179,6 +182,8 @@ def pack(
                 path.write_text(json.dumps(index), encoding="utf-8")
             if progress is not None:
                 progress(min(begin + 64, len(folders)), len(folders))
+    if unseen:
+        print(f"{unseen} clips of {dataset} left out: their masks never show the subject", flush=True)
     return added
 
 
@@ -198,8 +203,7 @@ def main(argv: list[str] | None = None) -> int:
     import tyro
 
     config = tyro.cli(PackConfig, args=argv, prog="pack")
-    if config.workers < 1:
-        raise TrainingError(f"--workers must be at least 1, not {config.workers}")
+    at_least(1, config, "workers")
     until = time.monotonic() + config.watch * 60
     category = load_category(config.category)
     while True:

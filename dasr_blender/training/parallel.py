@@ -22,6 +22,9 @@ from .errors import TrainingError
 
 Value = TypeVar("Value")
 
+HOPELESS = 30
+"""steps in a row without a finite gradient that no smaller scale will mend"""
+
 
 @dataclass(frozen=True)
 class Team:
@@ -124,7 +127,7 @@ class Precision:
         if kind == "auto":
             kind = "fp32" if device.type == "cpu" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
         self.kind, self.device = kind, device
-        self.scale, self.good = 2.0**14 if kind == "fp16" else 1.0, 0
+        self.scale, self.good, self.lost = 2.0**14 if kind == "fp16" else 1.0, 0, 0
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context that the network runs in; losses stay in fp32."""
@@ -134,7 +137,12 @@ class Precision:
         return torch.autocast(self.device.type, half)
 
     def stepped(self, finite: bool) -> None:
-        """Take note of how the last step went."""
+        """Take note of how the last step went. Raises TrainingError when `HOPELESS` in a row had no finite gradient."""
+        self.lost = 0 if finite else self.lost + 1
+        if self.lost >= HOPELESS:
+            raise TrainingError(
+                f"{self.lost} steps in a row had no finite gradient; lower the rate, or look at what the clips hold"
+            )
         if self.kind != "fp16":
             return
         self.good = self.good + 1 if finite else 0

@@ -9,6 +9,7 @@ from typing import Literal
 
 from ..core.category import Category
 from .errors import TrainingError
+from .settings import above_zero, at_least, shares
 from .student.config import StudentConfig
 from .student.data import AugmentConfig
 from .student.losses import LossConfig
@@ -96,18 +97,16 @@ class TrainConfig:
         return self.frames_from is not None or bool(self.heads)
 
 
-def at_least_one(name: str, value: int) -> None:
-    """Raise TrainingError for a setting below 1."""
-    if value < 1:
-        raise TrainingError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
-
-
 def settled(config: TrainConfig) -> TrainConfig:
     """The configuration with what its recipe decides filled in. Raises TrainingError for what cannot be meant."""
-    for name in ("batch", "clip_batch", "clip_frames", "threads", "vertices", "width", "hypotheses"):
-        at_least_one(name, getattr(config, name))
-    if config.minutes <= 0 and not (config.frame_steps and config.clip_steps):
-        raise TrainingError(f"--minutes must be above 0, not {config.minutes:g}")
+    at_least(1, config, "batch", "clip_batch", "clip_frames", "threads", "vertices", "width", "hypotheses")
+    whole = ("frame_steps", "clip_steps", "seed", "patience", "teacher_held_out", "frozen_blocks")
+    at_least(0, config, *whole, "rate", "backbone_rate", "decay", "feature_noise")
+    shares(config, "clip_share")
+    if not (config.frame_steps and config.clip_steps):
+        above_zero(config, "minutes")
+    if not 0 <= config.dropout < 1:
+        raise TrainingError(f"--dropout must be at least 0 and below 1, not {config.dropout:g}")
     if config.heads and (config.start is None or config.recipe != "student"):
         raise TrainingError("--heads goes on with a network of ours; name it with --start")
     if config.recipe == "student":

@@ -63,6 +63,8 @@ class Trainer:
                 f"--batch {config.batch} leaves less than two frames to each of {parts} parts ({team.world} processes, "
                 f"{self.run_of.threads} --threads each); give at least {2 * parts}"
             )
+        if isinstance(self.student, Student) and config.frozen_blocks > (most := len(self.student.backbone.blocks)):
+            raise TrainingError(f"--frozen-blocks must be at most {most}, not {config.frozen_blocks}")
         self.frames, self.clips = FrameStage(self.run_of), ClipStage(self.run_of)
         self.stage, self.best = "frames", None
         share = 1.0 if config.clips_only else config.clip_share
@@ -148,7 +150,7 @@ class Trainer:
         self.best = state.get("best")
         self.precision.scale, self.precision.good = state.get("scale", (self.precision.scale, 0))
         if self.team.leads:
-            log.trim(self.log, sum(minutes for _, minutes in state["clocks"].values()) + 1e-6)
+            log.trim(self.log, {name: step for name, (step, _) in state["clocks"].items()})
 
     # -- the loop --------------------------------------------------------------------------------------------
 
@@ -247,6 +249,11 @@ class Trainer:
     ) -> bool:
         """Validate, log and save; True when the stage is to end early."""
         self.team.alike(self.student)  # the leader's running statistics
+        if not all(bool(value.isfinite().all()) for value in self.student.state_dict().values()):
+            raise TrainingError(
+                f"After step {self.clocks[stage.name].step} of the {stage.name} the network holds numbers that are not "
+                "finite, and is not saved; lower --rate, or look at what the clips hold"
+            )
         over = False
         everyone = self.team.union({self.team.rank: tally})
         if self.team.leads:

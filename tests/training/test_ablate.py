@@ -72,6 +72,10 @@ def test_the_plan_makes_first_what_others_need(setting: ablate.AblateConfig) -> 
     ]
     with pytest.raises(TrainingError, match="no row 'nothing'"):
         ablate.plan(replace(setting, rows=("nothing",)))
+    with pytest.raises(TrainingError, match="--rows names none"):
+        ablate.plan(replace(setting, rows=()))
+    with pytest.raises(TrainingError, match="--seeds must be at least 1, not 0"):
+        ablate.plan(replace(setting, seeds=0))
 
 
 def test_rows_are_made_once_and_answer_as_the_category_does(

@@ -111,3 +111,11 @@ def test_what_has_no_mean_says_so(
     assert training(["average", *arguments, *(["--weights", *shares] if shares else [])]) == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "mean.pt").exists()
+
+
+def test_a_folder_in_the_way_is_named_as_it_was_given(
+    made: tuple[Path, distill.TrainConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint = str(next(made[0].rglob("student.pt")))
+    assert training(["average", "--networks", checkpoint, checkpoint, "--out", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith(f"average: {tmp_path}: ")

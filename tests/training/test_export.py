@@ -23,6 +23,7 @@ from dasr_blender.training import distill, evaluate, export, export_small, pose_
 from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.pack import pack
 from dasr_blender.training.student.checkpoint import make_student, start_from
+from dasr_blender.training.student.config import StudentConfig
 from dasr_blender.training.student.data import NO_AUGMENT, Shard, augment
 from dasr_blender.training.student.losses import BodySurface
 from dasr_blender.training.student.shipped import read_shipped
@@ -282,3 +283,9 @@ def test_a_shard_for_other_crops_measures_nothing(trained: Category, tmp_path: P
     pack(trained.path.parent / "clips", tmp_path / "shard", trained, crop=32)
     with pytest.raises(TrainingError, match="holds crops of 32 pixels, but the network takes 64"):
         export.export(trained.path.parent / "run" / "student.pt", trained, tmp_path, shard=tmp_path / "shard")
+
+
+def test_a_bundle_says_what_its_network_is_made_of() -> None:
+    plain = StudentConfig(surface=False, hypotheses=1, temporal="none")
+    assert export._architecture(plain) == "EfficientNet-Lite0, temporal none"
+    assert "resnet18" in export._architecture(StudentConfig(design="dasr", backbone="resnet18"))

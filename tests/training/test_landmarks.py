@@ -88,7 +88,10 @@ def test_a_bundle_gets_the_joints_that_it_has(tmp_path: Path, human: Path, capsy
 
 def test_another_network_or_category_is_refused(tmp_path: Path, human: Path, toy_category, capsys) -> None:
     write_converted(tmp_path / "pose.onnx")
+    (tmp_path / "cut.onnx").write_bytes((tmp_path / "pose.onnx").read_bytes()[:500])
     for network, category, message in (
+        (tmp_path / "cut.onnx", human, "cut.onnx is not an ONNX file"),
+        (tmp_path / "none.onnx", human, "no network at"),
         (human / "refiner.onnx", human, "not BlazePose as tf2onnx converts it"),
         (tmp_path / "pose.onnx", toy_category.path, "category 'toy' has no joint upper_arm.L"),
     ):

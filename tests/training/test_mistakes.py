@@ -21,6 +21,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tiny_training import bundle_and_shard, three_steps
+from toy_clips import write_clips
 
 from dasr_blender.core import Category, load_category, save_category
 from dasr_blender.training import __main__ as training
@@ -28,6 +29,7 @@ from dasr_blender.training import ablate, distill
 from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.interrupt import deaf_children
 from dasr_blender.training.npz import read_npz
+from dasr_blender.training.picture import write_picture
 from dasr_blender.training.student.checkpoint import load_student, read
 from dasr_blender.training.student.data import Shard, stored_side
 
@@ -145,6 +147,20 @@ def test_arrays_that_are_damaged_are_named(tmp_path: Path) -> None:
         read_npz(tmp_path / "none.npz", (), "make it again")
 
 
+def test_masks_of_another_size_than_the_frames_are_refused(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_clips(load_category(home / "toy"), tmp_path / "clips", 1)
+    usual = ("pack", "--dataset", folder, "--out", tmp_path / "shard", "--category", home / "toy", "--crop", "64")
+    masks = sorted(folder.glob("*/masks/*.png"))
+    for path in masks:
+        write_picture(path, np.zeros((120, 160), np.uint8))
+    assert training.main([str(word) for word in usual]) == 0
+    assert "1 clips" in (told := capsys.readouterr().out) and "their masks never show the subject" in told
+    write_picture(masks[3], np.full((60, 80), 255, np.uint8))
+    assert "00003.png: has 80 × 60 pixels, but" in said(capsys, *usual)
+
+
 def test_a_training_is_not_written_over(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path.name: path.read_bytes() for path in (home / "run").iterdir()}
     usual = ("train", "--shard", home / "shard", "--category", home / "toy", "--out", home / "run")
@@ -160,6 +176,14 @@ def test_settings_that_cannot_be_meant_are_refused(
         (("--batch", "0"), "--batch must be at least 1, not 0"),
         (("--batch", "3", "--threads", "2"), "--batch 3 leaves less than two frames to each of 2 parts"),
         (("--minutes", "0"), "--minutes must be above 0"),
+        (("--minutes", "nan"), "--minutes must be above 0, not nan"),
+        (("--frame-steps", "-1"), "--frame-steps must be at least 0, not -1"),
+        (("--clip-share", "2"), "--clip-share must be between 0 and 1, not 2"),
+        (("--dropout", "1"), "--dropout must be at least 0 and below 1, not 1"),
+        (("--rate", "nan"), "--rate must be at least 0, not nan"),
+        (("--decay", "-1"), "--decay must be at least 0, not -1"),
+        (("--seed", "-1"), "--seed must be at least 0, not -1"),
+        (("--frozen-blocks", "99"), "--frozen-blocks must be at most 16, not 99"),
         (("--device", "foo"), "there is no device 'foo'"),
         (("--device", "cpu:x"), "there is no device 'cpu:x'"),
         (("--shard", tmp_path), "there is no shard"),
@@ -278,4 +302,6 @@ def test_clips_of_nothing_are_refused(home: Path, tmp_path: Path, capsys: pytest
     usual = ("synth", "--rigs", tmp_path, "--out", tmp_path / "set")
     assert "--clips must be at least 1" in said(capsys, *usual, "--category", home / "toy", "--clips", "0")
     assert "no category 'quadrupd'" in said(capsys, *usual, "--category", "quadrupd", "--clips", "1")
+    for more in (("--seed", "-1"), ("--first", "-3"), ("--fps", "nan"), ("--hair-share", "1.5")):
+        assert f"{more[0]} must be " in said(capsys, *usual, "--category", home / "toy", *more)
     assert not (tmp_path / "set").exists()

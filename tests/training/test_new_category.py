@@ -246,11 +246,22 @@ def test_an_interrupted_step_finds_what_it_left(tmp_path: Path) -> None:
         ({"vertices": 3}, "--vertices must be at least 200"),
         ({"crop": 100}, "--crop must be a multiple of 32"),
         ({"batch": 0}, "--batch and --width must be positive"),
+        ({"seed": -1}, "--seed must be at least 0, not -1"),
+        ({"frozen_blocks": -1}, "--frozen-blocks must be at least 0, not -1"),
     ],
 )
 def test_what_cannot_be_meant_is_said_before_any_work(config: NewCategoryConfig, changes, says: str) -> None:
     with pytest.raises(DasrError, match=says):
         replace(config, **changes).check()
+
+
+def test_a_category_of_another_make_is_not_written_over(config: NewCategoryConfig, here: Path, tmp_path: Path) -> None:
+    elsewhere = replace(config, work=tmp_path / "work")
+    with pytest.raises(DasrError, match="body: holds a category that was not made like this; choose another --out"):
+        new_category(replace(elsewhere, out=here / "body"))
+    with pytest.raises(DasrError, match="there is no device 'foo'"):
+        new_category(replace(elsewhere, out=tmp_path / "fish", device="foo"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_dasr_train_new_category_is_the_command(capsys) -> None:

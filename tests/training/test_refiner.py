@@ -196,6 +196,26 @@ def test_training_mends_what_it_is_shown(settings: train.RefinerTraining, tmp_pa
     assert after["val_points"] < 0.9 * after["start_points"], after
 
 
+def test_a_clip_in_which_no_frame_counts_is_none_without_errors(
+    settings: train.RefinerTraining, tmp_path: Path
+) -> None:
+    half_written = settings.clips / ".000009.part1"
+    half_written.mkdir()
+    (half_written / "motion.npz").write_bytes(b"PK")
+    trainer = train.RefinerTrainer(replace(settings, out=tmp_path))
+    for clip in trainer.answers.clips:
+        clip["quality"][:] = 0
+    counting = trainer.answers.clips[0]
+    counting["quality"][:] = 1
+    counting["true_rotation"] = counting["rotation"]  # a start that can be mended
+    trainer.answers.validation = [np.arange(1)]
+    alone = trainer.validate()
+    trainer.answers.validation = [np.arange(4)]
+    assert trainer.validate() == pytest.approx(alone) and alone["val_points"] > 0
+    half_written.joinpath("motion.npz").unlink()
+    half_written.rmdir()
+
+
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(
     settings: train.RefinerTraining, trained: Path, tmp_path: Path
 ) -> None:
@@ -242,6 +262,8 @@ def test_answers_are_kept_and_split(settings: train.RefinerTraining, trained: Pa
     assert [f.stat().st_mtime_ns for f in files] == times
     answers = Answers([settings.out / "answers"], 6, [4])
     (training,), (validation,) = answers.training, answers.validation
+    with pytest.raises(TrainingError, match="each clip is kept for validation"):
+        Answers([settings.out / "answers"], settings.length, [1])
     assert len(training) == 3 and len(validation) == 1
     drawn = [answers.drawn(step, 3, seed=0) for step in range(2)]
     assert {c for c, _ in drawn[0]} == {c for c, _ in drawn[1]} == set(training.tolist())

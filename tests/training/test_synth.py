@@ -257,6 +257,23 @@ def test_generation_is_whole_seeded_and_goes_on_where_it_stopped(renderer, tmp_p
     assert np.array_equal(Motion.load(first / "motion.npz").camera_from_root[0].shape, (4, 4))
 
 
+def test_a_clip_of_one_frame_may_be_blurred_too(renderer, category, tmp_path):
+    settings = config(tmp_path, frames=1, blur_share=1.0, corrupt=corrupt.CorruptConfig())
+    clip = clips.make_clip(0, settings, category, [a_rig(category)], renderer)
+    assert clip.meta["sub_frames"] == 3 and clip.frames.shape[0] == len(clip.motion) == 1
+
+
+def test_a_split_without_a_rig_is_refused(category, tmp_path, monkeypatch):
+    """Its clips would all show the category's own body, and pass for clips of rigs that were held out."""
+    pytest.importorskip("torch")
+    from dasr_blender.training.errors import TrainingError
+    from dasr_blender.training.synth import makers, mapped
+
+    monkeypatch.setattr(mapped, "mapped_names", lambda folder: ["wolf"])
+    with pytest.raises(TrainingError, match="holds no rig of the split 'held-out'"):
+        makers.maker_for(category).rigs(config(tmp_path, split="held-out", hold_out=("Husky",)), category)
+
+
 def test_dispatcher_names_every_command_and_refuses_others(capsys):
     from dasr_blender.training.__main__ import COMMANDS, main
 

@@ -80,6 +80,28 @@ def test_the_second_stage_resumes_to_the_same_weights(config: distill.TrainConfi
     assert [row["step"] for row in log.read(part.log)] == ["1", "2", "3", "1", "2", "3"]
 
 
+def test_a_log_keeps_the_row_of_the_checkpoint_that_a_run_goes_on_from(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    for stage, step in (("frames", 7), ("clips", 3), ("clips", 5)):  # minutes are rounded, and may be rounded up
+        log.append(path, {"step": str(step), "stage": stage, "minutes": 1234.5678, "loss": 0.5})
+    log.trim(path, {"frames": 7, "clips": 3})
+    assert [(row["stage"], row["step"]) for row in log.read(path)] == [("frames", "7"), ("clips", "3")]
+    log.trim(path, {"frames": 0, "clips": 0})
+    assert not path.exists()
+
+
+def test_a_training_that_came_to_nothing_is_no_success(config: distill.TrainConfig, tmp_path: Path) -> None:
+    setting = replace(config, out=tmp_path, augment=replace(config.augment, scale=float("nan")))
+    with pytest.raises(TrainingError, match="After step 3 of the frames the network holds numbers that are not finite"):
+        distill.train(setting)
+    assert not list(tmp_path.glob("student.pt"))
+    precision = Precision("fp32", torch.device("cpu"))
+    for finite in [*[False] * 29, True, *[False] * 29]:
+        precision.stepped(finite)
+    with pytest.raises(TrainingError, match="30 steps in a row had no finite gradient"):
+        precision.stepped(False)
+
+
 WATCHED = """
 import pathlib, sys
 from dasr_blender.training import __main__ as training

@@ -18,6 +18,7 @@ from ...core.category import Category, load_category, save_category
 from ...core.files import written_atomically
 from ..clip_folder import clip_folders
 from ..errors import TrainingError
+from ..settings import at_least
 from .options import EvaluateConfig
 from .rendered import score, sum_up
 from .rows import FIT, OURS, Row, make_rows
@@ -65,6 +66,9 @@ def check(config: EvaluateConfig, category: Category) -> None:
         raise TrainingError("Nothing to score: give --dataset, --real, --rigged or --ama")
     if config.views < 1 or min(config.clips, config.frames) < 0:
         raise TrainingError("--views must be positive, --clips and --frames not negative")
+    at_least(0, config, "seed")
+    if config.rigs is not None and not config.rigs.is_dir():
+        raise TrainingError(f"{config.rigs}: there is no such folder of rigs, whose surfaces are to be the truth")
     if config.publish and config.dataset is None:
         raise TrainingError("Only scores on rendered clips can be published: give --dataset")
     if config.publish and category.predictor_path is None:

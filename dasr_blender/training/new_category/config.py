@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ...core.errors import DasrError
+from ..settings import at_least
 
 FEWEST_VERTICES = 200
 """with fewer a joint's skin is a matter of chance"""
@@ -103,6 +104,7 @@ class NewCategoryConfig:
             raise DasrError(f"{self.videos}: there is no such folder of videos.")
         if self.minutes <= 0 or min(self.clips, self.steps) < 0 or self.workers < 1:
             raise DasrError("--minutes and --workers must be positive, --clips and --steps not negative.")
+        at_least(0, self, "seed", "frozen_blocks")
         if not 0 <= self.hair_share <= 1:
             raise DasrError(f"--hair-share must lie between 0 and 1, not at {self.hair_share:g}.")
         if self.vertices < FEWEST_VERTICES:

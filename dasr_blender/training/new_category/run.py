@@ -10,17 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from ...core.category import CARD, Category, load_category, save_category
+from ...core.category import CARD, DESCRIPTION, Category, load_category, save_category
 from ...core.files import files_in, sha256_of, written_atomically
 from ...core.views import read_views, views_path
 from ..body.template import template_category
 from ..body.template_sheet import template_sheet
 from ..distill import train
+from ..errors import TrainingError
 from ..evaluate.real import RealClip, find_clips
 from ..evaluate.rows import FittedToClip, feed_forward
 from ..evaluate.scores import overlap
 from ..export import export
 from ..pack import pack
+from ..parallel import join
 from ..picture import write_picture
 from ..synth.clips import SynthConfig, generate
 from ..teacher.colours import vertex_colours
@@ -44,6 +46,9 @@ def new_category(config: NewCategoryConfig, say: Callable[[str], None] = print) 
     Raises DasrError or OSError with one sentence.
     """
     config.check()
+    join(config.device)  # says that there is none before the clips are rendered, not after
+    if (config.bundle / DESCRIPTION).is_file() and "new_category" not in load_category(config.bundle).training:
+        raise TrainingError(f"{config.bundle}: holds a category that was not made like this; choose another --out")
     return _Run(config, say).run(find_clips((config.videos,), config.only))  # found before any long work
 
 

@@ -83,7 +83,7 @@ def collect(clips: Path, category: Category, points: Array, out: Path, workers: 
     points (V, 3): see `answers_to`. Returns how many there are; clips whose masks show nothing are left out.
     Raises TrainingError when there are no labelled clips, and what reading them raises.
     """
-    folders = sorted(f.parent for f in clips.glob("*/motion.npz"))
+    folders = sorted(f.parent for f in clips.glob("[!.]*/motion.npz"))  # but those that are still being written
     if not folders:
         raise TrainingError(f"{clips}: no clip folder with labels (motion.npz); make some with synth")
     out.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ class Answers:
         """length: frames of a stretch.  validation_every: of each folder, each n-th clip is for validation, 0 for none.
         shares: of the stretches that are drawn.
 
-        Raises TrainingError when a folder has no clip that is long enough.
+        Raises TrainingError when a folder has no clip that is long enough, or none that is left to train on.
         """
         self.length, self.shares = length, shares
         self.clips: list[dict[str, Array]] = []
@@ -139,8 +139,10 @@ class Answers:
             held = numbers % every == every - 1 if every else np.zeros(len(numbers), bool)
             self.training.append(numbers[~held] + first)
             self.validation.append(numbers[held] + first)
+            if not len(numbers):
+                raise TrainingError(f"{folder}: no clip has {length} frames; give longer clips, or a smaller --length")
             if held.all():
-                raise TrainingError(f"{folder}: no clip has {length} frames")
+                raise TrainingError(f"{folder}: each clip is kept for validation; give more clips, or keep fewer")
 
     def batch(self, chosen: list[tuple[int, int]]) -> dict[str, Tensor]:
         """Stretches (clip, first frame), one after the other: float32 (len(chosen) · length, …), with trust of 1."""

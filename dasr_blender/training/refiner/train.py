@@ -21,16 +21,17 @@ from torch import Tensor
 from ...core.category import REFINER, Category, load_category
 from ...core.files import written_atomically
 from ..errors import TrainingError
+from ..parallel import Precision
+from ..settings import above_zero, at_least
 from ..sources import shares_of
 from ..student import log
 from ..student.checkpoint import check_category, check_sizes, load_weights, plain, read, refuse_to_overwrite
 from ..student.schedule import Clock, learning_rate
 from ..student.scores import TEACHER
 from ..student.shipped import arrays_of, is_shipped, load_network
-from ..train_config import at_least_one
-from .data import Answers, collect
+from .data import POSE, Answers, collect
 from .learn import METRES, Mistakes, RefinerLoss, errors, loss_of, mirrored, mistaken, refined, with_truth
-from .network import WITHIN, Refiner, RefinerConfig
+from .network import WITHIN, Refiner, RefinerConfig, State
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,9 @@ class RefinerTraining:
 
 def check(config: RefinerTraining) -> None:
     """Raise TrainingError for what cannot be meant."""
-    for name in ("batch", "length", "rounds", "threads", "workers", "width", "blocks"):
-        at_least_one(name, getattr(config, name))
-    if config.minutes <= 0 and not config.steps:
-        raise TrainingError(f"--minutes must be above 0, not {config.minutes:g}")
+    at_least(1, config, "batch", "length", "rounds", "threads", "workers", "width", "blocks")
+    at_least(0, config, "steps", "seed", "teacher_held_out", "validation_every", "decay")
+    above_zero(config, "rate", *(() if config.steps else ("minutes",)))
 
 
 def make_refiner(category: Category, width: int = 128, blocks: int = 2) -> Refiner:
@@ -148,6 +148,7 @@ class RefinerTrainer:
         self.checkpoint, self.log = config.out / "refiner.pt", config.out / "log.csv"
         refuse_to_overwrite(self.checkpoint, config.resume)
         config.out.mkdir(parents=True, exist_ok=True)
+        self.precision = Precision("fp32", torch.device("cpu"))
         self.clock = Clock(config.steps, config.minutes, config.clock, config.threads)
         self.parameters = list(self.refiner.parameters())
         self.optimiser = torch.optim.AdamW(self.parameters, config.rate, weight_decay=config.decay)
@@ -191,7 +192,7 @@ class RefinerTrainer:
         load_weights(self.refiner, state["refiner"], self.checkpoint)
         self.optimiser.load_state_dict(state["optimiser"])
         self.clock.step, self.clock.before = state["step"], state["minutes"]
-        log.trim(self.log, round(state["minutes"], 2))  # as its rows say
+        log.trim(self.log, {"": state["step"]})
 
     def _add_up(self, found: list[tuple[Tensor | None, ...]], shares: list[float]) -> None:
         """The parts' gradients as the batch's."""
@@ -227,8 +228,10 @@ class RefinerTrainer:
                 steps, parts = [clock.step] * len(shares), range(len(shares))
                 done = list(pool.map(self.part, shares, steps, parts))
                 self._add_up([grads for grads, _ in done], [len(some) / config.batch for some in shares])
-                if torch.isfinite(torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)):
+                finite = bool(torch.isfinite(torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)))
+                if finite:
                     self.optimiser.step()
+                self.precision.stepped(finite)
                 clock.step += 1
                 tally += [found for _, found in done]
                 if clock.progress >= 1.0 or time.monotonic() - since > config.checkpoint_minutes * 60:
@@ -253,17 +256,23 @@ class RefinerTrainer:
         return self._errors_on(own) | self._errors_on([c for clips in teachers for c in clips], TEACHER)
 
     def _errors_on(self, clips: Iterable[int], whose: str = "") -> dict[str, float]:
-        found: list[dict[str, float]] = []
+        batches: list[State] = []
+        ends: list[State] = []
         for clip in clips:
-            batch = with_truth(self.refiner, self.answers.batch([(int(clip), 0)]))
-            last = refined(self.refiner, batch, 1, self.config.rounds)[-1]
-            before, after = (errors(self.refiner, state, batch, 1) for state in (batch, last))
-            found.append(
-                {f"start_{whose}{k}": float(v) for k, v in before.items()}
-                | {f"val_{whose}{k}": float(v) for k, v in after.items()}
-            )
-        told = [k for k in found[0] if not (whose and k.endswith(METRES))] if found else []
-        return {k: float(np.mean([f[k] for f in found])) for k in told}
+            batches.append(with_truth(self.refiner, self.answers.batch([(int(clip), 0)])))
+            last = refined(self.refiner, batches[-1], 1, self.config.rounds)[-1]
+            ends.append({k: last[k] for k in POSE})
+        if not batches:
+            return {}
+        # over the frames that count, wherever they are: a clip that has none is no clip without errors
+        batch = {k: torch.cat([one[k] for one in batches]) for k in batches[0]}
+        last = {k: torch.cat([one[k] for one in ends]) for k in POSE}
+        return {
+            f"{when}_{whose}{k}": float(v)
+            for when, state in (("start", batch), ("val", last))
+            for k, v in errors(self.refiner, state, batch, len(batches)).items()
+            if not (whose and k in METRES)
+        }
 
 
 def train(config: RefinerTraining) -> Path:

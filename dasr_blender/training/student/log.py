@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...core.files import written_atomically
+
 _FIELDS: tuple[str, ...] = (
     "step",
     "stage",
@@ -98,13 +100,15 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def trim(path: Path, minutes: float) -> None:
-    """Forget rows after `minutes`: what a run did past the checkpoint it goes on from."""
+def trim(path: Path, steps: dict[str, int]) -> None:
+    """Forget rows beyond a stage's step, by name: what a run did past the checkpoint it goes on from."""
     if path.exists():
-        rows = [row for row in read(path) if float(row["minutes"]) <= minutes]
-        path.unlink()
-        for row in rows:
-            append(path, dict(row), tuple(row))
+        rows = [row for row in read(path) if int(row["step"]) <= steps[row.get("stage", "")]]
+        if not rows:
+            return path.unlink()
+        with written_atomically(path) as kept:
+            for row in rows:
+                append(kept, dict(row), tuple(row))
 
 
 def plot(path: Path, out: Path) -> Path:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -29,6 +29,7 @@ from ...core.rotation import make_continuous
 from ..clip_folder import write_clip_folder
 from ..errors import TrainingError
 from ..interrupt import deaf_children
+from ..settings import above_zero, at_least, shares
 from .camera import CameraConfig, random_camera
 from .coat import random_coat
 from .corrupt import CorruptConfig, background, exposure, mask_errors, occluders, optics
@@ -54,7 +55,7 @@ class SynthConfig:
     """How many clips."""
     seed: int = 1
     workers: int = 2
-    split: str = "train"
+    split: Literal["train", "held-out", "all", "unseen-motion"] = "train"
     """'train' (all rigs but the held-out ones), 'held-out' (only those) or 'all'; for people also 'unseen-motion'
     (subjects of 'train' in recordings of 'held-out')."""
     rig_share: float = 0.4
@@ -156,7 +157,7 @@ def _film(
     views, turns = seen, matrix
     sub = 3 if rng.random() < config.blur_share else 1
     if sub > 1:  # the shutter is open round the frame's own time
-        step = np.gradient(seen, axis=0) * rng.uniform(0.3, 1.0)
+        step = (np.gradient(seen, axis=0) if count > 1 else np.zeros_like(seen)) * rng.uniform(0.3, 1.0)
         views = seen[:, None] + step[:, None] * np.linspace(-0.4, 0.4, sub)[None, :, None, None]
         views = views.reshape(-1, *seen.shape[1:]).astype(np.float32)
         turns = np.repeat(matrix, sub, axis=0)
@@ -272,9 +273,10 @@ def generate(config: SynthConfig) -> int:
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    for name in ("clips", "frames", "workers"):
-        if getattr(config, name) < 1:
-            raise TrainingError(f"--{name} must be at least 1, not {getattr(config, name)}")
+    at_least(1, config, "clips", "frames", "workers")
+    at_least(0, config, "seed", "first")
+    above_zero(config, "fps")
+    shares(config, "rig_share", "skin_share", "hair_share", "blur_share")
     category = load_category(config.category)
     config.out.mkdir(parents=True, exist_ok=True)
     numbers = range(config.first, config.first + config.clips)

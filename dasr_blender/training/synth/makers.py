@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.category import Category
+from ..errors import TrainingError
 from .camera import CameraConfig
 from .subjects import Subject, rig_subject
 
@@ -60,7 +61,12 @@ class Maker:
 def _mapped_rigs(config: SynthConfig, category: Category) -> Sequence[Any]:
     from .mapped import load_mapped_rigs  # reads mappings, which are made with torch
 
-    return load_mapped_rigs(config.rigs, category, config.split, config.hold_out)
+    rigs = load_mapped_rigs(config.rigs, category, config.split, config.hold_out)
+    if not rigs:  # or else every clip would show the category's own body
+        raise TrainingError(
+            f"{config.rigs}: holds no rig of the split '{config.split}'; give another --split or --hold-out"
+        )
+    return rigs
 
 
 def _animal(

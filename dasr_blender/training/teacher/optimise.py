@@ -31,10 +31,12 @@ class Optimiser:
     """A run over a model, saved so that it can go on from any checkpoint as if it had never stopped."""
 
     def __init__(
-        self, model: Model, frames: Frames, out: Path, team: Team, picture: Picture | None = None
+        self, model: Model, frames: Frames, out: Path, team: Team, picture: Picture | None = None, videos: str = ""
     ) -> None:
+        """videos: what tells them from others with as many frames."""
         self.model, self.frames, self.out, self.team, self.picture = model, frames, out, team, picture
-        self.config = config = model.config
+        self.config, self.videos = model.config, videos
+        config = model.config
         model.to(team.device)
         self.precision = Precision(config.precision, team.device)
         field = [*model.canonical.parameters(), *model.morphology.parameters()]
@@ -123,6 +125,7 @@ class Optimiser:
             "scale": (self.precision.scale, self.precision.good),
             "config": asdict(self.config),
             "rows": self.frames.rows,
+            "videos": self.videos,
         }
         with written_atomically(self.checkpoint) as path:
             torch.save(state, path)
@@ -147,6 +150,8 @@ class Optimiser:
         )
         if [tuple(r) for r in state["rows"]] != self.frames.rows:
             changed.append("its frames")
+        if state.get("videos", self.videos) != self.videos:
+            changed.append("its videos")
         mine, kept = self.model.state_dict(), state["model"]
         alike = mine.keys() == kept.keys() and all(kept[k].shape == mine[k].shape for k in mine)
         if changed or not alike:  # unlike with the same settings: another version's student or fit

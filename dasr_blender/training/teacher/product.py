@@ -42,10 +42,7 @@ def write_pseudo_truth(
     A run shorter than `shortest` is left out. Folders that an earlier call made of the same clip are replaced.
     Pixels are those of the clips' working size.  Raises TrainingError when two clips have one name, and OSError.
     """
-    names = [_safe(clip.name) for clip in clips]
-    twice = {name for name in names if names.count(name) > 1}
-    if twice:
-        raise TrainingError(f"Two clips are called {sorted(twice)[0]}; give each a name of its own")
+    names = folder_names([clip.name for clip in clips])
     out.mkdir(parents=True, exist_ok=True)
     if category.path is not None:
         with written_atomically(out / "body.npz") as temporary:
@@ -68,8 +65,13 @@ def write_pseudo_truth(
     return written
 
 
-def _safe(name: str) -> str:
-    return re.sub(r"[^\w-]+", "_", name).lstrip("_-") or "clip"
+def folder_names(clips: Sequence[str]) -> list[str]:
+    """What the folders of clips with these names begin with. Raises TrainingError when two of them are alike."""
+    names = [re.sub(r"[^\w-]+", "_", name).lstrip("_-") or "clip" for name in clips]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise TrainingError(f"Two clips are called {sorted(twice)[0]}; give each a name of its own")
+    return names
 
 
 def _part(category: Category, clip: TeacherClip, run: Array) -> Motion:

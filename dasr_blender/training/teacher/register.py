@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy.ndimage import median_filter
@@ -22,6 +23,7 @@ from ..evaluate.rows import Tracked, feed_forward
 from ..evaluate.scene import Scene
 from .anchors import anchored
 from .clips import TeacherClip
+from .product import folder_names
 
 Array = np.ndarray
 Report = Callable[[str, int, int], None]
@@ -41,7 +43,7 @@ class RegisterConfig:
     """mask's area over the usual one within two seconds either way, beyond which the mask took in or lost something"""
     jump: float = 60.0
     """degrees that the root may turn from one frame to the next"""
-    start: str = "fit"
+    start: Literal["fit", "student", "rest"] = "fit"
     """what poses start from: 'fit', 'student' (tracking alone), or 'rest' (rest pose, from the side, without a
     student: what the ablation compares with)"""
     max_side: int = 960
@@ -67,6 +69,10 @@ def register(
         raise TrainingError(
             f"There is no clip {sorted(unknown)[0]} to leave out; there are {', '.join(c.name for c in found)}"
         )
+    learned = [real.name for real in found if real.name not in held]
+    if not learned:
+        raise TrainingError("All clips are left out, and none is there to learn from; name fewer of them with --held")
+    folder_names(learned)  # said now, not when hours have gone into them
     row = None if config.start == "rest" else feed_forward("start", category)
     out = []
     for n, real in enumerate(found):

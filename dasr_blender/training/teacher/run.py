@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,17 @@ from ..errors import TrainingError
 from ..evaluate.scores import overlap
 from ..parallel import Team, join, leave
 from ..picture import write_picture
+from ..settings import above_zero, at_least
 from .clips import TeacherClip
 from .colours import vertex_colours
-from .config import FieldConfig, at
+from .config import FieldConfig, LossWeights, at
 from .consensus import FIRM, FinishConfig, filled_out, fit_clips, shared_shape
 from .frames import Frames, load_frames
 from .mesh import fit_topology
 from .model import make_model
 from .optimise import Optimiser
 from .outcome import field_picture, posed_clips, subject_surface
-from .product import turntable, write_glb, write_pseudo_truth
+from .product import SHORTEST, turntable, write_glb, write_pseudo_truth
 from .register import RegisterConfig, common_morphology, has_mask, mask_quality, register
 from .render import Model
 
@@ -192,7 +194,7 @@ class _Teaching:
             image = field_picture(model, frames, rows, at(config.beta, 1.0) * model.canonical.unit)
             write_picture(path, image)
 
-        optimiser = Optimiser(model, frames, self.config.out / "field", self.team, picture)
+        optimiser = Optimiser(model, frames, self.config.out / "field", self.team, picture, fingerprint(clips))
         optimiser.run(progress=lambda share, text: self.tell(0.32 + 0.48 * share, text))
         self.steps = optimiser.clock.step
         return model
@@ -264,6 +266,15 @@ def judged(category: Category, clip: TeacherClip, least: float = 0.0) -> Teacher
     return replace(clip, motion=motion, quality=np.where((clip.quality > 0) & (iou >= least), iou, 0.0))
 
 
+def fingerprint(clips: Sequence[TeacherClip]) -> str:
+    """SHA-256 of the clips' names and of each one's first picture."""
+    whole = hashlib.sha256()
+    for clip in clips:
+        whole.update(clip.name.encode())
+        whole.update(np.ascontiguousarray(clip.scene.frames[0]).tobytes())
+    return whole.hexdigest()
+
+
 def _iou(clip: TeacherClip) -> float:
     """Mean agreement over all frames that have a mask of their own."""
     values = clip.motion.mask_iou
@@ -277,15 +288,31 @@ def mean_iou(clips: Sequence[TeacherClip]) -> float | None:
     return round(float(np.mean([_iou(clip) for clip in clips])), 4) if clips else None
 
 
+def check(config: TeachConfig) -> None:
+    """Raise TrainingError for what cannot be meant."""
+    if config.subjects not in ("one", "each"):
+        raise TrainingError(f"subjects must be 'one' or 'each', not '{config.subjects}'")
+    at_least(0, config, "threads", *(f"field.{name}" for name in ("steps", "seed", "picture_every")))
+    sizes = ("width", "depth", "frequencies", "frames", "rays", "coarse", "fine", "regular", "save_every")
+    at_least(1, config, *(f"field.{name}" for name in sizes))
+    at_least(8, config, "resolution", "field.crop", "field.base_grid", "field.morph_grid")
+    above_zero(config, *(f"field.{name}" for name in ("rate", "pose_rate", "shape_rate")))
+    if not config.field.steps:
+        above_zero(config, "field.minutes")
+    losses = [one.name for one in fields(LossWeights)]
+    unknown = [name for name in config.field.without if name not in losses]
+    if unknown:
+        raise TrainingError(f"There is no loss '{unknown[0]}' to do without; there are {', '.join(losses)}")
+
+
 def teach(config: TeachConfig, report: Report | None = None) -> Taught:
     """Run the teacher; a run that was stopped goes on from its last checkpoint.
 
     Raises DasrError with one sentence when the videos cannot be used.
     """
+    check(config)
     if config.threads:
         torch.set_num_threads(config.threads)
-    if config.subjects not in ("one", "each"):
-        raise TrainingError(f"subjects must be 'one' or 'each', not '{config.subjects}'")
     team = join(config.field.device)
     try:
         config.out.mkdir(parents=True, exist_ok=True)
@@ -310,4 +337,9 @@ def main(argv: list[str] | None = None) -> int:
     if iou["held"] is not None:
         print(f"left out: {iou['held']:.3f}")
     print(f"{len(taught.folders)} clip folders in {config.out / 'set'}; {config.out / 'report.json'}")
+    if not taught.folders:
+        print(
+            f"A clip folder takes {SHORTEST} frames in a row that agree with their masks to "
+            f"{config.register.kept_iou:g}, which no video has"
+        )
     return 0

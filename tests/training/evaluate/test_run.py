@@ -199,6 +199,8 @@ def test_what_cannot_be_done_is_said_before_anything_is_scored(tiny: Category, c
         ({"real": (tmp_path / "none",)}, "no such clip"),
         ({"real": (toy, toy)}, "Two real clips are called toy"),
         ({"dataset": None, "real": (toy,), "publish": True}, "give --dataset"),
+        ({"rigs": tmp_path / "none"}, "no such folder of rigs"),
+        ({"seed": -1}, "--seed must be at least 0, not -1"),
     ):
         with pytest.raises(TrainingError, match=reason):
             run.evaluate(replace(usual, **wrong), tiny, lambda *done: said.append(done))

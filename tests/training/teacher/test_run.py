@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from toy_clips import random_motion, render
 from dasr_blender.core import Motion, load_category
 from dasr_blender.core.rotation import rotvec_to_matrix
 from dasr_blender.training.__main__ import main
+from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.pack import pack
 from dasr_blender.training.teacher.config import FieldConfig
 from dasr_blender.training.teacher.run import TeachConfig, mean_iou, teach
@@ -95,6 +97,35 @@ def test_a_wrong_name_is_one_sentence(
     assert error.startswith("teach: There is no clip clip9 to leave out") and "Traceback" not in error
     assert main([*given, "--only", "nothing*"]) == 1
     assert "No real clip" in capsys.readouterr().err
+    for more, reason in (
+        (("--held", "clip0", "clip1", "clip2"), "All clips are left out"),
+        (("--threads", "-1"), "--threads must be at least 0, not -1"),
+        (("--field.steps", "-1"), "--field.steps must be at least 0, not -1"),
+        (("--field.steps", "0"), "--field.minutes must be above 0, not 0"),
+        (("--field.save-every", "0"), "--field.save-every must be at least 1, not 0"),
+        (("--field.rate", "nan"), "--field.rate must be above 0, not nan"),
+        (("--resolution", "0"), "--resolution must be at least 8, not 0"),
+        (("--field.without", "flwo"), "There is no loss 'flwo' to do without"),
+    ):
+        assert main([*given, *more]) == 1
+        assert reason in capsys.readouterr().err
+    for name in ("a 1", "a_1"):
+        shutil.copytree(clips / "clip0", tmp_path / "alike" / name)
+    assert main([*given, "--videos", str(tmp_path / "alike")]) == 1
+    assert "Two clips are called a_1" in capsys.readouterr().err
+
+
+def test_a_run_does_not_go_on_with_other_videos(videos: tuple[Path, Path], tmp_path: Path) -> None:
+    bundle, clips = videos
+    for name in ("clip0", "clip1"):
+        shutil.copytree(clips / name, tmp_path / name / "clip")
+    config = TeachConfig(
+        (tmp_path / "clip0",), tmp_path / "out", str(bundle), field=replace(SMALL, steps=2), resolution=32, threads=1
+    )
+    teach(config)
+    teach(config)  # the same go on
+    with pytest.raises(TrainingError, match=r"was begun with other settings \(its videos\)"):
+        teach(replace(config, videos=(tmp_path / "clip1",)))
 
 
 @pytest.mark.parametrize("held", ["clip0", "clip2"])
