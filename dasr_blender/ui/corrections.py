@@ -75,8 +75,14 @@ class DASR_OT_correct_point(bpy.types.Operator):
     bl_label = "Point at the Picture"
     bl_options = {"UNDO"}
 
-    kind: EnumProperty(items=KINDS[:3], default="ON")
+    kind: EnumProperty(name="Kind", description="What is said of the place", items=KINDS[:3], default="ON")
     _start = None
+
+    @classmethod
+    def description(cls, _context, properties) -> str:
+        """What each of the three buttons says."""
+        words = next(words for kind, _, words, *_ in KINDS if kind == properties.kind)
+        return f"{'Drag' if properties.kind == 'BOX' else 'Click'} in the picture: {words[0].lower()}{words[1:]}"
 
     @classmethod
     def poll(cls, context) -> bool:
@@ -150,7 +156,7 @@ class DASR_OT_correct_mask(bpy.types.Operator):
     bl_label = "Add Mask Image"
     bl_options = {"UNDO"}
 
-    filepath: StringProperty(subtype="FILE_PATH", options=path_options())
+    filepath: StringProperty(name="Mask", subtype="FILE_PATH", options=path_options())
     filter_image: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
 
     def invoke(self, context, _event):
