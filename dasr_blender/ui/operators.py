@@ -135,8 +135,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
                 print(f"DASR {100 * fraction:3.0f} %  {text}")
             return self._end(context, job)
         except OSError as error:  # the worker cannot be started
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return _failed(self, context, error)
         finally:
             _release()
 
@@ -149,8 +148,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
                 self._start(context)
         except (DasrError, OSError) as error:
             _release()
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return _failed(self, context, error)
         _timers.append(context.window_manager.event_timer_add(0.05, window=context.window))
         context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
@@ -195,7 +193,8 @@ class DASR_OT_reconstruct(bpy.types.Operator):
         job = _Job(worker, request, context.scene.session_uid)
         _running.append(job)
         status = context.window_manager.dasr
-        status.running, status.fraction, status.text, status.message = True, 0.0, "Starting", ""
+        status.running, status.fraction, status.text = True, 0.0, "Starting"
+        status.message, status.failed = "", False
         return job
 
     def _end(self, context, job: _Job):
@@ -214,9 +213,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
             scene.dasr.result_clip, scene.dasr.result_directory = request.clip, str(request.directory)
             follow(scene, summary.rig)
         except DasrError as error:
-            status.message = str(error)
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return _failed(self, context, error)
         _tell(self, context, summary)
         return {"FINISHED"}
 
@@ -245,19 +242,14 @@ class DASR_OT_solve_camera(bpy.types.Operator):
         hidden = request.directory / ".dasr"
         kept = sorted(hidden.glob("masks-*.npz"), key=lambda path: path.stat().st_mtime)
         result = {"motion": request.directory / "motion.npz", "masks": kept[-1] if kept else None}
-        status = context.window_manager.dasr
         try:
             with waiting(context):
                 summary = finish_job(request, result, context.scene, _background(result), solve_only=True)
             follow(context.scene, summary.rig)
         except CameraSolveError as error:
-            status.message = f"{error} The movement found before is kept."
-            self.report({"ERROR"}, status.message)
-            return {"CANCELLED"}
+            return _failed(self, context, f"{error} The movement found before is kept.")
         except DasrError as error:
-            status.message = str(error)
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return _failed(self, context, error)
         _tell(self, context, summary)
         return {"FINISHED"}
 
@@ -280,10 +272,19 @@ class DASR_OT_cancel(bpy.types.Operator):
 
 def _tell(operator: bpy.types.Operator, context, summary: Summary) -> None:
     """In the panel, and in the status bar, which shows what is reported last."""
-    context.window_manager.dasr.message = summary.whole
+    status = context.window_manager.dasr
+    status.message, status.failed = summary.whole, False
     operator.report({"INFO"}, summary.text)
     for warning in summary.warnings:
         operator.report({"WARNING"}, warning)
+
+
+def _failed(operator: bpy.types.Operator, context, why: Exception | str) -> set[str]:
+    """Say so in both places; nothing was changed."""
+    status = context.window_manager.dasr
+    status.message, status.failed = str(why), True
+    operator.report({"ERROR"}, status.message)
+    return {"CANCELLED"}
 
 
 def _redraw(manager: bpy.types.WindowManager) -> None:
