@@ -153,10 +153,40 @@ def _panels(space: str, prefix: str) -> list[type[bpy.types.Panel]]:
     ]
 
 
+class DASR_MT_operators(bpy.types.Menu):
+    """Where F3, which searches menus, finds what the tab does."""
+
+    bl_idname = "DASR_MT_operators"
+    bl_label = "DASR"
+
+    def draw(self, _context) -> None:
+        for name in ("reconstruct", "cancel", "solve_camera", "add_template", "save_view", "match_bones", "retarget"):
+            self.layout.operator(f"dasr.{name}")
+
+
+def _menu(menu: bpy.types.Menu, _context) -> None:
+    menu.layout.separator()
+    menu.layout.menu(DASR_MT_operators.bl_idname)
+
+
+_MENUS = ("VIEW3D_MT_object", "VIEW3D_MT_pose", "CLIP_MT_clip")
+
+
+def attach() -> None:
+    for name in _MENUS:
+        getattr(bpy.types, name).append(_menu)
+
+
+def detach() -> None:
+    for name in _MENUS:
+        getattr(bpy.types, name).remove(_menu)
+
+
 _VIEW = "DASR_PT_view3d"
 _ON_CHARACTER = {"bl_space_type": "VIEW_3D", "bl_region_type": "UI", "bl_category": "DASR", "bl_parent_id": _VIEW}
 CLASSES = (
     *_panels("VIEW_3D", _VIEW),
     type(f"{_VIEW}_retarget", (_Retarget, bpy.types.Panel), _ON_CHARACTER),
     *_panels("CLIP_EDITOR", "DASR_PT_clip"),
+    DASR_MT_operators,
 )
