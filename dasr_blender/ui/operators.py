@@ -159,7 +159,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
             return {"CANCELLED"}
         job = _running[0]
         worker = job.worker
-        if event.type == "ESC" and event.value == "PRESS":
+        if event.type == "ESC" and event.value == "PRESS" and not _playing(context.window_manager):
             worker.cancel()
             return {"RUNNING_MODAL"}
         if event.type != "TIMER":
@@ -285,6 +285,11 @@ def _failed(operator: bpy.types.Operator, context, why: Exception | str) -> set[
     status.message, status.failed = str(why), True
     operator.report({"ERROR"}, status.message)
     return {"CANCELLED"}
+
+
+def _playing(manager: bpy.types.WindowManager) -> bool:
+    """Whether Esc is pressed to end playback."""
+    return any(window.screen.is_animation_playing for window in manager.windows)
 
 
 def _redraw(manager: bpy.types.WindowManager) -> None:

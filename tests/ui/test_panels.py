@@ -77,6 +77,17 @@ def test_results_of_another_clip_are_not_written_over(settings, motion, tmp_path
     assert status.failed and status.message == "no worker"
 
 
+@pytest.mark.parametrize("playing", [False, True])
+def test_esc_that_ends_playback_cancels_nothing(monkeypatch, playing):
+    cancelled = []
+    job = SimpleNamespace(worker=SimpleNamespace(cancel=lambda: cancelled.append(1)))
+    monkeypatch.setattr(operators, "_running", [job])
+    windows = [SimpleNamespace(screen=SimpleNamespace(is_animation_playing=playing))]
+    context = SimpleNamespace(window_manager=SimpleNamespace(windows=windows))
+    done = operators.DASR_OT_reconstruct.modal(SimpleNamespace(), context, SimpleNamespace(type="ESC", value="PRESS"))
+    assert (done, cancelled) == (({"PASS_THROUGH"}, []) if playing else ({"RUNNING_MODAL"}, [1]))
+
+
 def test_messages_fill_the_panel_and_no_line_is_cut_off():
     blf.size(0, 11.0)
     text = "16 frames reconstructed; bvh, fbx written to /a/folder/whose/name/is/longer/than/any/panel/is/wide."
