@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import bpy
-from bpy.props import EnumProperty, FloatProperty, IntProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from ..pointing import Place, box_between, pixel_at, shown_frame, spoken, strokes
 from ..scene.compat import path_options
@@ -157,7 +157,8 @@ class DASR_OT_correct_mask(bpy.types.Operator):
     bl_options = {"UNDO"}
 
     filepath: StringProperty(name="Mask", subtype="FILE_PATH", options=path_options())
-    filter_image: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
+    filter_image: BoolProperty(default=True, options={"HIDDEN"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
 
     def invoke(self, context, _event):
         context.window_manager.fileselect_add(self)

@@ -113,6 +113,11 @@ def test_a_search_of_menus_finds_what_the_tab_does(settings):
     dasr_blender.register()
 
 
+def test_the_browser_for_masks_shows_images_and_the_folders_they_are_in(settings):
+    properties = bpy.ops.dasr.correct_mask.get_rna_type().properties
+    assert properties["filter_image"].default and properties["filter_folder"].default
+
+
 def test_buttons_that_point_at_the_picture_say_each_what_it_does():
     button = corrections.DASR_OT_correct_point
     said = [button.description(None, SimpleNamespace(kind=kind)) for kind in ("ON", "OFF", "BOX")]
