@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import bpy
 from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
@@ -165,6 +167,9 @@ class DASR_OT_correct_mask(bpy.types.Operator):
         return {"RUNNING_MODAL"}
 
     def execute(self, context):
+        if not os.path.isfile(bpy.path.abspath(self.filepath)):
+            self.report({"ERROR"}, f"There is no image {self.filepath}: choose the frame's mask")
+            return {"CANCELLED"}
         _add(context, "MASK", filepath=self.filepath)
         return {"FINISHED"}
 

@@ -118,6 +118,12 @@ def test_the_browser_for_masks_shows_images_and_the_folders_they_are_in(settings
     assert properties["filter_image"].default and properties["filter_folder"].default
 
 
+def test_a_folder_is_no_mask_image(settings, tmp_path):
+    with pytest.raises(RuntimeError, match=f"no image {tmp_path}: choose"):
+        bpy.ops.dasr.correct_mask(filepath=str(tmp_path))
+    assert not settings.corrections
+
+
 def test_buttons_that_point_at_the_picture_say_each_what_it_does():
     button = corrections.DASR_OT_correct_point
     said = [button.description(None, SimpleNamespace(kind=kind)) for kind in ("ON", "OFF", "BOX")]
