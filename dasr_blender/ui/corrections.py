@@ -231,10 +231,9 @@ def draw(panel: bpy.types.Panel, context) -> None:
     column = row.column(align=True)
     column.operator("dasr.correct_add", icon="ADD", text="")
     column.operator("dasr.correct_remove", icon="REMOVE", text="")
-    if context.space_data.type == "CLIP_EDITOR":
-        buttons = layout.row(align=True)
-        for kind, label, _, icon, _ in KINDS[:3]:
-            buttons.operator("dasr.correct_point", text=label, icon=icon).kind = kind
+    buttons = layout.row(align=True)
+    for kind, label, _, icon, _ in KINDS[:3]:
+        buttons.operator("dasr.correct_point", text=label, icon=icon).kind = kind
     layout.operator("dasr.correct_mask", icon="IMAGE_DATA")
     if settings.correction_index < len(settings.corrections):
         said = settings.corrections[settings.correction_index]

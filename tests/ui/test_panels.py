@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -111,6 +112,13 @@ def test_a_search_of_menus_finds_what_the_tab_does(settings):
     dasr_blender.unregister()
     assert panels._menu not in shown
     dasr_blender.register()
+
+
+def test_buttons_of_the_clip_editor_are_seen_in_the_3d_view_with_what_to_do(settings):
+    context = bpy.context.copy() | {"space_data": SimpleNamespace(type="VIEW_3D")}
+    layout = MagicMock()
+    corrections.draw(SimpleNamespace(layout=layout), SimpleNamespace(**context))
+    assert [call.args[0] for call in layout.row().operator.call_args_list] == ["dasr.correct_point"] * 3
 
 
 def test_the_browser_for_masks_shows_images_and_the_folders_they_are_in(settings):
