@@ -75,6 +75,7 @@ def test_what_the_outliner_shows(toy_category, motion):
     assert set(rig.data.collections.keys()) == {"Body", "Legs", "Head", "Tail"}
     assert rig.pose.bones["chest"]["confidence"] == pytest.approx(0.8)
     assert all(bone.rotation_mode == "QUATERNION" for bone in rig.pose.bones)
+    assert built.mesh.data.shape_keys.name == "goat mesh"
     assert [key.name for key in built.mesh.data.shape_keys.key_blocks] == [
         "Basis",
         *toy_category.morphology_names,
