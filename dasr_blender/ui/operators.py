@@ -11,11 +11,12 @@ from typing import Any
 import bpy
 
 from ..core.errors import DasrError
-from ..scene.request import JobRequest, Summary, beside_others, category_problem, finish_job, settings_problem
+from ..scene.request import JobRequest, beside_others, category_problem, finish_job, settings_problem
 from ..scene.solve import CameraSolveError
 from ..worker import Worker
 from .preferences import category_folders, network_settings, user_folder
 from .retarget import follow
+from .telling import failed, tell
 from .waiting import waiting
 
 
@@ -135,7 +136,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
                 print(f"DASR {100 * fraction:3.0f} %  {text}")
             return self._end(context, job)
         except OSError as error:  # the worker cannot be started
-            return _failed(self, context, error)
+            return failed(self, context, error)
         finally:
             _release()
 
@@ -148,7 +149,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
                 self._start(context)
         except (DasrError, OSError) as error:
             _release()
-            return _failed(self, context, error)
+            return failed(self, context, error)
         _timers.append(context.window_manager.event_timer_add(0.05, window=context.window))
         context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
@@ -213,8 +214,8 @@ class DASR_OT_reconstruct(bpy.types.Operator):
             scene.dasr.result_clip, scene.dasr.result_directory = request.clip, str(request.directory)
             follow(scene, summary.rig)
         except DasrError as error:
-            return _failed(self, context, error)
-        _tell(self, context, summary)
+            return failed(self, context, error)
+        tell(self, context, summary)
         return {"FINISHED"}
 
 
@@ -247,10 +248,10 @@ class DASR_OT_solve_camera(bpy.types.Operator):
                 summary = finish_job(request, result, context.scene, _background(result), solve_only=True)
             follow(context.scene, summary.rig)
         except CameraSolveError as error:
-            return _failed(self, context, f"{error} The movement found before is kept.")
+            return failed(self, context, f"{error} The movement found before is kept.")
         except DasrError as error:
-            return _failed(self, context, error)
-        _tell(self, context, summary)
+            return failed(self, context, error)
+        tell(self, context, summary)
         return {"FINISHED"}
 
 
@@ -268,23 +269,6 @@ class DASR_OT_cancel(bpy.types.Operator):
         for job in _running:
             job.worker.cancel()
         return {"FINISHED"}
-
-
-def _tell(operator: bpy.types.Operator, context, summary: Summary) -> None:
-    """In the panel, and in the status bar, which shows what is reported last."""
-    status = context.window_manager.dasr
-    status.message, status.failed = summary.whole, False
-    operator.report({"INFO"}, summary.text)
-    for warning in summary.warnings:
-        operator.report({"WARNING"}, warning)
-
-
-def _failed(operator: bpy.types.Operator, context, why: Exception | str) -> set[str]:
-    """Say so in both places; nothing was changed."""
-    status = context.window_manager.dasr
-    status.message, status.failed = str(why), True
-    operator.report({"ERROR"}, status.message)
-    return {"CANCELLED"}
 
 
 def _playing(manager: bpy.types.WindowManager) -> bool:

@@ -45,7 +45,7 @@ def _draw(panel: bpy.types.Panel, context) -> None:
 
 
 def _draw_message(column: bpy.types.UILayout, context) -> None:
-    """What came of the last job, then warnings."""
+    """What was done last, or why nothing was; then warnings."""
     status, preferences = context.window_manager.dasr, context.preferences
     scale = preferences.system.ui_scale
     blf.size(0, preferences.ui_styles[0].widget.points * scale)

@@ -47,7 +47,10 @@ def test_a_deleted_reconstruction_is_no_source(settings, toy_category):
     assert chosen.source == gone and not bpy.ops.dasr.retarget.poll()
     new = reconstruct(toy_category)
     follow(bpy.context.scene, new.armature_name)
+    status = bpy.context.window_manager.dasr
+    status.failed = True
     assert chosen.source == new.armature and bpy.ops.dasr.retarget() == {"FINISHED"}
+    assert "moves" in status.message.splitlines()[0] and not status.failed
     third = reconstruct(toy_category)
     follow(bpy.context.scene, third.armature_name)
     assert chosen.source == new.armature  # it is there still
