@@ -68,7 +68,7 @@ def parse_correction(text: str) -> Correction:
     number, _, rest = text.strip().partition(":")
     if number.isdecimal() and os.path.isfile(expanded(rest)):
         return Correction(int(number), mask=read_mask(expanded(rest), int(number)), origin=rest)
-    if number.isdecimal() and Path(rest).suffix.lower() in IMAGE_SUFFIXES:
+    if number.isdecimal() and rest and (Path(rest).suffix.lower() in IMAGE_SUFFIXES or os.path.isdir(expanded(rest))):
         raise MaskError(f"There is no mask image {rest} to correct frame {number} with: check the path")
     match = re.fullmatch(r"(\d+):(!?)([^:]+)", text.strip())
     numbers: list[float] = []

@@ -137,9 +137,12 @@ def write_keys(
     """One curve in a channelbag for each column of `values` (T, n); interpolation: Blender's name of one; cuts: keys
     that the curve leaps to from the one before."""
     member = bag.groups.get(group) or bag.groups.new(group)
+    # as Blender's own keys: X red, Y green and Z blue, and W of quaternions yellow
+    colours = {3: "AUTO_RGB", 4: "AUTO_YRGB"}.get(values.shape[1], "AUTO_RAINBOW")
     for index, column in enumerate(values.T):
         curve = bag.fcurves.new(path, index=index)
         curve.group = member
+        curve.color_mode = colours
         points = curve.keyframe_points
         points.add(len(frames))
         points.foreach_set("co", np.stack([frames, column], axis=1).astype(np.float32).ravel())

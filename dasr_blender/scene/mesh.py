@@ -95,6 +95,7 @@ def _write_weights(mesh: bpy.types.Object, plan: MeshPlan) -> None:
 
 def _write_shape_keys(mesh: bpy.types.Object, plan: MeshPlan) -> None:
     mesh.shape_key_add(name="Basis", from_mix=False)
+    mesh.data.shape_keys.name = plan.name  # else "Key", as everybody's
     for key in plan.shape_keys:
         block = mesh.shape_key_add(name=key.name, from_mix=False)
         block.data.foreach_set("co", (plan.vertices + key.offsets).astype(np.float32).ravel())

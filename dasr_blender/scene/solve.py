@@ -25,7 +25,7 @@ FEWEST = 8  # tracks in two frames that libmv needs
 WORST = 3.0  # pixels of a picture 1000 wide: a solve with a larger mean error is none
 PARALLAX = 0.75  # a camera travels where letting it do so lowers the error to this share
 TRACKS = "dasr_tracks"  # a movie clip's property: the names of the tracks that were made here
-AUTOMATIC = "set Camera to Automatic (--camera auto on the command line)"
+AUTOMATIC = "leave Camera at Automatic (--camera auto on the command line)"
 
 Background = Callable[[int], np.ndarray]  # index of a frame → where the subject is not, (h, w) bool
 

@@ -26,6 +26,7 @@ def register() -> None:
     properties.attach()
     corrections.attach()
     paths.attach()
+    panels.attach()
     _cli_command = bpy.utils.register_cli_command("dasr", _run_cli)
 
 
@@ -37,6 +38,7 @@ def unregister() -> None:
     if _cli_command is not None:
         bpy.utils.unregister_cli_command(_cli_command)
         _cli_command = None
+    panels.detach()
     paths.detach()
     corrections.detach()
     properties.detach()

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import os
+
 import bpy
-from bpy.props import EnumProperty, FloatProperty, IntProperty, StringProperty
+from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, StringProperty
 
 from ..pointing import Place, box_between, pixel_at, shown_frame, spoken, strokes
 from ..scene.compat import path_options
@@ -75,8 +77,14 @@ class DASR_OT_correct_point(bpy.types.Operator):
     bl_label = "Point at the Picture"
     bl_options = {"UNDO"}
 
-    kind: EnumProperty(items=KINDS[:3], default="ON")
+    kind: EnumProperty(name="Kind", description="What is said of the place", items=KINDS[:3], default="ON")
     _start = None
+
+    @classmethod
+    def description(cls, _context, properties) -> str:
+        """What each of the three buttons says."""
+        words = next(words for kind, _, words, *_ in KINDS if kind == properties.kind)
+        return f"{'Drag' if properties.kind == 'BOX' else 'Click'} in the picture: {words[0].lower()}{words[1:]}"
 
     @classmethod
     def poll(cls, context) -> bool:
@@ -150,14 +158,18 @@ class DASR_OT_correct_mask(bpy.types.Operator):
     bl_label = "Add Mask Image"
     bl_options = {"UNDO"}
 
-    filepath: StringProperty(subtype="FILE_PATH", options=path_options())
-    filter_image: bpy.props.BoolProperty(default=True, options={"HIDDEN"})
+    filepath: StringProperty(name="Mask", subtype="FILE_PATH", options=path_options())
+    filter_image: BoolProperty(default=True, options={"HIDDEN"})
+    filter_folder: BoolProperty(default=True, options={"HIDDEN"})
 
     def invoke(self, context, _event):
         context.window_manager.fileselect_add(self)
         return {"RUNNING_MODAL"}
 
     def execute(self, context):
+        if not os.path.isfile(bpy.path.abspath(self.filepath)):
+            self.report({"ERROR"}, f"There is no image {self.filepath}: choose the frame's mask")
+            return {"CANCELLED"}
         _add(context, "MASK", filepath=self.filepath)
         return {"FINISHED"}
 
@@ -219,10 +231,9 @@ def draw(panel: bpy.types.Panel, context) -> None:
     column = row.column(align=True)
     column.operator("dasr.correct_add", icon="ADD", text="")
     column.operator("dasr.correct_remove", icon="REMOVE", text="")
-    if context.space_data.type == "CLIP_EDITOR":
-        buttons = layout.row(align=True)
-        for kind, label, _, icon, _ in KINDS[:3]:
-            buttons.operator("dasr.correct_point", text=label, icon=icon).kind = kind
+    buttons = layout.row(align=True)
+    for kind, label, _, icon, _ in KINDS[:3]:
+        buttons.operator("dasr.correct_point", text=label, icon=icon).kind = kind
     layout.operator("dasr.correct_mask", icon="IMAGE_DATA")
     if settings.correction_index < len(settings.corrections):
         said = settings.corrections[settings.correction_index]

@@ -11,11 +11,12 @@ from typing import Any
 import bpy
 
 from ..core.errors import DasrError
-from ..scene.request import JobRequest, Summary, beside_others, category_problem, finish_job, settings_problem
+from ..scene.request import JobRequest, beside_others, category_problem, finish_job, settings_problem
 from ..scene.solve import CameraSolveError
 from ..worker import Worker
 from .preferences import category_folders, network_settings, user_folder
 from .retarget import follow
+from .telling import failed, tell
 from .waiting import waiting
 
 
@@ -135,8 +136,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
                 print(f"DASR {100 * fraction:3.0f} %  {text}")
             return self._end(context, job)
         except OSError as error:  # the worker cannot be started
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return failed(self, context, error)
         finally:
             _release()
 
@@ -149,8 +149,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
                 self._start(context)
         except (DasrError, OSError) as error:
             _release()
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return failed(self, context, error)
         _timers.append(context.window_manager.event_timer_add(0.05, window=context.window))
         context.window_manager.modal_handler_add(self)
         return {"RUNNING_MODAL"}
@@ -161,7 +160,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
             return {"CANCELLED"}
         job = _running[0]
         worker = job.worker
-        if event.type == "ESC" and event.value == "PRESS":
+        if event.type == "ESC" and event.value == "PRESS" and not _playing(context.window_manager):
             worker.cancel()
             return {"RUNNING_MODAL"}
         if event.type != "TIMER":
@@ -195,7 +194,8 @@ class DASR_OT_reconstruct(bpy.types.Operator):
         job = _Job(worker, request, context.scene.session_uid)
         _running.append(job)
         status = context.window_manager.dasr
-        status.running, status.fraction, status.text, status.message = True, 0.0, "Starting", ""
+        status.running, status.fraction, status.text = True, 0.0, "Starting"
+        status.message, status.failed = "", False
         return job
 
     def _end(self, context, job: _Job):
@@ -214,10 +214,8 @@ class DASR_OT_reconstruct(bpy.types.Operator):
             scene.dasr.result_clip, scene.dasr.result_directory = request.clip, str(request.directory)
             follow(scene, summary.rig)
         except DasrError as error:
-            status.message = str(error)
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        _tell(self, context, summary)
+            return failed(self, context, error)
+        tell(self, context, summary)
         return {"FINISHED"}
 
 
@@ -245,20 +243,15 @@ class DASR_OT_solve_camera(bpy.types.Operator):
         hidden = request.directory / ".dasr"
         kept = sorted(hidden.glob("masks-*.npz"), key=lambda path: path.stat().st_mtime)
         result = {"motion": request.directory / "motion.npz", "masks": kept[-1] if kept else None}
-        status = context.window_manager.dasr
         try:
             with waiting(context):
                 summary = finish_job(request, result, context.scene, _background(result), solve_only=True)
             follow(context.scene, summary.rig)
         except CameraSolveError as error:
-            status.message = f"{error} The movement found before is kept."
-            self.report({"ERROR"}, status.message)
-            return {"CANCELLED"}
+            return failed(self, context, f"{error} The movement found before is kept.")
         except DasrError as error:
-            status.message = str(error)
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
-        _tell(self, context, summary)
+            return failed(self, context, error)
+        tell(self, context, summary)
         return {"FINISHED"}
 
 
@@ -278,12 +271,9 @@ class DASR_OT_cancel(bpy.types.Operator):
         return {"FINISHED"}
 
 
-def _tell(operator: bpy.types.Operator, context, summary: Summary) -> None:
-    """In the panel, and in the status bar, which shows what is reported last."""
-    context.window_manager.dasr.message = summary.whole
-    operator.report({"INFO"}, summary.text)
-    for warning in summary.warnings:
-        operator.report({"WARNING"}, warning)
+def _playing(manager: bpy.types.WindowManager) -> bool:
+    """Whether Esc is pressed to end playback."""
+    return any(window.screen.is_animation_playing for window in manager.windows)
 
 
 def _redraw(manager: bpy.types.WindowManager) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import textwrap
 
+import blf
 import bpy
 
 from ..scene import compat
@@ -40,11 +41,29 @@ def _draw(panel: bpy.types.Panel, context) -> None:
         button.scale_y = 1.6
         button.operator("dasr.reconstruct", icon="ARMATURE_DATA")
     if status.message:
-        box = layout.box().column(align=True)
-        width = max(int(context.region.width / (8.5 * context.preferences.system.ui_scale)), 20)
-        for number, sentence in enumerate(status.message.splitlines()):  # what came of it, then warnings
-            for i, line in enumerate(textwrap.wrap(sentence, width)):
-                box.label(text=line, **({} if number == 0 else {"icon": "BLANK1" if i else "ERROR"}))
+        _draw_message(layout.box().column(align=True), context)
+
+
+def _draw_message(column: bpy.types.UILayout, context) -> None:
+    """What was done last, or why nothing was; then warnings."""
+    status, preferences = context.window_manager.dasr, context.preferences
+    scale = preferences.system.ui_scale
+    blf.size(0, preferences.ui_styles[0].widget.points * scale)
+    for number, sentence in enumerate(status.message.splitlines()):
+        warning = number > 0 or status.failed
+        beside = 90 if warning else 66  # tabs, scroll bar and margins, and the icon
+        for i, line in enumerate(wrapped(sentence, context.region.width - beside * scale)):
+            column.label(text=line, **({"icon": "BLANK1" if i else "ERROR"} if warning else {}))
+
+
+def wrapped(text: str, width: float) -> list[str]:
+    """The text in lines of at most `width` pixels in the font's present size, but of ten letters at least."""
+    letters = max(int(1.3 * width * len(text) / max(blf.dimensions(0, text)[0], 1.0)), 10)
+    lines = textwrap.wrap(text, letters)
+    while letters > 10 and any(blf.dimensions(0, line)[0] > width for line in lines):
+        letters -= 1
+        lines = textwrap.wrap(text, letters)
+    return lines
 
 
 def _draw_clip(panel: bpy.types.Panel, context) -> None:
@@ -134,10 +153,40 @@ def _panels(space: str, prefix: str) -> list[type[bpy.types.Panel]]:
     ]
 
 
+class DASR_MT_operators(bpy.types.Menu):
+    """Where F3, which searches menus, finds what the tab does."""
+
+    bl_idname = "DASR_MT_operators"
+    bl_label = "DASR"
+
+    def draw(self, _context) -> None:
+        for name in ("reconstruct", "cancel", "solve_camera", "add_template", "save_view", "match_bones", "retarget"):
+            self.layout.operator(f"dasr.{name}")
+
+
+def _menu(menu: bpy.types.Menu, _context) -> None:
+    menu.layout.separator()
+    menu.layout.menu(DASR_MT_operators.bl_idname)
+
+
+_MENUS = ("VIEW3D_MT_object", "VIEW3D_MT_pose", "CLIP_MT_clip")
+
+
+def attach() -> None:
+    for name in _MENUS:
+        getattr(bpy.types, name).append(_menu)
+
+
+def detach() -> None:
+    for name in _MENUS:
+        getattr(bpy.types, name).remove(_menu)
+
+
 _VIEW = "DASR_PT_view3d"
 _ON_CHARACTER = {"bl_space_type": "VIEW_3D", "bl_region_type": "UI", "bl_category": "DASR", "bl_parent_id": _VIEW}
 CLASSES = (
     *_panels("VIEW_3D", _VIEW),
     type(f"{_VIEW}_retarget", (_Retarget, bpy.types.Panel), _ON_CHARACTER),
     *_panels("CLIP_EDITOR", "DASR_PT_clip"),
+    DASR_MT_operators,
 )

@@ -194,7 +194,8 @@ class DasrStatus(bpy.types.PropertyGroup):
     running: BoolProperty()
     fraction: FloatProperty(min=0.0, max=1.0)
     text: StringProperty()
-    message: StringProperty()
+    message: StringProperty()  # what came of the last one, or of a retargeting, a sentence a line
+    failed: BoolProperty()  # the message says why nothing did
 
 
 CLASSES = (DasrCorrection, DasrBonePair, DasrRetarget, DasrSettings, DasrStatus)

@@ -8,7 +8,9 @@ from bpy.props import BoolProperty, CollectionProperty, IntProperty, PointerProp
 
 from ..core.errors import DasrError, counted
 from ..scene import retarget
+from ..scene.request import Summary
 from .preferences import category_folders
+from .telling import failed, tell
 from .waiting import waiting
 
 
@@ -119,8 +121,7 @@ class _Ready:
         try:
             return self.act(context, context.scene.dasr.retarget)
         except DasrError as error:
-            self.report({"ERROR"}, str(error))
-            return {"CANCELLED"}
+            return failed(self, context, error)
 
 
 class DASR_OT_match_bones(_Ready, bpy.types.Operator):
@@ -159,9 +160,7 @@ class DASR_OT_retarget(_Ready, bpy.types.Operator):
             )
         first, last = done.frames
         moved = f"{counted(done.bones, 'bone')} of {settings.target.name}"
-        self.report({"INFO"}, f"'{done.action}' moves {moved}, frames {first}–{last}")
-        for warning in done.warnings:
-            self.report({"WARNING"}, warning)
+        tell(self, context, Summary(f"'{done.action}' moves {moved}, frames {first}–{last}", tuple(done.warnings)))
         return {"FINISHED"}
 
 

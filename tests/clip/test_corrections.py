@@ -38,7 +38,9 @@ def test_no_texts(text: str) -> None:
         read_corrections([text])
 
 
-def test_a_mask_image_that_is_not_there_is_named() -> None:
+def test_a_mask_image_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MaskError, match="no mask image .* to correct frame 3 with"):
+        parse_correction(f"3:{tmp_path}")  # a folder
     with pytest.raises(MaskError, match=r"no mask image masks/xx\.png to correct frame 3 with: check the path"):
         parse_correction("3:masks/xx.png")
 

@@ -75,6 +75,7 @@ def test_what_the_outliner_shows(toy_category, motion):
     assert set(rig.data.collections.keys()) == {"Body", "Legs", "Head", "Tail"}
     assert rig.pose.bones["chest"]["confidence"] == pytest.approx(0.8)
     assert all(bone.rotation_mode == "QUATERNION" for bone in rig.pose.bones)
+    assert built.mesh.data.shape_keys.name == "goat mesh"
     assert [key.name for key in built.mesh.data.shape_keys.key_blocks] == [
         "Basis",
         *toy_category.morphology_names,
@@ -107,6 +108,9 @@ def test_one_action_with_three_slots(toy_category, wild):
     assert [owner.animation_data.action for owner in owners] == [built.action] * 3
     assert len({owner.animation_data.action_slot.handle for owner in owners}) == 3
     assert [s.target_id_type for s in built.action.slots] == ["OBJECT", "OBJECT", "CAMERA"]
+    # the colours that Blender gives its own keys
+    shown = {curve.data_path.rpartition(".")[2]: curve.color_mode for curve in compat.action_curves(built.action)}
+    assert (shown["location"], shown["rotation_quaternion"], shown["lens"]) == ("AUTO_RGB", "AUTO_YRGB", "AUTO_RAINBOW")
     lens = wild.focal_px * 36 / 320
     for i in frames_of(built):
         assert built.camera.data.lens == pytest.approx(lens[i], rel=1e-5)

@@ -130,7 +130,7 @@ def test_tracks_of_the_user_stay(pan, movie):
     solve_camera(pan.motion, movie, clear(pan))
     assert len(bpy.data.movieclips) == 2 and camera.background_images[0].clip == find_solved(movie)
     # where it fails, the solve found before stays; and one that the user worked on is the user's
-    with pytest.raises(CameraSolveError, match="Camera to Automatic"):
+    with pytest.raises(CameraSolveError, match="leave Camera at Automatic"):
         solve_camera(pan.motion, movie, lambda i: np.zeros((224, 400), bool))
     second = find_solved(movie)
     assert len(bpy.data.movieclips) == 2 and second is not None

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 
 bpy = pytest.importorskip("bpy", reason="needs bpy: pip install '.[blender]'")
 
+import blf
 from characters import own_character
 from toy import toy_motion
 
 import dasr_blender
 from dasr_blender.scene import build_scene, plan_scene
 from dasr_blender.scene.request import category_problem
-from dasr_blender.ui import operators
+from dasr_blender.ui import corrections, operators, panels
 from dasr_blender.ui.retarget import follow
 from dasr_blender.ui.waiting import waiting
 
@@ -45,7 +47,10 @@ def test_a_deleted_reconstruction_is_no_source(settings, toy_category):
     assert chosen.source == gone and not bpy.ops.dasr.retarget.poll()
     new = reconstruct(toy_category)
     follow(bpy.context.scene, new.armature_name)
+    status = bpy.context.window_manager.dasr
+    status.failed = True
     assert chosen.source == new.armature and bpy.ops.dasr.retarget() == {"FINISHED"}
+    assert "moves" in status.message.splitlines()[0] and not status.failed
     third = reconstruct(toy_category)
     follow(bpy.context.scene, third.armature_name)
     assert chosen.source == new.armature  # it is there still
@@ -72,6 +77,69 @@ def test_results_of_another_clip_are_not_written_over(settings, motion, tmp_path
         with pytest.raises(RuntimeError, match="no worker"):
             bpy.ops.dasr.reconstruct()
     assert asked == [str(tmp_path / "walk-dasr-2"), str(tmp_path / "walk-dasr")]
+    status = bpy.context.window_manager.dasr
+    assert status.failed and status.message == "no worker"
+
+
+@pytest.mark.parametrize("playing", [False, True])
+def test_esc_that_ends_playback_cancels_nothing(monkeypatch, playing):
+    cancelled = []
+    job = SimpleNamespace(worker=SimpleNamespace(cancel=lambda: cancelled.append(1)))
+    monkeypatch.setattr(operators, "_running", [job])
+    windows = [SimpleNamespace(screen=SimpleNamespace(is_animation_playing=playing))]
+    context = SimpleNamespace(window_manager=SimpleNamespace(windows=windows))
+    done = operators.DASR_OT_reconstruct.modal(SimpleNamespace(), context, SimpleNamespace(type="ESC", value="PRESS"))
+    assert (done, cancelled) == (({"PASS_THROUGH"}, []) if playing else ({"RUNNING_MODAL"}, [1]))
+
+
+def test_messages_fill_the_panel_and_no_line_is_cut_off():
+    blf.size(0, 11.0)
+    text = "16 frames reconstructed; bvh, fbx written to /a/folder/whose/name/is/longer/than/any/panel/is/wide."
+    for width in (120, 230, 2000):
+        lines = panels.wrapped(text, width)
+        assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+        assert all(blf.dimensions(0, line)[0] <= width for line in lines)
+    assert len(lines) == 1
+    assert len(panels.wrapped(text, 230)) <= blf.dimensions(0, text)[0] / 230 * 1.25 + 1
+    assert panels.wrapped(text, -5)  # a sidebar that is hardly there
+
+
+def test_a_search_of_menus_finds_what_the_tab_does(settings):
+    found = []
+    menu = SimpleNamespace(layout=SimpleNamespace(operator=found.append))
+    panels.DASR_MT_operators.draw(menu, bpy.context)
+    of_one_place = {name for name in dir(bpy.ops.dasr) if name.startswith("correct_")} | {"show_view", "remove_view"}
+    assert {name.partition(".")[2] for name in found} == set(dir(bpy.ops.dasr)) - of_one_place
+    shown = bpy.types.VIEW3D_MT_object.draw._draw_funcs
+    assert panels._menu in shown
+    dasr_blender.unregister()
+    assert panels._menu not in shown
+    dasr_blender.register()
+
+
+def test_buttons_of_the_clip_editor_are_seen_in_the_3d_view_with_what_to_do(settings):
+    context = bpy.context.copy() | {"space_data": SimpleNamespace(type="VIEW_3D")}
+    layout = MagicMock()
+    corrections.draw(SimpleNamespace(layout=layout), SimpleNamespace(**context))
+    assert [call.args[0] for call in layout.row().operator.call_args_list] == ["dasr.correct_point"] * 3
+
+
+def test_the_browser_for_masks_shows_images_and_the_folders_they_are_in(settings):
+    properties = bpy.ops.dasr.correct_mask.get_rna_type().properties
+    assert properties["filter_image"].default and properties["filter_folder"].default
+
+
+def test_a_folder_is_no_mask_image(settings, tmp_path):
+    with pytest.raises(RuntimeError, match=f"no image {tmp_path}: choose"):
+        bpy.ops.dasr.correct_mask(filepath=str(tmp_path))
+    assert not settings.corrections
+
+
+def test_buttons_that_point_at_the_picture_say_each_what_it_does():
+    button = corrections.DASR_OT_correct_point
+    said = [button.description(None, SimpleNamespace(kind=kind)) for kind in ("ON", "OFF", "BOX")]
+    assert said[0] == "Click in the picture: this place is on the subject" and said[2].startswith("Drag")
+    assert len(set(said)) == 3
 
 
 def test_a_category_that_is_not_installed_is_named(settings, monkeypatch):
