@@ -25,6 +25,7 @@ Array = np.ndarray
 
 LOW = 0.15  # leg lengths: a foot this much above the lowest one does not stand
 MOMENT = 0.6  # seconds around each frame in which feet are asked how the camera goes
+OFTEN = 30.0  # times a second that they are, at rates of twice as many frames and more
 SMOOTH = 0.12  # seconds over which a way that feet tell is smoothed
 LAG = 0.2  # seconds over which a foot is watched: shorter than a stance, longer than its trembling
 STEP = 0.06  # leg lengths that a standing foot may seem to move in that time
@@ -84,7 +85,8 @@ def filmed_following(category: Category, motion: Motion) -> Motion:
     lag, low = _low_feet(motion, (above - above.min(axis=1, keepdims=True)) / leg)
     move = (feet.sole[lag:] - feet.sole[:-lag]) / lag
     move = move - (move @ up)[..., None] * up
-    when = np.arange(len(move)) + 0.5 * lag
+    every = max(1, int(motion.rate / OFTEN))
+    move, low, when = move[::every], low[::every], np.arange(0, len(move), every) + 0.5 * lag
     reach = max(1.0, MOMENT * motion.rate)
     step = np.zeros((len(motion) - 1, 3))
     for t in range(len(step)):
