@@ -169,5 +169,9 @@ def test_a_camera_that_goes_round_a_subject_is_told_by_its_feet(toy_category: Ca
 def test_two_frames_and_no_feet_say_nothing(toy_category: Category, truth: Motion) -> None:
     two = truth.part(slice(0, 2))
     assert filmed_following(toy_category, two) is two
+    slow = replace(truth, fps=2.0)  # a foot may step between two frames
+    assert filmed_following(toy_category, slow) is slow
+    seen, unit = filmed_by(toy_category, slow, truth.world_from_camera)
+    assert unit == 0.0 and not seen.world_from_camera[:, :3, 3].any()
     skeleton = replace(toy_category.skeleton, roles=("spine",) * len(toy_category.skeleton))
     assert filmed_following(replace(toy_category, skeleton=skeleton), truth) is truth
