@@ -108,6 +108,10 @@ def test_feet_of_each_shot_stand_for_themselves(toy_category: Category) -> None:
         alone = find_contacts(toy_category, cut.part(shot))
         np.testing.assert_array_equal(found.standing[shot], alone.standing)
     assert found.standing.any() and not found.standing.all()
+    standing = np.zeros_like(found.standing)
+    standing[5:, 0] = standing[CUT:, 1] = standing[CUT + 1 :, 2] = True
+    downs = replace(found, standing=standing).touch_downs(cut.cuts)
+    assert downs == [(5, found.feet[0]), (CUT + 1, found.feet[2])]  # nobody saw whether it came down at the cut
 
 
 # ---- what is predicted of it

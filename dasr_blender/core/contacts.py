@@ -76,10 +76,13 @@ class Contacts:
     standing: Array
     probability: Array
 
-    def touch_downs(self) -> list[tuple[int, str]]:
-        """(index of the frame, foot) of every touch-down after the first frame, in order."""
-        frames, feet = np.nonzero(self.standing[1:] & ~self.standing[:-1])
-        return [(int(t) + 1, self.feet[f]) for t, f in zip(frames, feet, strict=True)]
+    def touch_downs(self, cuts: Array | Sequence[int] = ()) -> list[tuple[int, str]]:
+        """(index of the frame, foot) of every touch-down after a shot's first frame, in order; cuts ``(C,)``: of the
+        motion."""
+        down = self.standing.copy()
+        down[1:] &= ~self.standing[:-1]
+        down[[0, *cuts]] = False
+        return [(int(t), self.feet[f]) for t, f in np.argwhere(down)]
 
 
 def find_contacts(
