@@ -218,8 +218,9 @@ def run_job(
             workspace.require(20_000_000 + len(clip) * 300_000)
             clip = in_shots(clip)
         key = fingerprint(
-            clip.sha256, clip.frame_index.tolist(), clip.size, mask_inputs(options, category), code_hash()
-        )
+            clip.sha256, clip.frame_index.tolist(), clip.cuts.tolist(), clip.pace, clip.size,
+            mask_inputs(options, category), code_hash(),
+        )  # fmt: skip
         masks = _masks(options, category, clip, workspace, key, run)
         filming = _filming(options, clip, masks, workspace, key, run)
         motion, student, fitted = _predict(options, category, clip, masks, filming, workspace, key, run)

@@ -103,7 +103,7 @@ def _contacts(result: JobResult) -> dict[str, Any]:
     return {
         "feet": list(found.feet),
         "standing": [round(float(share), 4) for share in found.standing.mean(axis=0)],
-        "touch_downs": [[int(result.motion.frame_index[t]), foot] for t, foot in found.touch_downs()],
+        "touch_downs": [[int(result.motion.frame_index[t]), foot] for t, foot in found.touch_downs(result.motion.cuts)],
     }
 
 

@@ -108,6 +108,10 @@ def test_feet_of_each_shot_stand_for_themselves(toy_category: Category) -> None:
         alone = find_contacts(toy_category, cut.part(shot))
         np.testing.assert_array_equal(found.standing[shot], alone.standing)
     assert found.standing.any() and not found.standing.all()
+    standing = np.zeros_like(found.standing)
+    standing[5:, 0] = standing[CUT:, 1] = standing[CUT + 1 :, 2] = True
+    downs = replace(found, standing=standing).touch_downs(cut.cuts)
+    assert downs == [(5, found.feet[0]), (CUT + 1, found.feet[2])]  # nobody saw whether it came down at the cut
 
 
 # ---- what is predicted of it
@@ -382,3 +386,25 @@ def test_a_job_over_two_shots(toy_category: Category, tmp_path: Path) -> None:
     again = job.run_job(options)
     assert {"masks", "camera", "student"} <= set(again.reused)
     np.testing.assert_allclose(again.motion.camera_from_root, motion.camera_from_root, atol=1e-9)
+
+
+def test_another_rate_may_show_other_cuts(toy_category: Category, tmp_path: Path) -> None:
+    """What was kept of shots serves no clip that is parted elsewhere: two changes near each other are a flash."""
+    made = film(toy_category, "still", frames=24, size=(160, 90))
+    (tmp_path / "frames").mkdir(), (tmp_path / "masks").mkdir()
+    for t in range(24):
+        picture = 255 - made.frames[t] if 8 <= t < 16 else made.frames[t]
+        cv2.imwrite(str(tmp_path / "frames" / f"{t:03d}.png"), picture[..., ::-1])
+        cv2.imwrite(str(tmp_path / "masks" / f"{t:03d}.png"), made.masks[t])
+    options = job.JobOptions(
+        clip=str(tmp_path / "frames"),
+        masks=str(tmp_path / "masks"),
+        category=str(save_tiny_category(tmp_path)),
+        out=str(tmp_path / "out"),
+        overlay=False,
+    )
+    assert job.run_job(options).motion.cuts.tolist() == [8, 16]
+    flash = job.run_job(replace(options, fps=60.0))
+    fresh = job.run_job(replace(options, fps=60.0, out=str(tmp_path / "fresh")))
+    assert not len(flash.motion.cuts) and len(fresh.motion) == 24
+    np.testing.assert_allclose(flash.motion.camera_from_root, fresh.motion.camera_from_root, atol=1e-9)

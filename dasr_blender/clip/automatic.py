@@ -27,7 +27,7 @@ from .finder import Finder, NothingSeen, working_size
 from .following import Chosen, binary, follow
 from .kept import Kept, KeptInSteps
 from .looks import BodyNetwork, Looks, Network
-from .mask_store import Masks
+from .mask_store import Masks, without_specks
 from .others import another_subject
 from .saliency import Saliency
 from .subject import Subject, seed_frame, seed_from
@@ -216,11 +216,5 @@ def _rechoose(finder: Finder, chosen: Chosen, anchors: Anchors, silhouettes: np.
 
 
 def _to_clip(odds: np.ndarray, clip: Clip) -> np.ndarray:
-    """Mask (H, W) bool at clip size without specks: parts under a thirtieth of the largest one."""
-    mask = (cv2.resize(odds, clip.size, interpolation=cv2.INTER_LINEAR) > 0.0).astype(np.uint8)
-    count, label, stats, _ = cv2.connectedComponentsWithStats(mask)
-    if count <= 2:
-        return mask > 0
-    area = stats[:, cv2.CC_STAT_AREA].copy()
-    area[0] = 0
-    return (area > area.max() / 30)[label]
+    """Mask (H, W) bool at clip size without specks."""
+    return without_specks(cv2.resize(odds, clip.size, interpolation=cv2.INTER_LINEAR) > 0.0)

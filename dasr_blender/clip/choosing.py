@@ -28,7 +28,7 @@ class AutomaticConfig:
     swollen: float = 1.5  # a first-look blob larger than this × the last mask does not lead the second look
     cut: float = 0.2  # taken from the score of a blob that the second look's crop cuts through
     alike: float = 0.35  # likeness (shape × colours × nearness) from which a lost subject is taken for found
-    patience: int = 12  # frames without the subject after which the most salient blob is taken, unless it was named
+    patience: int = 12  # frames, 30 a second, without it until the most salient blob is taken, unless it was named
     key_gap: int = 4  # most frames between two looks
     wide_gap: int = 4  # key frames from one that is seen whole, whatever it shows, to the next
     key_move: float = 0.02  # movement against the picture's own, in longer sides, after which to look again

@@ -24,7 +24,7 @@ def in_shots(clip: Clip) -> Clip:
 
 def find_cuts(clip: Clip) -> np.ndarray:
     """Positions in the clip (N,) of the frames that begin another shot; fades, and shots of fewer than NEAR seconds or
-    FEWEST frames, are not found.
+    FEWEST frames, are not found, but for the first and the last one of a clip.
 
     On 24 real clips joined in pairs it finds 551 of 552 cuts, and within them two that are truly there.
     """

@@ -14,7 +14,7 @@ from .finder import Finder
 Chosen = dict[int, np.ndarray | None]  # key frame -> soft mask (h, w) uint8, None where the subject is not seen
 
 _COMPARABLE = 0.3  # size over the subject's from which another blob can be mistaken for it
-_LONGEST_MEETING = 40  # frames after which two that met are given up as one
+_LONGEST_MEETING = 40  # frames of an ordinary clip after which two that met are given up as one
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ def _met(
         if joint is None or carried.sum() < 8 or (joint & carried).sum() < 0.5 * carried.sum():
             continue
         bodies = [_body(finder, past, subject), _body(finder, past, other)]
-        if np.hypot(*(bodies[0].pace - bodies[1].pace)) > 0.002 * max(finder.size):  # they do move past each other
+        apart = finder.clip.pace * np.hypot(*(bodies[0].pace - bodies[1].pace))
+        if apart > 0.002 * max(finder.size):  # they do move past each other
             return Meeting(at, *bodies)
     return None
 
@@ -155,7 +156,7 @@ def _during(finder: Finder, i: int, meeting: Meeting) -> tuple[np.ndarray | None
     )
     if best is not None and apart:
         return finder.choose(i, best[0], anchored=True), True
-    if abs(lasted) > _LONGEST_MEETING or not mine.any():
+    if abs(lasted) > _LONGEST_MEETING * finder.clip.pace or not mine.any():
         return None, True
     reach = 2 * max(2, round(0.08 * float(np.sqrt(mine.sum())))) + 1
     around = cv2.dilate(mine.astype(np.uint8), np.ones((reach, reach), np.uint8)) > 0
@@ -177,7 +178,8 @@ def _recover(
     blobs = finder.blobs(soft)[:6]
     last = binary(chosen[seen])
     colours, size = finder.colours(seen, last), float(np.sqrt(last.sum()))
-    reach = size * (1.0 + 0.5 * missed)
+    gone = missed / finder.clip.pace
+    reach = size * (1.0 + 0.5 * gone)
     best: tuple[float, np.ndarray | None] = (finder.config.alike, None)
     for blob in blobs:
         known = finder.body(i, blob)
@@ -188,7 +190,7 @@ def _recover(
         if value > best[0]:
             best = (value, blob)
     found = best[1]
-    if found is None and missed >= finder.config.patience and not named and blobs:
+    if found is None and gone >= finder.config.patience and not named and blobs:
         found = max(blobs, key=lambda b: prominence(soft, b))
     return None if found is None else finder.choose(i, found, anchored=True)
 

@@ -14,6 +14,9 @@ from ..core.errors import DasrError, counted
 from ..core.files import DAMAGED, written_atomically
 from ..core.motion import shots_of
 
+SPECK = 1 / 30  # of the area of a mask's largest part, under which another one is none of the subject
+NEAR = 0.1  # of the subject's longer side: specks no farther from it may be pieces of it
+
 
 class MaskError(DasrError):
     """Masks that cannot be had or used; the message says what, where, and what to do."""
@@ -25,7 +28,7 @@ class Masks:
 
     size: tuple[int, int]  # (width, height)
     packed: np.ndarray = field(repr=False)  # (T, ceil(H W / 8)) uint8
-    boxes: np.ndarray  # (T, 4) float64 x0, y0, x1, y1: pixel edges, so x1 - x0 is the width
+    boxes: np.ndarray  # (T, 4) float64 x0, y0, x1, y1: pixel edges, so x1 - x0 is the width; see `subject_box`
     interpolated: np.ndarray  # (T,) bool: nothing was seen here, the mask is made from its neighbours
     source: str  # "folder", "alpha", "chroma key" or "automatic"
     warnings: list[str] = field(default_factory=list)
@@ -100,7 +103,7 @@ class Masks:
         return Masks(
             size=(width, height),
             packed=np.stack(packed),  # type: ignore[arg-type]
-            boxes=np.stack([mask_box(unpacked(i)) for i in range(count)]),
+            boxes=np.stack([subject_box(unpacked(i)) for i in range(count)]),
             interpolated=empty,
             source=source,
             warnings=notes,
@@ -156,6 +159,23 @@ def mask_box(mask: np.ndarray) -> np.ndarray:
     """(4,) x0, y0, x1, y1 around the true pixels of (H, W); the caller sees to it that there are any."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     return np.array([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1], np.float64)
+
+
+def without_specks(mask: np.ndarray) -> np.ndarray:
+    """Mask (H, W) bool without parts of less than SPECK of the largest one's area."""
+    count, label, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+    if count <= 2:
+        return mask
+    area = stats[:, cv2.CC_STAT_AREA].copy()
+    area[0] = 0
+    return (area > SPECK * area.max())[label]
+
+
+def subject_box(mask: np.ndarray) -> np.ndarray:
+    """(4,) as `mask_box`, but no farther round specks than NEAR from the rest of (H, W) bool."""
+    box, own = mask_box(mask), mask_box(without_specks(mask))
+    reach = NEAR * (own[2:] - own[:2]).max()
+    return np.concatenate([np.maximum(box[:2], own[:2] - reach), np.minimum(box[2:], own[2:] + reach)])
 
 
 def blend_masks(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:

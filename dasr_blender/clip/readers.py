@@ -110,6 +110,12 @@ class VideoReader:
         self._stated_fps = self._capture.get(cv2.CAP_PROP_FPS)
         stated = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.count = int(stated) if 0 < stated < 1e8 else 0
+        wide, high = (int(self._capture.get(side)) for side in (cv2.CAP_PROP_SAR_NUM, cv2.CAP_PROP_SAR_DEN))
+        if min(wide, high) > 0 and abs(wide / high - 1) > 0.01:  # nothing but 0 where it does not say
+            self.warnings.append(
+                f"{path.name} has pixels that are not square ({wide}:{high}), but is taken as it is stored, as Blender "
+                "does, and so is the subject's shape: convert it to square pixels"
+            )
 
     def frames(self, wanted: Wanted) -> Iterator[tuple[int, np.ndarray]]:
         index = 0

@@ -18,6 +18,7 @@ from ..core.progress import Progress
 from .readers import ClipError, Wanted, open_reader
 
 RAM_LIMIT = 768 * 1024**2  # bytes of pixels kept in memory; beyond, a temporary file holds them all
+ORDINARY = 30.0  # frames a second for which times are told in frames
 
 NO_CUTS = np.zeros(0, np.int64)
 
@@ -55,6 +56,11 @@ class Clip:
     def rate(self) -> float:
         """Read frames a second: fps, less what a step left out."""
         return frame_rate(self.fps, self.frame_index)
+
+    @property
+    def pace(self) -> int:
+        """Read frames that pass while an ordinary clip shows one, at least one: two and more from 60 a second on."""
+        return max(1, int(self.rate / ORDINARY))
 
     @property
     def scale(self) -> float:

@@ -39,6 +39,7 @@ class ContactConfig:
         shortest: stance, and gap in a stance, that is kept.
         stride: a foot that lands this share of the clip's usual stride from where it stood, or nearer, has not
             stepped: the two stances are one, if no more than `pause` lies between them.
+        sparse: from one frame to the next, beyond which a foot may step unseen, so that none is said to stand.
     """
 
     height: float = 0.10
@@ -56,6 +57,7 @@ class ContactConfig:
     shortest: float = 0.08
     stride: float = 0.5
     pause: float = 0.25
+    sparse: float = 0.2
 
 
 DEFAULT = ContactConfig()
@@ -74,10 +76,13 @@ class Contacts:
     standing: Array
     probability: Array
 
-    def touch_downs(self) -> list[tuple[int, str]]:
-        """(index of the frame, foot) of every touch-down after the first frame, in order."""
-        frames, feet = np.nonzero(self.standing[1:] & ~self.standing[:-1])
-        return [(int(t) + 1, self.feet[f]) for t, f in zip(frames, feet, strict=True)]
+    def touch_downs(self, cuts: Array | Sequence[int] = ()) -> list[tuple[int, str]]:
+        """(index of the frame, foot) of every touch-down after a shot's first frame, in order; cuts ``(C,)``: of the
+        motion."""
+        down = self.standing.copy()
+        down[1:] &= ~self.standing[:-1]
+        down[[0, *cuts]] = False
+        return [(int(t), self.feet[f]) for t, f in np.argwhere(down)]
 
 
 def find_contacts(
@@ -85,8 +90,8 @@ def find_contacts(
 ) -> Contacts:
     """Which foot stands when. `feet`: the motion's `find_feet`, where it is at hand already.
 
-    A foot is what the last joint of a limb moves, a hand too; one that is never near the floor never stands. Every shot
-    of a clip is looked at by itself.
+    A foot is what the last joint of a limb moves, a hand too; one that is never near the floor never stands, and none
+    does where frames are too far apart to tell. Every shot of a clip is looked at by itself.
     """
     if len(motion.shots) > 1:
         each = [(motion.part(shot), None if feet is None else feet.part(shot)) for shot in motion.shots]
@@ -96,6 +101,10 @@ def find_contacts(
         )
         return replace(found[0], standing=standing, probability=probability)
     feet = find_feet(category, motion) if feet is None else feet
+    names = tuple(category.skeleton.names[j] for j in feet.joints)
+    if len(motion) > 1 and motion.rate * config.sparse < 1:
+        nowhere = np.zeros(feet.sole.shape[:2])
+        return Contacts(names, feet.joints, nowhere > 0, nowhere)
     normal, height = find_floor(motion, feet, category.nominal_size)
     leg = leg_length(category, motion.morphology)
     times = np.asarray(motion.frame_index, np.float64) / motion.fps
@@ -108,7 +117,6 @@ def find_contacts(
     sure = 0.5 + 0.5 * np.clip(np.nan_to_num(motion.joint_confidence[:, feet.joints]), 0, 1)
     probability = _sigmoid(sure * (config.height - above) / config.height_soft)
     probability = probability * _sigmoid(sure * (limit - speed) / (config.speed_soft * limit))
-    names = tuple(category.skeleton.names[j] for j in feet.joints)
     standing = _hysteresis(probability, times, config)
     _join_stances(standing, feet.sole - (feet.sole @ normal)[..., None] * normal, times, config)
     return Contacts(names, feet.joints, standing, probability)

@@ -25,6 +25,8 @@ Array = np.ndarray
 
 LOW = 0.15  # leg lengths: a foot this much above the lowest one does not stand
 MOMENT = 0.6  # seconds around each frame in which feet are asked how the camera goes
+OFTEN = 30.0  # times a second that they are, at rates of twice as many frames and more
+SPARSE = 0.4  # seconds from frame to frame beyond which all feet may step in between
 SMOOTH = 0.12  # seconds over which a way that feet tell is smoothed
 LAG = 0.2  # seconds over which a foot is watched: shorter than a stance, longer than its trembling
 STEP = 0.06  # leg lengths that a standing foot may seem to move in that time
@@ -38,7 +40,8 @@ FEWEST = 5  # of them
 def filmed_by(
     category: Category, motion: Motion, world_from_camera: Array, points: Array | None = None
 ) -> tuple[Motion, float]:
-    """The motion with its camera's movement replaced, and metres a unit of the solve; 0 where it only turns.
+    """The motion with its camera's movement replaced, and metres a unit of the solve; 0 where it only turns, or
+    nothing tells: neither the floor nor feet, in frames too far apart to see them step.
 
     What the camera sees stays as it is.
 
@@ -61,7 +64,7 @@ def filmed_by(
     above = (above - above.min(axis=1, keepdims=True)) / leg_length(category, motion.morphology)
     unit = None if points is None else _unit_of_floor(motion, poses, points, feet, above)
     if unit is None:
-        unit = _unit_of_gait(category, motion, poses, feet, above)
+        unit = 0.0 if motion.rate * SPARSE < 1 else _unit_of_gait(category, motion, poses, feet, above)
     poses[:, :3, 3] *= unit
     return replace(motion, world_from_camera=poses), unit
 
@@ -71,9 +74,9 @@ def filmed_following(category: Category, motion: Motion) -> Motion:
 
     The camera's turns, its height and what it sees stay as they are. In a world in which it stood still, a foot that
     stands goes where the camera does not; at any moment that is how most low feet move, while those that swing all move
-    differently. A category that has no feet, and a motion of few frames, stay as they are.
+    differently. A category that has no feet, and a motion of few frames, or of too few a second, stay as they are.
     """
-    if not foot_joints(category) or len(motion) < 3:
+    if not foot_joints(category) or len(motion) < 3 or motion.rate * SPARSE < 1:
         return motion
     poses = np.array(motion.world_from_camera, np.float64)
     poses[:, :3, 3] = poses[0, :3, 3]
@@ -84,7 +87,8 @@ def filmed_following(category: Category, motion: Motion) -> Motion:
     lag, low = _low_feet(motion, (above - above.min(axis=1, keepdims=True)) / leg)
     move = (feet.sole[lag:] - feet.sole[:-lag]) / lag
     move = move - (move @ up)[..., None] * up
-    when = np.arange(len(move)) + 0.5 * lag
+    every = max(1, int(motion.rate / OFTEN))
+    move, low, when = move[::every], low[::every], np.arange(0, len(move), every) + 0.5 * lag
     reach = max(1.0, MOMENT * motion.rate)
     step = np.zeros((len(motion) - 1, 3))
     for t in range(len(step)):

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 QUALITIES = ("draft", "standard", "best")
+JOLT_RATE = 24.0
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class FitConfig:
     """and of a place, crop sides or log depth a root second"""
     jolt: float = 0.06
     """radians of a joint's, `jolt_root` of the root's and `jolt_shift` crop sides of its place's second difference
-    that cost one, each a correction's"""
+    that cost one, each a correction's, at `JOLT_RATE` frames a second: speeds are random walks"""
     jolt_root: float = 0.03
     jolt_shift: float = 0.006
     depth_speed: float = 0.47

@@ -15,7 +15,7 @@ from ..core.workers import shared_out, worker_count
 from .blocks import Chain
 from .evidence import Evidence
 from .fit_body import BodyModel, Posed, pose
-from .fit_config import FitConfig
+from .fit_config import JOLT_RATE, FitConfig
 from .fit_rows import ANNEALED, residual_rows
 from .residuals import Rows, excess, rotation_vectors
 
@@ -170,9 +170,10 @@ class Window:
         # (4 L, an upper bound, as in Lange, "MM Optimization Algorithms", 2016, takes slow motion half as far a step.)
         # A size in the picture tells distances badly, and what they are corrected from trembles as they do: it is the
         # distance itself whose speed is a random walk.
-        depth = config.depth_speed / self.fps**1.5
+        # A speed that is a random walk has second differences whose variance grows with the cube of a step's time.
+        depth = config.depth_speed / JOLT_RATE**1.5
         jolt = np.array([config.jolt_root] * 3 + [config.jolt_shift] * 2 + [depth] + [config.jolt] * (n - 6))
-        weight = 1 / jolt**2
+        weight = (self.fps / JOLT_RATE) ** 3 / jolt**2
         start = self.evidence.start
         step[:, 5] += np.diff(start.place[:, 2] + np.log(start.focal / start.side))
         second = (step[1:] - step[:-1]) * linked[1:] * linked[:-1]

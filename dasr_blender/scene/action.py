@@ -105,7 +105,7 @@ def write_action(
         write_keys(
             bags[rig_slot], path, "Contacts", plan.frames, standing[:, None].astype(float), "CONSTANT"
         )
-    for t, foot in plan.contacts.touch_downs():
+    for t, foot in plan.contacts.touch_downs(cuts):
         action.pose_markers.new(f"{foot} down").frame = int(plan.frames[t])
     for n, cut in enumerate(cuts, 2):
         action.pose_markers.new(f"shot {n}").frame = int(plan.frames[cut])

@@ -200,7 +200,7 @@ def _plan_armature(
 
 
 def stances(contacts: Contacts, motion: Motion) -> dict[str, list[list[float]]]:
-    """Foot → when it stands, as [from, to] in seconds after the first frame.
+    """Foot → when it stands, as [from, to] in seconds after the first frame; no stance reaches over a cut.
 
     For file formats that cannot animate a property: text they can all hold.
     """
@@ -208,7 +208,8 @@ def stances(contacts: Contacts, motion: Motion) -> dict[str, list[list[float]]]:
     found = {}
     for foot, standing in zip(contacts.feet, contacts.standing.T, strict=True):
         found[foot] = [
-            [round(float(times[a]), 4), round(float(times[b - 1]), 4)] for a, b in runs(standing, True)
+            [round(float(times[a]), 4), round(float(times[b - 1]), 4)]
+            for a, b in runs(standing, True, motion.shots)
         ]
     return found
 

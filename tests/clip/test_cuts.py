@@ -35,6 +35,7 @@ def test_every_shots_first_frame_is_found(tmp_path: Path) -> None:
     assert cuts(tmp_path, frames) == [12, 28]
     assert cuts(tmp_path, frames, step=2) == [6, 14]  # positions among the frames that are read
     assert cuts(tmp_path, frames, start=12, end=28) == []
+    assert cuts(tmp_path, frames, start=11, end=29) == [1, 17]  # a frame of the shot before, and one of that after
 
 
 @pytest.mark.parametrize("speed", [1, 6, 20])

@@ -152,6 +152,18 @@ def test_empty_frames_are_filled_from_their_neighbours_and_flagged() -> None:
         assert masks.boxes[i].tolist() == mask_box(masks.mask(i) > 0).tolist()
 
 
+def test_specks_are_no_place_where_the_subject_is() -> None:
+    """Pixels in a corner are kept, but hardly count for where the subject is; pieces beside it, and larger ones, do."""
+    mask = shapes(1)[0] > 0
+    speck, piece, part = mask.copy(), mask.copy(), mask.copy()
+    speck[2, 95:97], piece[42, 30:33], part[45:60, 80:90] = 1, 1, 1
+    found = Masks.pack([mask, speck, piece, part], "folder")
+    np.testing.assert_array_equal(found.boxes[[0, 2, 3]], [mask_box(m) for m in (mask, piece, part)])
+    own = mask_box(mask)
+    np.testing.assert_allclose(found.boxes[1], own + [0, -0.1 * (own[2] - own[0]), 0.1 * (own[2] - own[0]), 0])
+    np.testing.assert_array_equal(found.mask(1), speck)
+
+
 def test_messages_count_frames_as_the_source_does(tmp_path: Path) -> None:
     given = shapes(12)
     given[6][:] = given[10][:] = 0

@@ -54,6 +54,16 @@ def test_even_gif_of_odd_size_has_no_warning(tmp_path: Path) -> None:
     assert clip.fps == pytest.approx(10.0, rel=0.01) and clip.warnings == []
 
 
+def test_pixels_that_are_not_square_are_said(tmp_path: Path) -> None:
+    path = write_gif(tmp_path / "a.gif", [np.full((48, 64), 10 * i, np.uint8) for i in range(3)], [10] * 3)
+    data = bytearray(path.read_bytes())
+    for stated, said in ((49, False), (113, True)):  # (that + 15) / 64: square, and twice as wide as high
+        data[12] = stated
+        path.write_bytes(data)
+        clip = load_clip(path)
+        assert clip.original_size == (64, 48) and any("not square (2:1)" in w for w in clip.warnings) == said
+
+
 @pytest.mark.parametrize(("matrix", "turns"), [((0, 1, -1, 0), -1), ((-1, 0, 0, -1), 2), ((0, -1, 1, 0), 1)])
 def test_rotation_metadata_is_honoured(tmp_path: Path, matrix: tuple[int, int, int, int], turns: int) -> None:
     path = write_video(tmp_path / "a.mp4", [counted(0, 96, 64)] * 3)

@@ -80,6 +80,18 @@ def test_who_stands_still_stands_on_all_feet(toy_category: Category, walk: Motio
     assert found.touch_downs() == []
 
 
+@pytest.mark.parametrize("cycle", [16, 24])
+def test_no_foot_stands_in_frames_too_far_apart_to_tell(toy_category: Category, cycle: int) -> None:
+    """At two a second feet that are somewhere else in every frame would stand throughout."""
+    walk = demo_motion(toy_category, DemoOptions(frames=240, cycle=cycle, yaw=0.5))
+    truth = find_contacts(toy_category, walk).standing
+    for step in (1, 2, 3, 4, 6, 8, 12):
+        standing = find_contacts(toy_category, walk.part(np.arange(0, 240, step))).standing
+        known = truth[::step]
+        assert (standing & ~known).sum() < 0.15 * known.sum()
+        assert standing.any() == (step < 5)
+
+
 def test_one_blink_is_neither_a_step_nor_a_gap() -> None:
     """At 24 frames a second two frames are 83 ms: as long as the shortest stance, and gap, that is kept."""
     #   a stance with a gap of one, a stance of one, a gap of two, hesitation between the two limits

@@ -12,6 +12,7 @@ from filmed import acted
 from dasr_blender.core import Category, Motion, filmed_by, filmed_following, find_feet
 from dasr_blender.core.ground import mean_up
 from dasr_blender.core.rotation import rotvec_to_matrix
+from dasr_blender.core.travel import where_most
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,25 @@ def test_a_way_that_feet_tell_is_as_long_at_any_rate(toy_category: Category, fps
     assert np.linalg.norm(found - found[0] - root + root[0], axis=1).max() < 0.05 * length(root)
 
 
+def test_more_frames_a_second_ask_no_more_of_each(
+    toy_category: Category, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every foot of every moment is compared with every other."""
+    asked: list[int] = []
+
+    def counted(points: np.ndarray, weights: np.ndarray, width: float) -> np.ndarray:
+        asked.append(len(points))
+        return where_most(points, weights, width)
+
+    most = {}
+    monkeypatch.setattr("dasr_blender.core.travel.where_most", counted)
+    for fps in (30, 240):
+        asked.clear()
+        filmed_following(toy_category, acted(toy_category, "travel", 2 * fps, (640, 360), 1.1, fps=fps)[0])
+        most[fps] = max(asked)
+    assert most[240] < 1.2 * most[30]
+
+
 def test_a_camera_that_goes_round_a_subject_is_told_by_its_feet(toy_category: Category, truth: Motion) -> None:
     """It stands, and the camera's turning is all that was found."""
     count = len(truth)
@@ -149,5 +169,9 @@ def test_a_camera_that_goes_round_a_subject_is_told_by_its_feet(toy_category: Ca
 def test_two_frames_and_no_feet_say_nothing(toy_category: Category, truth: Motion) -> None:
     two = truth.part(slice(0, 2))
     assert filmed_following(toy_category, two) is two
+    slow = replace(truth, fps=2.0)  # a foot may step between two frames
+    assert filmed_following(toy_category, slow) is slow
+    seen, unit = filmed_by(toy_category, slow, truth.world_from_camera)
+    assert unit == 0.0 and not seen.world_from_camera[:, :3, 3].any()
     skeleton = replace(toy_category.skeleton, roles=("spine",) * len(toy_category.skeleton))
     assert filmed_following(replace(toy_category, skeleton=skeleton), truth) is truth

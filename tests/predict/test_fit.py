@@ -376,6 +376,19 @@ def test_the_gradient_is_that_of_the_cost(toy_category: Category, clip: Case, to
         assert -chain.shared_right[k] == pytest.approx(slope, rel=1e-4, abs=1e-3)
 
 
+def test_what_jolts_cost_a_second_does_not_hang_on_the_frame_rate(toy_category: Category, clip: Case) -> None:
+    config = FitConfig(vertices=120, rim_evidence=0, edge_evidence=0, surface_evidence=0, flow_evidence=0)
+    model = BodyModel(toy_category, coarse_of(toy_category, 120))
+    window, costs = _window(toy_category, clip, model, config), []
+    for fps in (12.0, 24.0, 240.0):
+        window = replace(window, fps=fps)
+        swing = np.zeros((len(clip.masks), model.size))
+        swing[:, [0, 3, 6]] = (0.5 * (np.arange(len(swing)) / fps) ** 2)[:, None]  # one a second squared
+        jolt, still = (window.linear(x, np.zeros(model.shared), 9)[2]["jolt"] for x in (swing, 0 * swing))
+        costs.append((jolt - still) * fps)
+    np.testing.assert_allclose(costs, costs[1], rtol=1e-6)
+
+
 def test_a_distance_that_trembles_is_steadied_and_a_crop_that_does_is_no_distance(
     toy_category: Category, clip: Case
 ) -> None:

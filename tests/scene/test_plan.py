@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dasr_blender.core import project
+from dasr_blender.core import find_contacts, project
 from dasr_blender.core.rotation import mirror_quat, quat_to_matrix
 from dasr_blender.scene import ScenePlanError, plan_scene
 from dasr_blender.scene.action import pose_basis
 from dasr_blender.scene.camera import SENSOR_MM, find_background, intrinsics
+from dasr_blender.scene.plan import stances
 
 
 def bones_of(plan):
@@ -79,6 +80,14 @@ def test_frames_keep_the_clips_pace(toy_category, motion):
     np.testing.assert_array_equal(plan.frames, 101 + 3 * np.arange(8))
     assert plan.action.interpolation == "BEZIER"
     assert plan.settings.frame_range == (101, 122)
+
+
+def test_a_stance_ends_at_a_cut(toy_category, motion):
+    motion = replace(motion, fps=10.0, frame_index=np.arange(len(motion)), cuts=np.array([3]))
+    found = find_contacts(toy_category, motion)
+    told = stances(replace(found, standing=np.ones_like(found.standing)), motion)
+    end = round((len(motion) - 1) / 10, 4)
+    assert all(each == [[0.0, 0.2], [0.3, end]] for each in told.values()) and told
 
 
 def test_shape_key_range_reaches_the_clip(toy_category, motion):
