@@ -50,12 +50,12 @@ MACROS: dict[str, tuple[Macro, Macro]] = {
 CREDITS = (
     "Body, proportions, skin weights and joints from MakeHuman's base mesh, targets and Mixamo rig (CC0 1.0, "
     "Data Collection AB, Joel Palmius and Jonas Hauquier, makehumancommunity.org); clothes, hair, stretched bones "
-    "and colours are this project's own. The second look trained on renders of it, of Casual, Beach, WomanCasual and "
-    "WomanFormal by Quaternius (CC0 1.0) and of fifteen people of the game 0 A.D. by Wildfire Games (CC-BY-SA 3.0, "
-    "play0ad.com), moved by recordings of pybullet_data (zlib licence), clips of KayKit's Knight (CC0 1.0) and of that "
-    "game. The landmark network is BlazePose GHUM by Google (Apache-2.0)."
+    "and colours are this project's own. Network and second look trained on renders of it, of Casual, Beach, "
+    "WomanCasual and WomanFormal by Quaternius (CC0 1.0) and of fifteen people of the game 0 A.D. by Wildfire Games "
+    "(CC-BY-SA 3.0, play0ad.com), moved by recordings of pybullet_data (zlib licence), clips of KayKit's Knight (CC0 "
+    "1.0) and of that game. The landmark network is BlazePose GHUM by Google (Apache-2.0)."
 )
-LICENCE = "GPL-3.0-or-later; refiner.onnx: CC-BY-SA-4.0; landmarks.onnx: Apache-2.0"
+LICENCE = "GPL-3.0-or-later; predictor.onnx, errors.npz and refiner.onnx: CC-BY-SA-4.0; landmarks.onnx: Apache-2.0"
 
 
 def bone_change(coefficient: str, joint: str, joints: np.ndarray) -> np.ndarray:
