@@ -13,12 +13,11 @@ import numpy as np
 
 from ..core.errors import Cancelled
 from ..core.files import expanded
-from ..core.motion import frame_rate, shots_of
+from ..core.motion import frame_rate, pace_of, shots_of
 from ..core.progress import Progress
 from .readers import ClipError, Wanted, open_reader
 
 RAM_LIMIT = 768 * 1024**2  # bytes of pixels kept in memory; beyond, a temporary file holds them all
-ORDINARY = 30.0  # frames a second for which times are told in frames
 
 NO_CUTS = np.zeros(0, np.int64)
 
@@ -59,8 +58,8 @@ class Clip:
 
     @property
     def pace(self) -> int:
-        """Read frames that pass while an ordinary clip shows one, at least one: two and more from 60 a second on."""
-        return max(1, int(self.rate / ORDINARY))
+        """Read frames that pass while an ordinary clip shows one (`core.motion.pace_of`)."""
+        return pace_of(self.rate)
 
     @property
     def scale(self) -> float:

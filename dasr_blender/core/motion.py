@@ -271,6 +271,14 @@ def frame_rate(fps: float, frame_index: Array) -> float:
     return fps / float(np.median(np.diff(frame_index))) if len(frame_index) > 1 else fps
 
 
+ORDINARY = 30.0  # frames a second of clips for which times are told in frames
+
+
+def pace_of(rate: float) -> int:
+    """Frames that pass, at `rate` a second, while an ordinary clip shows one; at least one, two and more from 60 on."""
+    return max(1, int(rate / ORDINARY))
+
+
 def shots_of(count: int, cuts: Array | Sequence[int]) -> list[slice]:
     """The frames of each shot of a clip of `count` frames; cuts ``(C,)``: those that begin another one, rising.
 

@@ -18,14 +18,13 @@ import numpy as np
 from .camera import transform
 from .category import Category
 from .ground import Feet, find_feet, find_floor, foot_joints, leg_length, mean_up
-from .motion import Motion
+from .motion import Motion, pace_of
 from .smooth import smooth
 
 Array = np.ndarray
 
 LOW = 0.15  # leg lengths: a foot this much above the lowest one does not stand
 MOMENT = 0.6  # seconds around each frame in which feet are asked how the camera goes
-OFTEN = 30.0  # times a second that they are, at rates of twice as many frames and more
 SPARSE = 0.4  # seconds from frame to frame beyond which all feet may step in between
 SMOOTH = 0.12  # seconds over which a way that feet tell is smoothed
 LAG = 0.2  # seconds over which a foot is watched: shorter than a stance, longer than its trembling
@@ -87,7 +86,7 @@ def filmed_following(category: Category, motion: Motion) -> Motion:
     lag, low = _low_feet(motion, (above - above.min(axis=1, keepdims=True)) / leg)
     move = (feet.sole[lag:] - feet.sole[:-lag]) / lag
     move = move - (move @ up)[..., None] * up
-    every = max(1, int(motion.rate / OFTEN))
+    every = pace_of(motion.rate)
     move, low, when = move[::every], low[::every], np.arange(0, len(move), every) + 0.5 * lag
     reach = max(1.0, MOMENT * motion.rate)
     step = np.zeros((len(motion) - 1, 3))

@@ -29,7 +29,7 @@ def clip_folders(dataset: Path) -> list[Path]:
     """
     found = sorted(p.parent for p in Path(dataset).glob("*/motion.npz") if not p.parent.name.startswith("."))
     if not found:
-        raise TrainingError(f"{dataset}: holds no clip folder with a motion.npz; make or choose another dataset")
+        raise TrainingError(f"{dataset}: holds no clip folder with labels (motion.npz); make or choose another dataset")
     return found
 
 

@@ -107,8 +107,8 @@ def settled(config: TrainConfig) -> TrainConfig:
         above_zero(config, "minutes")
     if not 0 <= config.dropout < 1:
         raise TrainingError(f"--dropout must be at least 0 and below 1, not {config.dropout:g}")
-    if config.heads and (config.start is None or config.recipe != "student"):
-        raise TrainingError("--heads goes on with a network of ours; name it with --start")
+    if config.heads and (config.start is None or config.frames_from is not None or config.recipe != "student"):
+        raise TrainingError("--heads goes on with a network of ours; name it with --start, without --frames-from")
     if config.recipe == "student":
         return replace(config, rate=config.rate or 1.2e-3)
     return replace(

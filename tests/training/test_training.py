@@ -315,7 +315,8 @@ def test_one_head_of_clips_is_trained_alone(config: distill.TrainConfig, tmp_pat
     changed = {k for k in a if not torch.equal(a[k], b[k])}
     assert changed == {"heads.morphology.weight", "heads.morphology.bias"}
     assert {row["stage"] for row in log.read(tmp_path / "other" / "log.csv")} == {"clips"}
-    for wrong in (replace(config, heads=("root",)), replace(config, start=first, heads=("root",), recipe="dasr")):
+    root = replace(config, start=first, heads=("root",))
+    for wrong in (replace(root, start=None), replace(root, recipe="dasr"), replace(root, frames_from=first)):
         with pytest.raises(TrainingError, match="--heads goes on with a network of ours"):
             distill.train(replace(wrong, out=tmp_path / "wrong"))
 

@@ -21,6 +21,7 @@ from ...core.category import Category, load_category
 from ...core.files import written_atomically
 from ...predict import Landmarks, Student
 from ...predict.refine_inputs import read_evidence, read_pose
+from ..clip_folder import clip_folders
 from ..errors import TrainingError
 from ..evaluate.rows import OURS, Tracked
 from ..evaluate.scene import Scene, read_scene
@@ -83,9 +84,7 @@ def collect(clips: Path, category: Category, points: Array, out: Path, workers: 
     points (V, 3): see `answers_to`. Returns how many there are; clips whose masks show nothing are left out.
     Raises TrainingError when there are no labelled clips, and what reading them raises.
     """
-    folders = sorted(f.parent for f in clips.glob("[!.]*/motion.npz"))  # but those that are still being written
-    if not folders:
-        raise TrainingError(f"{clips}: no clip folder with labels (motion.npz); make some with synth")
+    folders = clip_folders(clips)
     out.mkdir(parents=True, exist_ok=True)
     left = [f for f in folders if not (out / f"{f.name}.npz").exists()]
     assert category.path is not None
