@@ -12,7 +12,7 @@ import bpy
 from . import compat
 from .action import write_action
 from .armature import write_armature
-from .camera import clip_path, write_camera
+from .camera import clip_path, images_behind, render_aspect, write_camera
 from .mesh import write_mesh
 from .plan import SOURCE, ScenePlan, ScenePlanError
 
@@ -77,9 +77,7 @@ def build_scene(plan: ScenePlan, scene: bpy.types.Scene | None = None) -> BuiltS
         if plan.settings.set_scene:
             warnings += set_time(scene, plan.settings.fps, plan.settings.frame_range)
             set_picture(scene, plan.settings.resolution)
-        render = scene.render
-        aspect = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
-        camera, warning = write_camera(plan.camera, collection, aspect)
+        camera, warning = write_camera(plan.camera, collection, render_aspect(scene))
         action = write_action(plan.action, plan.armature, plan.camera, armature, camera)
         if plan.settings.set_scene or scene.camera is None or of_same_clip(scene.camera, armature):
             scene.camera = camera
@@ -96,19 +94,15 @@ def of_same_clip(item: bpy.types.Object, rig: bpy.types.Object) -> bool:
     place may have the same name: where both have a clip behind their camera, that decides."""
     if all(other.get(SOURCE) != rig[SOURCE] for other in _beside(item)):
         return False
-    one, two = ({clip_path(clip) for other in _beside(each) for clip in _behind(other)} for each in (item, rig))
+    one, two = (
+        {clip_path(image.clip) for other in _beside(each) for image in images_behind(other)} for each in (item, rig)
+    )
     return not one or not two or bool(one & two)
 
 
 def _beside(item: bpy.types.Object) -> Iterator[bpy.types.Object]:
     """The objects of an object's collections."""
     return (other for group in item.users_collection for other in group.objects)
-
-
-def _behind(item: bpy.types.Object) -> list[bpy.types.MovieClip]:
-    """The movie clips behind a camera."""
-    images = item.data.background_images if item.type == "CAMERA" else ()
-    return [image.clip for image in images if image.clip is not None]
 
 
 def frame_rate(fps: float) -> tuple[int, float]:

@@ -90,6 +90,12 @@ def image_number(path: str) -> int:
     return int(digits[-1]) if digits else 0
 
 
+def images_behind(camera: bpy.types.Object) -> list[bpy.types.CameraBackgroundImage]:
+    """The background images of a camera that show movie clips; none of an object that is no camera."""
+    images = camera.data.background_images if camera.type == "CAMERA" else ()
+    return [image for image in images if image.clip is not None]
+
+
 def clip_path(clip: bpy.types.MovieClip) -> str:
     """The file, or the pattern of the images, that a movie clip shows."""
     path = bpy.path.abspath(clip.filepath, library=clip.library)
@@ -141,6 +147,20 @@ def _images(path: Path) -> list[Path]:
     if path.is_dir():
         return folder_images(path)
     return [path] if path.is_file() else []
+
+
+def frame_method(sensor_fit: str, aspect: float, scene_aspect: float) -> str:
+    """How a picture lies in a render: "CROP" or "FIT". Both are given as width over height.
+
+    The sensor's fitted side spans the render; the picture has to span the same side.
+    """
+    return "CROP" if (scene_aspect > aspect) == (sensor_fit == "HORIZONTAL") else "FIT"
+
+
+def render_aspect(scene: bpy.types.Scene) -> float:
+    """Width over height of a scene's renders."""
+    render = scene.render
+    return render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
 
 
 def movie_clip(background: Background) -> bpy.types.MovieClip | None:
@@ -209,10 +229,8 @@ def _write_background(plan: CameraPlan, data: bpy.types.Camera, scene_aspect: fl
     image.clip = clip
     image.alpha = 1.0
     image.display_depth = "BACK"
-    # The sensor's fitted side spans the frame; the picture has to span the same side.
     aspect = plan.sensor_mm[0] / plan.sensor_mm[1]
-    wider = scene_aspect > aspect
-    image.frame_method = "CROP" if wider == (plan.sensor_fit == "HORIZONTAL") else "FIT"
+    image.frame_method = frame_method(plan.sensor_fit, aspect, scene_aspect)
     if abs(clip.size[0] / max(clip.size[1], 1) / aspect - 1) > 0.02:
         return f"Blender shows {plan.background.path} in another shape, so the background may not fit."
     return ""

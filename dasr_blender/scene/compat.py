@@ -76,6 +76,40 @@ def light_all_round(scene: bpy.types.Scene) -> None:
     background.inputs["Color"].default_value = (0.8, 0.8, 0.8, 1.0)
 
 
+def compositor_picture(scene: bpy.types.Scene) -> bpy.types.NodeSocket:
+    """The socket whose picture a scene's compositor shows and renders; made where it had no nodes yet.
+
+    Until 4.5 that is a Composite node's, in a tree of the scene's own; from 5.0 on a node group's output.
+    """
+    if VERSION < (5, 0, 0):
+        scene.use_nodes = True
+        tree, kind = scene.node_tree, "CompositorNodeComposite"
+    else:
+        if scene.compositing_node_group is None:
+            scene.compositing_node_group = bpy.data.node_groups.new(f"{scene.name} compositor", "CompositorNodeTree")
+        tree, kind = scene.compositing_node_group, "NodeGroupOutput"
+        if tree.library is None and not any(item.in_out == "OUTPUT" for item in tree.interface.items_tree):
+            tree.interface.new_socket("Image", in_out="OUTPUT", socket_type="NodeSocketColor")
+    outputs = [node for node in tree.nodes if node.bl_idname == kind]
+    output = next((node for node in outputs if getattr(node, "is_active_output", True)), None) or tree.nodes.new(kind)
+    return output.inputs[0]
+
+
+def alpha_over_sockets(node: bpy.types.Node) -> tuple[bpy.types.NodeSocket, bpy.types.NodeSocket]:
+    """The background and the foreground of the compositor's Alpha Over."""
+    first = 1 if VERSION < (5, 0, 0) else 0
+    return node.inputs[first], node.inputs[first + 1]
+
+
+def scale_to_render(node: bpy.types.Node, frame_method: str) -> None:
+    """Have the compositor's Scale bring a picture to the render's size: "STRETCH", "FIT" or "CROP"."""
+    if VERSION < (5, 0, 0):
+        node.space, node.frame_method = "RENDER_SIZE", frame_method
+    else:
+        node.inputs["Type"].default_value = "Render Size"
+        node.inputs["Frame Type"].default_value = frame_method.title()
+
+
 def known(operator: Any, **options: Any) -> dict[str, Any]:
     """Those of `options` this version's operator has: exporters gain and lose switches between versions."""
     properties = operator.get_rna_type().properties

@@ -11,8 +11,10 @@ import bpy
 from ..core import Category, Motion
 from . import compat
 from .build import build_scene
+from .camera import images_behind
 from .character import read_character
 from .export import Cast, export_cast, export_scene, losses
+from .over_clip import render_over_clip
 from .plan import plan_scene
 from .retarget import matched, retarget
 
@@ -48,6 +50,8 @@ def write_files(
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)
     compat.light_all_round(bpy.context.scene)
     built = build_scene(plan)
+    if images_behind(built.camera):
+        render_over_clip(built.scene)
     files: dict[str, Path] = {}
     for number, kind in enumerate(formats):
         step((number + 1) / (len(formats) + 1), f"Writing {stem}.{kind}")
@@ -95,6 +99,8 @@ def write_retargeted(
     settings, objects, actions = plan.settings, found.objects, (bpy.data.actions[done.action],)
     if in_clip:
         objects, actions = (*objects, built.camera), (*actions, built.action)
+        if images_behind(built.camera):
+            render_over_clip(scene)
     cast = Cast(scene, objects, actions, settings.fps, settings.frame_range, settings.resolution)
     files: dict[str, Path] = {}
     for number, kind in enumerate(formats):

@@ -16,7 +16,7 @@ from ..core.rotation import quat_to_matrix
 from .action import pose_basis
 from .armature import write_armature
 from .build import all_or_nothing, set_picture, set_time
-from .camera import CV_FROM_BLENDER, find_background, movie_clip, write_camera
+from .camera import CV_FROM_BLENDER, find_background, movie_clip, render_aspect, write_camera
 from .mesh import write_mesh
 from .plan import ScenePlan, ScenePlanError, plan_scene
 from .views import CATEGORY, CLIP, FIRST, key_pose, scene_frame
@@ -136,9 +136,7 @@ def _write(plan: ScenePlan, scene: bpy.types.Scene) -> tuple[bpy.types.Object, s
     scene.collection.children.link(collection)
     armature = write_armature(plan.armature, collection, scene)
     _make_glassy(write_mesh(plan.mesh, collection, armature))
-    render = scene.render
-    aspect = render.resolution_x * render.pixel_aspect_x / (render.resolution_y * render.pixel_aspect_y)
-    camera, warning = write_camera(plan.camera, collection, aspect)
+    camera, warning = write_camera(plan.camera, collection, render_aspect(scene))
     scene.camera = camera
     _place(plan, armature, plan.action.root_location[0], plan.action.bone_rotations[0])
     for bone in armature.pose.bones:  # a joint turns; it does not leave its place

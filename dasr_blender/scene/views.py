@@ -15,7 +15,7 @@ from ..core import Category, View, ViewError, remove_view, views_path, write_vie
 from ..core.rotation import matrix_to_quat
 from ..core.views import set_frames
 from .build import is_evaluated
-from .camera import CV_FROM_BLENDER, clip_path
+from .camera import CV_FROM_BLENDER, clip_path, images_behind
 from .plan import CATEGORY
 
 # what a template's armature object knows of itself beside its category: clip, and scene frame of the clip's first frame
@@ -76,7 +76,7 @@ def _camera(armature: bpy.types.Object) -> bpy.types.Object:
 
 
 def _background(camera: bpy.types.Object) -> bpy.types.MovieClip | None:
-    return next((image.clip for image in camera.data.background_images if image.clip is not None), None)
+    return next((image.clip for image in images_behind(camera)), None)
 
 
 # Of a pose bone's posed matrix P and its resting axes R (see `action`): P = M · G · R, with M the root's pose and G

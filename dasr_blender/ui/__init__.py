@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import bpy
 
-from . import corrections, operators, panels, paths, preferences, properties, retarget, views
+from . import corrections, operators, over_clip, panels, paths, preferences, properties, retarget, views
 
 _CLASSES = (
     *properties.CLASSES,
@@ -13,6 +13,7 @@ _CLASSES = (
     *operators.CLASSES,
     *corrections.CLASSES,
     *views.CLASSES,
+    *over_clip.CLASSES,
     *retarget.CLASSES,
     *panels.CLASSES,
 )

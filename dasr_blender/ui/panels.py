@@ -103,6 +103,7 @@ def _draw_output(panel: bpy.types.Panel, context) -> None:
         choice.enabled = compat.can_write(kind) or kind in settings.formats  # what cannot be written can be taken away
         choice.prop_enum(settings, "formats", kind)
     layout.prop(settings, "overlay")
+    layout.operator("dasr.render_over_clip", icon="RENDER_ANIMATION")
 
 
 class _Main:
@@ -160,7 +161,10 @@ class DASR_MT_operators(bpy.types.Menu):
     bl_label = "DASR"
 
     def draw(self, _context) -> None:
-        for name in ("reconstruct", "cancel", "solve_camera", "add_template", "save_view", "match_bones", "retarget"):
+        for name in (
+            *("reconstruct", "cancel", "solve_camera", "add_template", "save_view"),
+            *("match_bones", "retarget", "render_over_clip"),
+        ):
             self.layout.operator(f"dasr.{name}")
 
 

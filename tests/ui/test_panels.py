@@ -12,6 +12,8 @@ import pytest
 bpy = pytest.importorskip("bpy", reason="needs bpy: pip install '.[blender]'")
 
 import blf
+import cv2
+import numpy as np
 from characters import own_character
 from toy import toy_motion
 
@@ -156,3 +158,18 @@ def test_without_a_window_nobody_waits_and_unregistering_twice_is_once(settings)
     dasr_blender.unregister()
     dasr_blender.unregister()
     dasr_blender.register()
+
+
+def test_render_over_clip_says_what_it_lacks_and_what_it_did(settings, toy_category, tmp_path):
+    assert not bpy.ops.dasr.render_over_clip.poll()
+    frames = tmp_path / "walk"
+    frames.mkdir()
+    for i in range(5):
+        cv2.imwrite(str(frames / f"{i:04d}.png"), np.full((20, 32, 3), 90, np.uint8))
+    motion = toy_motion(toy_category, 5, image_size=(32, 20))
+    built = build_scene(plan_scene(toy_category, motion, clip_path=frames, set_scene=True))
+    assert bpy.ops.dasr.render_over_clip() == {"FINISHED"}
+    status = bpy.context.window_manager.dasr
+    assert "over walk" in status.message and not status.failed and built.scene.render.film_transparent
+    built.camera.data.background_images.clear()
+    assert not bpy.ops.dasr.render_over_clip.poll()
