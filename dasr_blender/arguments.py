@@ -143,6 +143,12 @@ def _add_reconstruct(commands: argparse._SubParsersAction) -> None:
         help="folder for the results (default: <clip>-dasr, or <clip>-dasr-2 where that holds another clip's)",
     )
     command.add_argument(
+        "--texture",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="give the mesh a texture of what the frames show, else the network's plain colours",
+    )
+    command.add_argument(
         "--overlay",
         action=argparse.BooleanOptionalAction,
         default=True,

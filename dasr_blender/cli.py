@@ -77,7 +77,7 @@ def _cannot_load(error: ImportError) -> str:
 
 
 def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
-    """The main job: motion, overlay and report from `job`, then scene and exports from `scene/`."""
+    """The main job: motion, texture, overlay and report from `job`, then scene and exports from `scene/`."""
     if arguments.formats and importlib.util.find_spec("bpy") is None:
         raise DasrError(
             f"Writing {', '.join(arguments.formats)} needs bpy, which is not installed: "
@@ -101,6 +101,8 @@ def reconstruct(arguments: argparse.Namespace, channel: Channel) -> int:
         if options.camera == "solve":
             _solve_camera(result, channel, canceller, share)
         files = {"motion": result.motion_path}
+        if result.texture_path is not None:
+            files["texture"] = result.texture_path
         if result.overlay_path is not None:
             files["overlay"] = result.overlay_path
         seconds: dict[str, float] = {}
@@ -172,6 +174,7 @@ def _job_options(arguments: argparse.Namespace, channel: Channel) -> JobOptions:
         place=arguments.place,
         formats=arguments.formats,
         names=arguments.names,
+        texture=arguments.texture,
         overlay=arguments.overlay,
         provider=arguments.provider,
         threads=arguments.threads,
@@ -211,6 +214,7 @@ def _export(result: JobResult, channel: Channel, canceller: Canceller) -> tuple[
         stem=options.stem,
         placement=options.place,
         names=options.names,
+        texture=result.texture_path,
         progress=step,
     )
 

@@ -99,10 +99,35 @@ def test_motion_overlay_and_report(home: Path, tmp_path: Path) -> None:
         report
     )
     assert len(report["mask_iou"]) == FRAMES and report["focal"] == {"pixels": 230.4, "source": "assumed"}
-    assert set(report["files"]) == {"motion", "overlay", "report"}
+    assert set(report["files"]) == {"motion", "texture", "overlay", "report"}
     assert report["provider"].startswith("CPU, ") and report["options"]["provider"] == "auto"
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["motion", "overlay", "report"]
-    assert left_behind(tmp_path) == ["motion.npz", "report.json", "walk-overlay.mp4"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["motion", "texture", "overlay", "report"]
+    assert left_behind(tmp_path) == ["motion.npz", "report.json", "walk-overlay.mp4", "walk-texture.png"]
+    texture = cv2.imread(str(tmp_path / "walk-texture.png"))
+    assert texture.shape == (1024, 1024, 3) and texture.std() > 5
+
+
+def test_without_a_texture_none_is_written(home: Path, tmp_path: Path) -> None:
+    done = reconstruct(
+        home, home / "clip/walk.mp4", tmp_path, "--masks", home / "clip/masks", "--quality", "draft", "--no-overlay",
+        "--no-texture",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert set(report["files"]) == {"motion", "report"} and "texture" not in report["seconds"]
+    assert left_behind(tmp_path) == ["motion.npz", "report.json"]
+
+
+def test_a_category_whose_map_lies_over_itself_has_no_texture(home: Path, tmp_path: Path) -> None:
+    category = load_category(home / "categories" / "toy")
+    folded = replace(category, body=replace(category.body, uv=np.zeros_like(category.body.uv)))
+    done = reconstruct(
+        home, home / "clip/walk.mp4", tmp_path / "out", "--masks", home / "clip/masks", "--quality", "draft",
+        "--no-overlay", "--category", save_category(folded, tmp_path / "folded"),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "share places in its UV map" in done.stderr
+    assert left_behind(tmp_path / "out") == ["motion.npz", "report.json"]
 
 
 def test_a_category_with_a_refiner_looks_again(home: Path, tmp_path: Path) -> None:
@@ -355,6 +380,7 @@ def test_json_messages(home: Path, tmp_path: Path) -> None:
     assert {"stage", "text"} <= set(messages[0])
     assert Path(messages[-1]["motion"]).is_file() and set(messages[-1]["files"]) == {
         "motion",
+        "texture",
         "overlay",
         "report",
     }
@@ -402,7 +428,7 @@ def test_a_killed_run_is_resumed(home: Path, tmp_path: Path) -> None:
         "camera",
         "student",
     ]
-    assert left_behind(tmp_path) == ["motion.npz", "report.json", "walk-overlay.mp4"]
+    assert left_behind(tmp_path) == ["motion.npz", "report.json", "walk-overlay.mp4", "walk-texture.png"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("bpy") is None, reason="needs bpy")
@@ -423,10 +449,10 @@ def test_every_format_is_written(home: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     report = json.loads((tmp_path / "report.json").read_text())
-    assert {"blend", "glb", "fbx", "usd", "bvh", "motion", "report"} == set(report["files"])
+    assert {"blend", "glb", "fbx", "usd", "bvh", "motion", "texture", "report"} == set(report["files"])
     for kind, path in report["files"].items():
         assert Path(path).stat().st_size > 100, kind
-    assert len(done.stdout.splitlines()) == 7  # nothing that Blender prints
+    assert len(done.stdout.splitlines()) == 8  # nothing that Blender prints
     assert any(".bvh holds the skeleton alone" in warning for warning in report["warnings"])
 
 

@@ -158,9 +158,16 @@ def toy_body(skeleton: Skeleton, joints: Array) -> Body:
         morphology_std=np.full(len(MORPHOLOGY), 0.3),
         appearance_mean=np.clip(0.5 + points * 0.5, 0, 1),
         appearance_basis=rng.normal(0, 0.05, (3, len(points), 3)),
-        uv=np.tile(np.array([[0, 0], [1, 0], [0, 1]], np.float64), (len(triangles), 1, 1)),
+        uv=_tiles(len(triangles)),
         mirror_vertex=mirror,
     )
+
+
+def _tiles(count: int) -> Array:
+    """A UV map (F, 3, 2) of separate triangles, each in a square of its own."""
+    side = int(np.ceil(np.sqrt(count)))
+    place = np.stack(np.divmod(np.arange(count), side), 1)[:, None]
+    return (place + np.array([[0.1, 0.1], [0.9, 0.1], [0.1, 0.9]])) / side
 
 
 # joints whose boxes a proportion scales, and along which axes

@@ -64,6 +64,15 @@ def named_clip(folder: Path) -> Path | None:
         return None
 
 
+def reported_files(folder: Path) -> dict[str, str]:
+    """What was written of a reconstruction, by kind, as the report in its folder says."""
+    try:
+        files = json.loads((folder / REPORT).read_text(encoding="utf-8"))["files"]
+        return {str(kind): str(path) for kind, path in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
 def reported_clip(folder: Path, motion: Motion) -> tuple[Path | None, str]:
     """The clip that the report in a folder names, where it is there and is the one that the motion was found in;
     else None, and a sentence that says what is wrong with it."""

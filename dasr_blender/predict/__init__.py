@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From crops to a motion: the student, one smooth path through its answers, a second look, the fit to the picture."""
+"""From crops to a motion: the student, one smooth path through its answers, a second look, the fit to the picture. And
+what the frames show of the body, as its texture."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from .fit_config import QUALITIES, FitConfig
 from .landmarks import Landmarks
 from .refine import Refiner
 from .student import Prediction, Student
+from .texture import Texture, View, bake_texture, clip_views
 from .track import track
 from .twins import WORDS as TWIN_WORDS
 from .twins import Twin
@@ -24,8 +26,12 @@ __all__ = [
     "Prediction",
     "Refiner",
     "Student",
+    "Texture",
     "TrackConfig",
     "Twin",
+    "View",
+    "bake_texture",
+    "clip_views",
     "fit",
     "track",
 ]

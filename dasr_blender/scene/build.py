@@ -16,7 +16,7 @@ from .camera import clip_path, images_behind, render_aspect, write_camera
 from .mesh import write_mesh
 from .plan import SOURCE, ScenePlan, ScenePlanError
 
-_KINDS = ("objects", "meshes", "armatures", "cameras", "actions", "materials", "movieclips", "collections")
+_KINDS = ("objects", "meshes", "armatures", "cameras", "actions", "materials", "images", "movieclips", "collections")
 
 
 @dataclass(frozen=True)

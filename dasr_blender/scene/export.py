@@ -162,6 +162,7 @@ def _write_glb(cast: Cast, path: Path) -> None:
         export_morph_animation=False,
         export_rest_position_armature=True,
         export_vertex_color="MATERIAL",
+        export_all_vertex_colors=False,  # glTF multiplies a texture by the first of them
         export_draco_mesh_compression_enable=False,
         export_extras=True,
     )
@@ -186,6 +187,7 @@ def _write_fbx(cast: Cast, path: Path) -> None:
         mesh_smooth_type="FACE",
         colors_type="SRGB",
         path_mode="COPY",
+        embed_textures=True,
         use_custom_props=True,
     )
     with _prepared(cast, at_zero=True, shaped=True), _called(cast.scene, cast.actions[0].name):
@@ -212,8 +214,16 @@ def _write_usd(cast: Cast, path: Path) -> None:
         root_prim_path="/root",
         export_custom_properties=True,
     )
-    with _prepared(cast, at_zero=cast.frame_range[0] < 0, shaped=True):  # a scene's range begins at 0 or later
-        bpy.ops.wm.usd_export(**options)
+    folder = path.parent / "textures"  # Blender makes it, and leaves it empty where textures stay where they are
+    made = not folder.exists()
+    with (
+        _prepared(cast, at_zero=cast.frame_range[0] < 0, shaped=True),  # a scene's range begins at 0 or later
+        _textures_beside(cast, path.parent) as mode,
+    ):
+        bpy.ops.wm.usd_export(**options, export_textures_mode=mode)
+    if made:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _write_bvh(cast: Cast, path: Path) -> None:
@@ -238,6 +248,31 @@ _WRITERS: dict[str, Callable[[Cast, Path], None]] = {
     "usd": _write_usd,
     "bvh": _write_bvh,
 }
+
+
+@contextlib.contextmanager
+def _textures_beside(cast: Cast, folder: Path) -> Iterator[str]:
+    """How USD's writer is to take textures: those whose files lie in the folder that is written to ("KEEP") are named
+    there, for which they must not be packed into the .blend; of others it writes files ("NEW")."""
+    meshes = [item.data for item in cast.objects if item.type == "MESH"]
+    nodes = [node for mesh in meshes for material in mesh.materials if material for node in material.node_tree.nodes]
+    images = {node.image for node in nodes if node.type == "TEX_IMAGE" and node.image is not None}
+    beside = [image for image in images if image.packed_file]
+    if not all(_is_in(folder, image) for image in beside):
+        yield "NEW"
+        return
+    for image in beside:
+        image.unpack(method="REMOVE")
+    try:
+        yield "KEEP"
+    finally:
+        for image in beside:
+            image.pack()
+
+
+def _is_in(folder: Path, image: bpy.types.Image) -> bool:
+    file = Path(bpy.path.abspath(image.filepath))
+    return file.is_file() and file.resolve().parent == folder.resolve()
 
 
 @contextlib.contextmanager

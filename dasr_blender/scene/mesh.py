@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The subject's mesh: vertex groups, UVs, morphology as shape keys, appearance as a colour attribute."""
+"""The subject's mesh: vertex groups, UVs, morphology as shape keys, appearance as a colour attribute or a texture."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import bpy
 import numpy as np
@@ -29,7 +30,8 @@ class MeshPlan:
     """The mesh in armature space.
 
     vertices: (V, 3) the basis, before the shape keys.  faces: (F, 3).  uv: (F, 3, 2) per corner.
-    colours: (V, 3) sRGB 0…1.  groups: bone names.  skin_index, skin_weight: (V, 4).
+    colours: (V, 3) sRGB 0…1.  groups: bone names.  skin_index, skin_weight: (V, 4).  texture: picture in the UV map, in
+    place of the colours.
     """
 
     name: str
@@ -41,6 +43,7 @@ class MeshPlan:
     skin_index: np.ndarray
     skin_weight: np.ndarray
     shape_keys: tuple[ShapeKeyPlan, ...]
+    texture: Path | None = None
 
 
 def write_mesh(
@@ -51,7 +54,10 @@ def write_mesh(
     data.from_pydata(plan.vertices.tolist(), [], plan.faces.tolist())
     data.polygons.foreach_set("use_smooth", np.ones(len(plan.faces), dtype=bool))
     data.uv_layers.new(name="UVMap").uv.foreach_set("vector", plan.uv.astype(np.float32).ravel())
-    _write_colours(data, plan)
+    image = _load_texture(plan) if plan.texture is not None else None
+    if image is not None:
+        plan = replace(plan, colours=_colours_of(image, plan))
+    _write_colours(data, plan, image)
     data.update()
     mesh = bpy.data.objects.new(plan.name, data)
     collection.objects.link(mesh)
@@ -64,7 +70,30 @@ def write_mesh(
     return mesh
 
 
-def _write_colours(data: bpy.types.Mesh, plan: MeshPlan) -> None:
+def _load_texture(plan: MeshPlan) -> bpy.types.Image:
+    """The texture as a part of the .blend; OSError where Blender cannot read it."""
+    image = bpy.data.images.load(str(plan.texture), check_existing=False)
+    if not image.has_data and not image.size[0]:
+        raise OSError(f"{plan.texture} is no picture")
+    image.name = plan.name
+    image.pack()
+    return image
+
+
+def _colours_of(image: bpy.types.Image, plan: MeshPlan) -> np.ndarray:
+    """The vertices' colours (V, 3) in a texture, sRGB 0…1."""
+    width, height = image.size
+    pixels = np.empty(4 * width * height, np.float32)
+    image.pixels.foreach_get(pixels)
+    column = np.clip((plan.uv[..., 0] * width).astype(int), 0, width - 1)
+    row = np.clip((plan.uv[..., 1] * height).astype(int), 0, height - 1)  # Blender's first row is the lowest
+    corners = pixels.reshape(height, width, 4)[row, column, :3]  # (F, 3, 3)
+    count = np.maximum(np.bincount(plan.faces.ravel(), minlength=len(plan.vertices)), 1)
+    sums = [np.bincount(plan.faces.ravel(), corners[..., c].ravel(), len(plan.vertices)) for c in range(3)]
+    return np.stack(sums, 1) / count[:, None]
+
+
+def _write_colours(data: bpy.types.Mesh, plan: MeshPlan, image: bpy.types.Image | None) -> None:
     colours = data.color_attributes.new(COLOUR_ATTRIBUTE, "BYTE_COLOR", "POINT")
     rgba = np.ones((len(plan.vertices), 4), dtype=np.float32)
     rgba[:, :3] = np.clip(plan.colours, 0, 1)
@@ -76,10 +105,15 @@ def _write_colours(data: bpy.types.Mesh, plan: MeshPlan) -> None:
     nodes, links = material.node_tree.nodes, material.node_tree.links
     shader = next(node for node in nodes if node.type == "BSDF_PRINCIPLED")
     shader.inputs["Roughness"].default_value = 0.9
-    attribute = nodes.new("ShaderNodeVertexColor")
-    attribute.layer_name = COLOUR_ATTRIBUTE
-    attribute.location = (shader.location.x - 250, shader.location.y)
-    links.new(attribute.outputs["Color"], shader.inputs["Base Color"])
+    if image is not None:
+        source = nodes.new("ShaderNodeTexImage")
+        source.image = image
+        nodes.active = source  # what the viewport's solid shading shows by texture
+    else:
+        source = nodes.new("ShaderNodeVertexColor")
+        source.layer_name = COLOUR_ATTRIBUTE
+    source.location = (shader.location.x - 300, shader.location.y)
+    links.new(source.outputs["Color"], shader.inputs["Base Color"])
     # The viewport's solid shading is linear. FBX and USD cannot say that a material takes the vertices' colours.
     material.diffuse_color = shader.inputs["Base Color"].default_value = (*rgba[:, :3].mean(0) ** 2.2, 1.0)
     data.materials.append(material)

@@ -70,7 +70,7 @@ def plan_scene(
     name: str | None = None,
     start_frame: int = 1,
     set_scene: bool = False,
-    vertex_colours: np.ndarray | None = None,
+    texture: Path | None = None,
 ) -> ScenePlan:
     """Decide the whole scene.
 
@@ -82,12 +82,12 @@ def plan_scene(
         start_frame: scene frame that shows the motion's first frame. Later ones follow at the clip's own
             pace, so that a motion of every second frame still plays in step with the movie.
         set_scene: give the scene the clip's frame rate, range, render size and camera.
-        vertex_colours: (V, 3) sRGB 0…1, in place of the motion's appearance.
+        texture: picture in the body's UV map, in place of the motion's appearance.
 
     Raises:
         ScenePlanError: an argument is unknown, or motion and category do not fit each other.
     """
-    _check(category, motion, placement, names, vertex_colours)
+    _check(category, motion, placement, names)
     name = clip_name(clip_path or motion.source or "clip") if name is None else name.strip() or "clip"
     index = motion.frame_index.astype(np.int64)
     frames = int(start_frame) + index - index[0]
@@ -118,7 +118,7 @@ def plan_scene(
     return ScenePlan(
         name=name,
         frames=frames,
-        mesh=_plan_mesh(category, motion, offset, armature, vertex_colours, f"{name} mesh"),
+        mesh=_plan_mesh(category, motion, offset, armature, texture, f"{name} mesh"),
         armature=armature,
         action=action,
         camera=camera,
@@ -133,9 +133,7 @@ def plan_scene(
     )
 
 
-def _check(
-    category: Category, motion: Motion, placement: str, names: str, vertex_colours: np.ndarray | None
-) -> None:
+def _check(category: Category, motion: Motion, placement: str, names: str) -> None:
     if placement not in PLACEMENTS:
         raise ScenePlanError(f"There is no placement '{placement}'; choose one of {', '.join(PLACEMENTS)}.")
     if names not in category.profiles:
@@ -149,11 +147,6 @@ def _check(
         raise ScenePlanError(f"The motion does not fit the category '{category.name}': {error}") from error
     if np.any(np.diff(motion.frame_index) <= 0):
         raise ScenePlanError("The motion's frames are not in order; reconstruct the clip again.")
-    if vertex_colours is not None and np.shape(vertex_colours) != category.body.vertices.shape:
-        raise ScenePlanError(
-            f"There are colours for {len(vertex_colours)} vertices, but the body of '{category.name}' has "
-            f"{len(category.body.vertices)}; use this category's own."
-        )
 
 
 def _plan_armature(
@@ -219,7 +212,7 @@ def _plan_mesh(
     motion: Motion,
     offset: np.ndarray,
     armature: ArmaturePlan,
-    vertex_colours: np.ndarray | None,
+    texture: Path | None,
     name: str,
 ) -> MeshPlan:
     body = category.body
@@ -230,17 +223,17 @@ def _plan_mesh(
         keys.append(ShapeKeyPlan(proportion.name, body.morphology_vertices[k], value, low, high))
     if len(motion.relief):  # the clip's own shape: 0 takes it away
         keys.append(ShapeKeyPlan(RELIEF_KEY, body.raised(motion.relief), 1.0, 0.0, 1.0))
-    colours = body.colours(motion.appearance) if vertex_colours is None else np.asarray(vertex_colours)
     return MeshPlan(
         name=name,
         vertices=body.vertices + offset,
         faces=body.faces,
         uv=body.uv,
-        colours=colours,
+        colours=body.colours(motion.appearance),
         groups=tuple(bone.name for bone in armature.bones),
         skin_index=body.skin_index,
         skin_weight=body.skin_weight,
         shape_keys=tuple(keys),
+        texture=texture,
     )
 
 

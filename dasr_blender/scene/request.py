@@ -164,6 +164,7 @@ class JobRequest:
     frames: tuple[int | None, int | None, int] = (None, None, 1)
     subject: tuple[int, int] | None = None
     focal_px: float = 0.0
+    texture: bool = True
     overlay: bool = False
     start_frame: int = 1
     clip_start: int | None = None
@@ -220,6 +221,7 @@ class JobRequest:
             focal_px=settings.focal_px or (solved_focal(solved) if solved else 0.0),
             camera=settings.camera,
             solved_clip=solved.name if solved else "",
+            texture=settings.texture,
             overlay=settings.overlay,
             start_frame=start_frame,
             clip_start=clip_start(clip) if clip else None,
@@ -246,6 +248,7 @@ class JobRequest:
             "--formats",
             "none",
         ]
+        line += ["--texture" if self.texture else "--no-texture"]
         line += ["--overlay" if self.overlay else "--no-overlay"]
         if self.masks:
             line += ["--masks", self.masks]
@@ -367,6 +370,12 @@ def _exported(built: BuiltScene, request: JobRequest) -> tuple[list[str], list[s
     return written, losses(built.plan, written) + notes
 
 
+def _written(result: Mapping[str, Any], kind: str) -> Path | None:
+    """A file that the worker wrote; None where it wrote none, or it is gone."""
+    path = result.get("files", {}).get(kind)
+    return Path(path) if path and os.path.isfile(path) else None
+
+
 def finish_job(
     request: JobRequest,
     result: Mapping[str, Any],
@@ -414,6 +423,7 @@ def finish_job(
         names=request.names,
         start_frame=request.scene_frame(int(motion.frame_index[0])),
         set_scene=request.set_scene,
+        texture=_written(result, "texture"),
     )
     with mode_kept(scene):
         built = build_scene(plan, scene)

@@ -29,6 +29,7 @@ def write_files(
     stem: str,
     placement: str = "camera",
     names: str = "neutral",
+    texture: Path | None = None,
     progress: Callable[[float, str], None] | None = None,
 ) -> tuple[dict[str, Path], list[str]]:
     """Build the motion's scene in an empty file and export it; returns format → file, and warnings for the user.
@@ -45,6 +46,7 @@ def write_files(
         placement=placement,
         names=names,
         set_scene=True,
+        texture=texture,
     )
     # Not read_factory_settings: inside Blender that would unregister the add-on this runs in.
     bpy.ops.wm.read_homefile(use_empty=True, use_factory_startup=True)

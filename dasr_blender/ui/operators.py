@@ -11,6 +11,7 @@ from typing import Any
 import bpy
 
 from ..core.errors import DasrError
+from ..core.results import reported_files
 from ..scene.request import JobRequest, beside_others, category_problem, finish_job, settings_problem
 from ..scene.solve import CameraSolveError
 from ..worker import Worker
@@ -242,7 +243,12 @@ class DASR_OT_solve_camera(bpy.types.Operator):
         request = replace(_last_request(context), camera="solve", solved_clip="")
         hidden = request.directory / ".dasr"
         kept = sorted(hidden.glob("masks-*.npz"), key=lambda path: path.stat().st_mtime)
-        result = {"motion": request.directory / "motion.npz", "masks": kept[-1] if kept else None}
+        texture = reported_files(request.directory).get("texture") if request.texture else None
+        result = {
+            "motion": request.directory / "motion.npz",
+            "masks": kept[-1] if kept else None,
+            "files": {"texture": texture},
+        }
         try:
             with waiting(context):
                 summary = finish_job(request, result, context.scene, _background(result), solve_only=True)

@@ -27,6 +27,7 @@ def _draw(panel: bpy.types.Panel, context) -> None:
     column.separator()
     column.prop(settings, "placement")
     column.prop(settings, "names")
+    column.prop(settings, "texture")
     column.prop(settings, "set_scene_range")
 
     layout.separator()

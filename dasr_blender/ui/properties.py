@@ -168,6 +168,11 @@ class DasrSettings(bpy.types.PropertyGroup):
         default=set(),
         items=EXPORTS,
     )
+    texture: BoolProperty(
+        name="Texture",
+        default=True,
+        description="Give the mesh a texture of what the clip's frames show, else the network's plain colours",
+    )
     overlay: BoolProperty(
         name="Overlay Video",
         default=False,

@@ -117,7 +117,6 @@ def test_intrinsics_are_the_pinhole(size):
     [
         ({"placement": "moon"}, "placement 'moon'"),
         ({"names": "klingon"}, "bone names 'klingon'"),
-        ({"vertex_colours": np.zeros((3, 3))}, "colours for 3 vertices"),
     ],
 )
 def test_bad_arguments(toy_category, motion, change, words):

@@ -286,6 +286,21 @@ def test_the_overlay_and_another_pace_are_told(pan, movie, toy_category):
     assert not any("faster" in words for words in summary.warnings) and "overlay" not in summary.text
 
 
+def test_the_texture_that_the_worker_wrote_is_on_the_mesh(pan, movie, toy_category):
+    written = movie.parent / "pan-texture.png"
+    cv2.imwrite(str(written), np.full((8, 8, 3), (30, 60, 240), np.uint8))
+    files = {"motion": "motion.npz", "texture": str(written)}
+    assert "--texture" in asked(movie, texture=True).arguments()
+    assert "--no-texture" in asked(movie, texture=False).arguments()
+    for there in (True, False):
+        summary, _ = finished(asked(movie), pan, toy_category, files=files)
+        (mesh,) = (item for item in bpy.data.objects[summary.rig].children if item.type == "MESH")
+        colours = mesh.data.color_attributes.active_color.data
+        assert (np.array(colours[0].color_srgb)[0] == pytest.approx(240 / 255, abs=0.01)) == there
+        assert len(bpy.data.images) == 1  # the second mesh has none
+        written.unlink(missing_ok=True)
+
+
 def test_the_summary_says_where_the_clip_is_seen_and_what_stands_there_too(pan, movie, toy_category):
     scene = bpy.context.scene
     scene.camera = bpy.data.objects.new("Camera", bpy.data.cameras.new("Camera"))
