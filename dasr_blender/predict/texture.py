@@ -78,8 +78,8 @@ class View:
     """A frame that shows the body.
 
     motion: of this frame alone; its pixels are those of the original picture.  picture: ``(h, w, 3)`` uint8 RGB and
-    mask, where the subject is, ``(h, w)`` bool, when asked for; of any size in the original's shape.  sure: how far it
-    is believed, above 0.
+    mask, where the subject is, ``(h, w)`` bool, when asked for; both of one size, in the original's shape.  sure: how
+    far it is believed, above 0.
     """
 
     motion: Motion
@@ -212,6 +212,8 @@ def _likeness(picture: Array, mask: Array) -> Array:
 
 def _at(picture: Array, places: Array) -> Array:
     """Colours ``(n, 3)`` uint8 of a picture at places ``(n, 2)`` in pixels, between their middles."""
+    if not len(places):
+        return np.zeros((0, 3), np.uint8)
     wide = 1024  # OpenCV looks up pictures of places, and none that are too long
     padded = np.pad(places - 0.5, ((0, -len(places) % wide), (0, 0))).reshape(-1, wide, 2)
     found = cv2.remap(

@@ -128,6 +128,14 @@ def test_no_view_leaves_the_networks_colours(toy_category):
     assert found.seen == 0 and found.colours == pytest.approx(toy_category.body.colours())
 
 
+def test_frames_in_which_the_body_is_not_on_the_subject_show_nothing(toy_category):
+    motion = turned(toy_category, 2 * np.pi)
+    frames, masks = filmed(toy_category, motion)
+    masks[::2] = False
+    assert baked(toy_category, motion, frames, masks).seen > 0.4
+    assert baked(toy_category, motion, frames, np.zeros_like(masks)).seen == 0
+
+
 def test_a_map_that_lies_over_itself_is_refused(toy_category):
     body = replace(toy_category.body, uv=np.zeros_like(toy_category.body.uv) + [[0, 0], [1, 0], [0, 1]])
     with pytest.raises(PredictError, match="toy share places in its UV map"):
