@@ -20,7 +20,8 @@ def _draw(panel: bpy.types.Panel, context) -> None:
 
     column = layout.column()
     column.enabled = not status.running
-    column.prop(settings, "source", expand=True)
+    clip = bpy.app.translations.contexts.id_movieclip  # elsewhere Blender's translations take the word for "cut off"
+    column.prop(settings, "source", text="Clip", text_ctxt=clip, expand=True)
     column.prop(settings, "movie_clip" if settings.source == "MOVIECLIP" else "filepath")
     column.prop(settings, "category")
     column.prop(settings, "quality")

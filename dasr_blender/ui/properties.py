@@ -134,7 +134,8 @@ class DasrSettings(bpy.types.PropertyGroup):
                 "Turning and zooming, from the background, and how far it travels, from standing feet; or the clip's "
                 "own solve, if it has one in this file",
             ),
-            ("still", "Still", "The camera stood still"),
+            # not "Still", which some of Blender's translations take for a picture or for "even now"
+            ("still", "Standing Still", "The camera stood still"),
             ("solve", "Blender's Tracker", "Solve it with Blender's motion tracker, as for one that travels"),
         ],
     )

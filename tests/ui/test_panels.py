@@ -119,6 +119,14 @@ def test_a_search_of_menus_finds_what_the_tab_does(settings):
     dasr_blender.register()
 
 
+def test_blender_translates_no_word_of_the_panel_into_another_meaning(settings):
+    layout = MagicMock()
+    panels._draw(SimpleNamespace(layout=layout), bpy.context)
+    (row,) = [call for call in layout.column().prop.call_args_list if call.args[1] == "source"]
+    assert row.kwargs["text"] == "Clip" and row.kwargs["text_ctxt"] == "MovieClip"
+    assert "Still" not in [item.name for item in settings.bl_rna.properties["camera"].enum_items]
+
+
 def test_buttons_of_the_clip_editor_are_seen_in_the_3d_view_with_what_to_do(settings):
     context = bpy.context.copy() | {"space_data": SimpleNamespace(type="VIEW_3D")}
     layout = MagicMock()
