@@ -9,7 +9,7 @@ import blf
 import bpy
 
 from ..scene import compat
-from . import corrections, retarget, views
+from . import corrections, retarget, telling, views
 from .properties import EXPORTS
 
 
@@ -41,16 +41,16 @@ def _draw(panel: bpy.types.Panel, context) -> None:
         button = layout.row()
         button.scale_y = 1.6
         button.operator("dasr.reconstruct", icon="ARMATURE_DATA")
-    if status.message:
-        _draw_message(layout.box().column(align=True), context)
+    if message := telling.shown(context):
+        _draw_message(layout.box().column(align=True), context, message)
 
 
-def _draw_message(column: bpy.types.UILayout, context) -> None:
+def _draw_message(column: bpy.types.UILayout, context, message: str) -> None:
     """What was done last, or why nothing was; then warnings."""
     status, preferences = context.window_manager.dasr, context.preferences
     scale = preferences.system.ui_scale
     blf.size(0, preferences.ui_styles[0].widget.points * scale)
-    for number, sentence in enumerate(status.message.splitlines()):
+    for number, sentence in enumerate(message.splitlines()):
         warning = number > 0 or status.failed
         beside = 90 if warning else 66  # tabs, scroll bar and margins, and the icon
         for i, line in enumerate(wrapped(sentence, context.region.width - beside * scale)):

@@ -187,6 +187,7 @@ class DasrSettings(bpy.types.PropertyGroup):
     # the clip and the folder of the last reconstruction, whatever is chosen and wherever the .blend is saved later
     result_clip: StringProperty(options={"HIDDEN"})
     result_directory: StringProperty(options={"HIDDEN"})
+    told: StringProperty(options={"HIDDEN"})  # the status's, from when what it tells of was done
 
 
 class DasrStatus(bpy.types.PropertyGroup):
@@ -197,6 +198,7 @@ class DasrStatus(bpy.types.PropertyGroup):
     text: StringProperty()
     message: StringProperty()  # what came of the last one, or of a retargeting, a sentence a line
     failed: BoolProperty()  # the message says why nothing did
+    told: StringProperty()  # when the message was told; "" for one of nothing that could be undone
 
 
 CLASSES = (DasrCorrection, DasrBonePair, DasrRetarget, DasrSettings, DasrStatus)

@@ -20,7 +20,7 @@ from toy import toy_motion
 import dasr_blender
 from dasr_blender.scene import build_scene, plan_scene
 from dasr_blender.scene.request import category_problem
-from dasr_blender.ui import corrections, operators, panels
+from dasr_blender.ui import corrections, operators, panels, telling
 from dasr_blender.ui.retarget import follow
 from dasr_blender.ui.waiting import waiting
 
@@ -181,3 +181,23 @@ def test_render_over_clip_says_what_it_lacks_and_what_it_did(settings, toy_categ
     assert "over walk" in status.message and not status.failed and built.scene.render.film_transparent
     built.camera.data.background_images.clear()
     assert not bpy.ops.dasr.render_over_clip.poll()
+
+
+def test_a_message_goes_and_comes_back_with_what_it_tells_of(settings, toy_category):
+    built = reconstruct(toy_category)
+    settings.retarget.target = own_character(built.armature)
+    bpy.ops.ed.undo_push(message="before")
+    bpy.ops.dasr.retarget()
+    bpy.ops.ed.undo_push(message="retarget")
+    bpy.ops.object.empty_add()
+    bpy.ops.ed.undo_push(message="add")
+    seen = [telling.shown(bpy.context)]
+    for step in (bpy.ops.ed.undo, bpy.ops.ed.undo, bpy.ops.ed.redo):
+        step()
+        seen.append(telling.shown(bpy.context))
+    assert "moves" in seen[0] and seen == [seen[0], seen[0], "", seen[0]]
+    bpy.ops.ed.undo()
+    bpy.context.scene.dasr.retarget.pairs[0].bone = "none"
+    with pytest.raises(RuntimeError, match="no bone 'none'"):
+        bpy.ops.dasr.retarget()
+    assert "no bone 'none'" in telling.shown(bpy.context)  # which left nothing to be undone
