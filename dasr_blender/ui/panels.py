@@ -142,16 +142,14 @@ class _Output:
     draw = _draw_output
 
 
-def _panels(space: str, prefix: str) -> list[type[bpy.types.Panel]]:
-    """The main panel and its children, in the sidebar of one kind of editor."""
+def _panels(space: str, prefix: str, **own: type) -> list[type[bpy.types.Panel]]:
+    """The main panel and its children, in the sidebar of one kind of editor; own: those that only this one has."""
     place = {"bl_space_type": space, "bl_region_type": "UI", "bl_category": "DASR"}
     child = {**place, "bl_parent_id": prefix}
+    children = {"clip": _Clip, "corrections": _Corrections, "views": _Views, **own, "output": _Output}
     return [
         type(prefix, (_Main, bpy.types.Panel), place),
-        type(f"{prefix}_clip", (_Clip, bpy.types.Panel), child),
-        type(f"{prefix}_corrections", (_Corrections, bpy.types.Panel), child),
-        type(f"{prefix}_views", (_Views, bpy.types.Panel), child),
-        type(f"{prefix}_output", (_Output, bpy.types.Panel), child),
+        *(type(f"{prefix}_{name}", (part, bpy.types.Panel), child) for name, part in children.items()),
     ]
 
 
@@ -187,11 +185,8 @@ def detach() -> None:
         getattr(bpy.types, name).remove(_menu)
 
 
-_VIEW = "DASR_PT_view3d"
-_ON_CHARACTER = {"bl_space_type": "VIEW_3D", "bl_region_type": "UI", "bl_category": "DASR", "bl_parent_id": _VIEW}
 CLASSES = (
-    *_panels("VIEW_3D", _VIEW),
-    type(f"{_VIEW}_retarget", (_Retarget, bpy.types.Panel), _ON_CHARACTER),
+    *_panels("VIEW_3D", "DASR_PT_view3d", retarget=_Retarget),
     *_panels("CLIP_EDITOR", "DASR_PT_clip"),
     DASR_MT_operators,
 )

@@ -16,7 +16,7 @@ from bpy.props import (
 
 from ..arguments import QUALITIES
 from ..choices import Choice, category_choices, profile_choices
-from ..scene.compat import path_options
+from ..scene.compat import can_write, path_options
 from .corrections import DasrCorrection
 from .preferences import category_folders
 from .retarget import DasrBonePair, DasrRetarget
@@ -51,6 +51,12 @@ def _category_changed(self, context) -> None:
 
 def _names_changed(self, _context) -> None:
     self.names_said = self.names
+
+
+def export_choices() -> list[tuple[str, str, str]]:
+    """`EXPORTS`; those that this Blender cannot write say so, since a greyed button tells nothing else."""
+    lacking = "; this Blender was built without it"
+    return [(kind, name, words if can_write(kind) else words + lacking) for kind, name, words in EXPORTS]
 
 
 class DasrSettings(bpy.types.PropertyGroup):
@@ -164,10 +170,10 @@ class DasrSettings(bpy.types.PropertyGroup):
     )
     formats: EnumProperty(
         name="Also Export",
-        description="Files for other programs, written beside the report",
+        description="Files of the reconstruction for other programs, written beside the report",
         options={"ENUM_FLAG"},
         default=set(),
-        items=EXPORTS,
+        items=export_choices(),
     )
     overlay: BoolProperty(
         name="Overlay Video",
@@ -175,8 +181,8 @@ class DasrSettings(bpy.types.PropertyGroup):
         description="Also write a video of the result drawn over the clip",
     )
     directory: StringProperty(
-        name="Output",
-        description="Folder for exports and the report. Empty: a folder named after the clip beside the .blend file, "
+        name="Folder",
+        description="For exports and the report. Empty: a folder named after the clip beside the .blend file, "
         "or, while that is not saved, in 'results' in the extension's folder of Blender's user files",
         subtype="DIR_PATH",
         options=path_options(),

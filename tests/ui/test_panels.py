@@ -20,7 +20,8 @@ from toy import toy_motion
 import dasr_blender
 from dasr_blender.scene import build_scene, plan_scene
 from dasr_blender.scene.request import category_problem
-from dasr_blender.ui import corrections, operators, panels, telling
+from dasr_blender.scene.views import find_rig, known_frames
+from dasr_blender.ui import corrections, operators, panels, properties, telling
 from dasr_blender.ui.retarget import follow
 from dasr_blender.ui.waiting import waiting
 
@@ -201,3 +202,35 @@ def test_a_message_goes_and_comes_back_with_what_it_tells_of(settings, toy_categ
     with pytest.raises(RuntimeError, match="no bone 'none'"):
         bpy.ops.dasr.retarget()
     assert "no bone 'none'" in telling.shown(bpy.context)  # which left nothing to be undone
+
+
+def test_output_comes_last_and_none_of_its_rows_repeats_its_name(settings):
+    for place in ("DASR_PT_view3d", "DASR_PT_clip"):
+        below = [part.bl_label for part in panels.CLASSES if getattr(part, "bl_parent_id", "") == place]
+        assert below[-1] == "Output" and len(below) == len(set(below))
+    layout = MagicMock()
+    panels._draw_output(SimpleNamespace(layout=layout), bpy.context)
+    rows = [settings.bl_rna.properties[call.args[1]].name for call in layout.prop.call_args_list]
+    assert len(rows) == 2 and "Output" not in rows
+
+
+def test_a_format_that_cannot_be_written_says_why(settings, monkeypatch):
+    words = {kind: what for kind, _, what in properties.export_choices()}
+    monkeypatch.setattr(properties, "can_write", lambda kind: kind != "usd")
+    lacking = {kind: what for kind, _, what in properties.export_choices()}
+    assert lacking.pop("usd") == f"{words.pop('usd')}; this Blender was built without it" and lacking == words
+
+
+def test_undo_takes_a_views_keys_back_and_its_button_says_that_the_file_stays(settings, tmp_path):
+    frames = tmp_path / "walk"
+    frames.mkdir()
+    cv2.imwrite(str(frames / "0001.png"), np.full((20, 32, 3), 90, np.uint8))
+    settings.category, settings.filepath = "toy", str(frames)
+    bpy.ops.dasr.add_template()
+    bpy.ops.ed.undo_push(message="template")
+    bpy.ops.dasr.save_view()
+    bpy.ops.ed.undo_push(message="view")
+    bpy.ops.ed.undo()
+    rig = find_rig(bpy.context)
+    assert rig.animation_data is None and known_frames(rig) == [0]
+    assert "a file beside the clip, which Undo leaves alone" in bpy.ops.dasr.save_view.get_rna_type().description
