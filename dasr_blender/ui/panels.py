@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import textwrap
-
-import blf
 import bpy
 
 from ..scene import compat
 from . import corrections, retarget, telling, views
 from .properties import EXPORTS
+from .wrapping import draw_sentence
 
 
 def _draw(panel: bpy.types.Panel, context) -> None:
@@ -47,24 +45,9 @@ def _draw(panel: bpy.types.Panel, context) -> None:
 
 def _draw_message(column: bpy.types.UILayout, context, message: str) -> None:
     """What was done last, or why nothing was; then warnings."""
-    status, preferences = context.window_manager.dasr, context.preferences
-    scale = preferences.system.ui_scale
-    blf.size(0, preferences.ui_styles[0].widget.points * scale)
     for number, sentence in enumerate(message.splitlines()):
-        warning = number > 0 or status.failed
-        beside = 90 if warning else 66  # tabs, scroll bar and margins, and the icon
-        for i, line in enumerate(wrapped(sentence, context.region.width - beside * scale)):
-            column.label(text=line, **({"icon": "BLANK1" if i else "ERROR"} if warning else {}))
-
-
-def wrapped(text: str, width: float) -> list[str]:
-    """The text in lines of at most `width` pixels in the font's present size, but of ten letters at least."""
-    letters = max(int(1.3 * width * len(text) / max(blf.dimensions(0, text)[0], 1.0)), 10)
-    lines = textwrap.wrap(text, letters)
-    while letters > 10 and any(blf.dimensions(0, line)[0] > width for line in lines):
-        letters -= 1
-        lines = textwrap.wrap(text, letters)
-    return lines
+        warning = number > 0 or context.window_manager.dasr.failed
+        draw_sentence(column, context, sentence, "ERROR" if warning else "")
 
 
 def _draw_clip(panel: bpy.types.Panel, context) -> None:

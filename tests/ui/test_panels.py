@@ -24,6 +24,7 @@ from dasr_blender.scene.views import find_rig, known_frames
 from dasr_blender.ui import corrections, operators, panels, properties, telling
 from dasr_blender.ui.retarget import follow
 from dasr_blender.ui.waiting import waiting
+from dasr_blender.ui.wrapping import wrapped
 
 
 @pytest.fixture
@@ -99,12 +100,12 @@ def test_messages_fill_the_panel_and_no_line_is_cut_off():
     blf.size(0, 11.0)
     text = "16 frames reconstructed; bvh, fbx written to /a/folder/whose/name/is/longer/than/any/panel/is/wide."
     for width in (120, 230, 2000):
-        lines = panels.wrapped(text, width)
+        lines = wrapped(text, width)
         assert "".join(lines).replace(" ", "") == text.replace(" ", "")
         assert all(blf.dimensions(0, line)[0] <= width for line in lines)
     assert len(lines) == 1
-    assert len(panels.wrapped(text, 230)) <= blf.dimensions(0, text)[0] / 230 * 1.25 + 1
-    assert panels.wrapped(text, -5)  # a sidebar that is hardly there
+    assert len(wrapped(text, 230)) <= blf.dimensions(0, text)[0] / 230 * 1.25 + 1
+    assert wrapped(text, -5)  # a sidebar that is hardly there
 
 
 def test_a_search_of_menus_finds_what_the_tab_does(settings):
@@ -234,3 +235,14 @@ def test_undo_takes_a_views_keys_back_and_its_button_says_that_the_file_stays(se
     rig = find_rig(bpy.context)
     assert rig.animation_data is None and known_frames(rig) == [0]
     assert "a file beside the clip, which Undo leaves alone" in bpy.ops.dasr.save_view.get_rna_type().description
+
+
+def test_where_masks_come_from_is_read_whole_in_a_sidebar_as_it_opens(settings):
+    settings.masks = "/masks"
+    layout = MagicMock()
+    shown = SimpleNamespace(system=SimpleNamespace(ui_scale=1.0), ui_styles=bpy.context.preferences.ui_styles)
+    context = bpy.context.copy() | {"region": SimpleNamespace(width=250), "preferences": shown}
+    corrections.draw(SimpleNamespace(layout=layout), SimpleNamespace(**context))
+    lines = [call.kwargs["text"] for call in layout.column().label.call_args_list]
+    assert " ".join(lines) == "Masks come from a folder: change them there"
+    assert len(lines) > 1 and all(blf.dimensions(0, line)[0] < 250 - 66 for line in lines)
