@@ -211,6 +211,7 @@ def _write_usd(cast: Cast, path: Path) -> None:
         evaluation_mode="VIEWPORT",
         root_prim_path="/root",
         export_custom_properties=True,
+        allow_unicode=True,  # the default from 5.0 on; else 4.5 has '_' for what is not ASCII, one for each byte
     )
     with _prepared(cast, at_zero=cast.frame_range[0] < 0, shaped=True):  # a scene's range begins at 0 or later
         bpy.ops.wm.usd_export(**options)
