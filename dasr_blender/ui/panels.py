@@ -33,7 +33,7 @@ def _draw(panel: bpy.types.Panel, context) -> None:
         row = layout.row(align=True)
         row.progress(factor=status.fraction, text=f"{100 * status.fraction:.0f} %")
         row.operator("dasr.cancel", text="", icon="X")
-        layout.label(text=status.text[:1].upper() + status.text[1:])
+        layout.label(text=status.text[:1].upper() + status.text[1:], translate=False)
         layout.label(text="Esc cancels", icon="INFO")
     else:
         button = layout.row()

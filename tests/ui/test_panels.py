@@ -21,7 +21,7 @@ import dasr_blender
 from dasr_blender.scene import build_scene, plan_scene
 from dasr_blender.scene.request import category_problem
 from dasr_blender.scene.views import find_rig, known_frames
-from dasr_blender.ui import corrections, operators, panels, properties, telling
+from dasr_blender.ui import corrections, operators, panels, properties, retarget, telling
 from dasr_blender.ui.retarget import follow
 from dasr_blender.ui.waiting import waiting
 from dasr_blender.ui.wrapping import wrapped
@@ -127,6 +127,18 @@ def test_blender_translates_no_word_of_the_panel_into_another_meaning(settings):
     (row,) = [call for call in layout.column().prop.call_args_list if call.args[1] == "source"]
     assert row.kwargs["text"] == "Clip" and row.kwargs["text_ctxt"] == "MovieClip"
     assert "Still" not in [item.name for item in settings.bl_rna.properties["camera"].enum_items]
+
+
+def test_blender_translates_neither_names_of_joints_nor_what_is_being_done(settings):
+    layout, joint = MagicMock(), SimpleNamespace(name="Tail")
+    settings.retarget.target = bpy.data.objects.new("hero", bpy.data.armatures.new("hero"))
+    retarget.DASR_UL_bones.draw_item(None, bpy.context, layout, None, joint, 0, None, "")
+    status = bpy.context.window_manager.dasr
+    status.running, status.text = True, "Starting"
+    panels._draw(SimpleNamespace(layout=layout), bpy.context)
+    labels = [*layout.split().label.call_args_list, *layout.label.call_args_list]
+    said = {call.kwargs["text"]: call.kwargs.get("translate", True) for call in labels}
+    assert said == {"Tail": False, "Starting": False, "Esc cancels": True}
 
 
 def test_buttons_of_the_clip_editor_are_seen_in_the_3d_view_with_what_to_do(settings):
