@@ -24,7 +24,7 @@ _PATIENCE = 1.0  # seconds
 _LONGEST = 150  # bytes of a clip's name in those of files, which may have 255 with all that is added
 _LONG = 200  # signs of a path to which a temporary name adds too many for Windows, which takes 260
 DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # raised by a cut-off or wrong .npz
-ELSEWHERE = "choose another folder (Output in Blender, --out on the command line)"
+ELSEWHERE = "choose another folder (Output > Folder in Blender, --out on the command line)"
 GENERIC_NAMES = frozenset(("frames", "images", "jpegimages", "rgb", "color", "img", "input"))
 
 

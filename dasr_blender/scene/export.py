@@ -213,6 +213,7 @@ def _write_usd(cast: Cast, path: Path) -> None:
         evaluation_mode="VIEWPORT",
         root_prim_path="/root",
         export_custom_properties=True,
+        allow_unicode=True,  # the default from 5.0 on; else 4.5 has '_' for what is not ASCII, one for each byte
     )
     folder = path.parent / "textures"  # Blender makes it, and leaves it empty where textures stay where they are
     made = not folder.exists()

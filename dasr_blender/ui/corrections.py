@@ -11,6 +11,7 @@ from bpy.props import BoolProperty, EnumProperty, FloatProperty, IntProperty, St
 from ..pointing import Place, box_between, pixel_at, shown_frame, spoken, strokes
 from ..scene.compat import path_options
 from ..scene.request import clip_start, is_chosen, said_in_full
+from .wrapping import draw_sentence
 
 KINDS = [
     ("ON", "On It", "This place is on the subject", "ADD", 0),
@@ -222,7 +223,7 @@ def draw(panel: bpy.types.Panel, context) -> None:
     layout, settings = panel.layout, context.scene.dasr
     layout.enabled = not context.window_manager.dasr.running
     if settings.masks:
-        layout.label(text="Masks come from a folder: change them there", icon="INFO")
+        draw_sentence(layout.column(align=True), context, "Masks come from a folder: change them there", "INFO")
         return
     row = layout.row()
     row.template_list(

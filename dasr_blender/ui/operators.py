@@ -196,7 +196,7 @@ class DASR_OT_reconstruct(bpy.types.Operator):
         _running.append(job)
         status = context.window_manager.dasr
         status.running, status.fraction, status.text = True, 0.0, "Starting"
-        status.message, status.failed = "", False
+        status.message, status.failed, status.told = "", False, ""
         return job
 
     def _end(self, context, job: _Job):

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import textwrap
-
-import blf
 import bpy
 
 from ..scene import compat
-from . import corrections, retarget, views
+from . import corrections, retarget, telling, views
 from .properties import EXPORTS
+from .wrapping import draw_sentence
 
 
 def _draw(panel: bpy.types.Panel, context) -> None:
@@ -20,7 +18,8 @@ def _draw(panel: bpy.types.Panel, context) -> None:
 
     column = layout.column()
     column.enabled = not status.running
-    column.prop(settings, "source", expand=True)
+    clip = bpy.app.translations.contexts.id_movieclip  # elsewhere Blender's translations take the word for "cut off"
+    column.prop(settings, "source", text="Clip", text_ctxt=clip, expand=True)
     column.prop(settings, "movie_clip" if settings.source == "MOVIECLIP" else "filepath")
     column.prop(settings, "category")
     column.prop(settings, "quality")
@@ -35,36 +34,21 @@ def _draw(panel: bpy.types.Panel, context) -> None:
         row = layout.row(align=True)
         row.progress(factor=status.fraction, text=f"{100 * status.fraction:.0f} %")
         row.operator("dasr.cancel", text="", icon="X")
-        layout.label(text=status.text[:1].upper() + status.text[1:])
+        layout.label(text=status.text[:1].upper() + status.text[1:], translate=False)
         layout.label(text="Esc cancels", icon="INFO")
     else:
         button = layout.row()
         button.scale_y = 1.6
         button.operator("dasr.reconstruct", icon="ARMATURE_DATA")
-    if status.message:
-        _draw_message(layout.box().column(align=True), context)
+    if message := telling.shown(context):
+        _draw_message(layout.box().column(align=True), context, message)
 
 
-def _draw_message(column: bpy.types.UILayout, context) -> None:
+def _draw_message(column: bpy.types.UILayout, context, message: str) -> None:
     """What was done last, or why nothing was; then warnings."""
-    status, preferences = context.window_manager.dasr, context.preferences
-    scale = preferences.system.ui_scale
-    blf.size(0, preferences.ui_styles[0].widget.points * scale)
-    for number, sentence in enumerate(status.message.splitlines()):
-        warning = number > 0 or status.failed
-        beside = 90 if warning else 66  # tabs, scroll bar and margins, and the icon
-        for i, line in enumerate(wrapped(sentence, context.region.width - beside * scale)):
-            column.label(text=line, **({"icon": "BLANK1" if i else "ERROR"} if warning else {}))
-
-
-def wrapped(text: str, width: float) -> list[str]:
-    """The text in lines of at most `width` pixels in the font's present size, but of ten letters at least."""
-    letters = max(int(1.3 * width * len(text) / max(blf.dimensions(0, text)[0], 1.0)), 10)
-    lines = textwrap.wrap(text, letters)
-    while letters > 10 and any(blf.dimensions(0, line)[0] > width for line in lines):
-        letters -= 1
-        lines = textwrap.wrap(text, letters)
-    return lines
+    for number, sentence in enumerate(message.splitlines()):
+        warning = number > 0 or context.window_manager.dasr.failed
+        draw_sentence(column, context, sentence, "ERROR" if warning else "")
 
 
 def _draw_clip(panel: bpy.types.Panel, context) -> None:
@@ -142,16 +126,14 @@ class _Output:
     draw = _draw_output
 
 
-def _panels(space: str, prefix: str) -> list[type[bpy.types.Panel]]:
-    """The main panel and its children, in the sidebar of one kind of editor."""
+def _panels(space: str, prefix: str, **own: type) -> list[type[bpy.types.Panel]]:
+    """The main panel and its children, in the sidebar of one kind of editor; own: those that only this one has."""
     place = {"bl_space_type": space, "bl_region_type": "UI", "bl_category": "DASR"}
     child = {**place, "bl_parent_id": prefix}
+    children = {"clip": _Clip, "corrections": _Corrections, "views": _Views, **own, "output": _Output}
     return [
         type(prefix, (_Main, bpy.types.Panel), place),
-        type(f"{prefix}_clip", (_Clip, bpy.types.Panel), child),
-        type(f"{prefix}_corrections", (_Corrections, bpy.types.Panel), child),
-        type(f"{prefix}_views", (_Views, bpy.types.Panel), child),
-        type(f"{prefix}_output", (_Output, bpy.types.Panel), child),
+        *(type(f"{prefix}_{name}", (part, bpy.types.Panel), child) for name, part in children.items()),
     ]
 
 
@@ -187,11 +169,8 @@ def detach() -> None:
         getattr(bpy.types, name).remove(_menu)
 
 
-_VIEW = "DASR_PT_view3d"
-_ON_CHARACTER = {"bl_space_type": "VIEW_3D", "bl_region_type": "UI", "bl_category": "DASR", "bl_parent_id": _VIEW}
 CLASSES = (
-    *_panels("VIEW_3D", _VIEW),
-    type(f"{_VIEW}_retarget", (_Retarget, bpy.types.Panel), _ON_CHARACTER),
+    *_panels("VIEW_3D", "DASR_PT_view3d", retarget=_Retarget),
     *_panels("CLIP_EDITOR", "DASR_PT_clip"),
     DASR_MT_operators,
 )

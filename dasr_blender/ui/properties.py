@@ -16,7 +16,7 @@ from bpy.props import (
 
 from ..arguments import QUALITIES
 from ..choices import Choice, category_choices, profile_choices
-from ..scene.compat import path_options
+from ..scene.compat import can_write, path_options
 from .corrections import DasrCorrection
 from .preferences import category_folders
 from .retarget import DasrBonePair, DasrRetarget
@@ -51,6 +51,12 @@ def _category_changed(self, context) -> None:
 
 def _names_changed(self, _context) -> None:
     self.names_said = self.names
+
+
+def export_choices() -> list[tuple[str, str, str]]:
+    """`EXPORTS`; those that this Blender cannot write say so, since a greyed button tells nothing else."""
+    lacking = "; this Blender was built without it"
+    return [(kind, name, words if can_write(kind) else words + lacking) for kind, name, words in EXPORTS]
 
 
 class DasrSettings(bpy.types.PropertyGroup):
@@ -134,7 +140,8 @@ class DasrSettings(bpy.types.PropertyGroup):
                 "Turning and zooming, from the background, and how far it travels, from standing feet; or the clip's "
                 "own solve, if it has one in this file",
             ),
-            ("still", "Still", "The camera stood still"),
+            # not "Still", which some of Blender's translations take for a picture or for "even now"
+            ("still", "Standing Still", "The camera stood still"),
             ("solve", "Blender's Tracker", "Solve it with Blender's motion tracker, as for one that travels"),
         ],
     )
@@ -163,10 +170,10 @@ class DasrSettings(bpy.types.PropertyGroup):
     )
     formats: EnumProperty(
         name="Also Export",
-        description="Files for other programs, written beside the report",
+        description="Files of the reconstruction for other programs, written beside the report",
         options={"ENUM_FLAG"},
         default=set(),
-        items=EXPORTS,
+        items=export_choices(),
     )
     texture: BoolProperty(
         name="Texture",
@@ -179,8 +186,8 @@ class DasrSettings(bpy.types.PropertyGroup):
         description="Also write a video of the result drawn over the clip",
     )
     directory: StringProperty(
-        name="Output",
-        description="Folder for exports and the report. Empty: a folder named after the clip beside the .blend file, "
+        name="Folder",
+        description="For exports and the report. Empty: a folder named after the clip beside the .blend file, "
         "or, while that is not saved, in 'results' in the extension's folder of Blender's user files",
         subtype="DIR_PATH",
         options=path_options(),
@@ -191,6 +198,7 @@ class DasrSettings(bpy.types.PropertyGroup):
     # the clip and the folder of the last reconstruction, whatever is chosen and wherever the .blend is saved later
     result_clip: StringProperty(options={"HIDDEN"})
     result_directory: StringProperty(options={"HIDDEN"})
+    told: StringProperty(options={"HIDDEN"})  # the status's, from when what it tells of was done
 
 
 class DasrStatus(bpy.types.PropertyGroup):
@@ -201,6 +209,7 @@ class DasrStatus(bpy.types.PropertyGroup):
     text: StringProperty()
     message: StringProperty()  # what came of the last one, or of a retargeting, a sentence a line
     failed: BoolProperty()  # the message says why nothing did
+    told: StringProperty()  # when the message was told; "" for one of nothing that could be undone
 
 
 CLASSES = (DasrCorrection, DasrBonePair, DasrRetarget, DasrSettings, DasrStatus)

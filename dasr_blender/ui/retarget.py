@@ -91,7 +91,7 @@ class DASR_UL_bones(bpy.types.UIList):
 
     def draw_item(self, context, layout, _data, item, _icon, _active, _property, _index=0, _flag=0):
         row = layout.split(factor=0.4)
-        row.label(text=item.name)
+        row.label(text=item.name, translate=False)  # "Tail" is the end of a bone in Blender's translations
         row.prop_search(item, "bone", context.scene.dasr.retarget.target.data, "bones", text="", icon="BONE_DATA")
 
     def filter_items(self, _context, data, name):

@@ -92,7 +92,7 @@ class _OfATemplate:
 
 
 class DASR_OT_save_view(_OfATemplate, bpy.types.Operator):
-    """Keep where the body is and how it is bent on this frame, beside the clip"""
+    """Keep where the body is and how it is bent on this frame, in a file beside the clip, which Undo leaves alone"""
 
     bl_idname = "dasr.save_view"
     bl_label = "Save View"
@@ -117,7 +117,7 @@ class DASR_OT_show_view(_OfATemplate, bpy.types.Operator):
 
 
 class DASR_OT_remove_view(_OfATemplate, bpy.types.Operator):
-    """Forget this frame's view"""
+    """Forget this frame's view; Undo brings back its keys alone"""
 
     bl_idname = "dasr.remove_view"
     bl_label = "Remove View"

@@ -334,6 +334,21 @@ def test_one_frame(toy_category, tmp_path):
     assert set(export_scene(built, tmp_path, FORMATS, "still")) == set(FORMATS)
 
 
+def test_names_in_any_script_come_back(toy_category, tmp_path):
+    built = build_scene(plan_scene(toy_category, toy_motion(toy_category, 2), clip_path=None, name="歩く_ä"))
+    files = export_scene(built, tmp_path, ["glb", "fbx", "usd", "bvh"], "歩く ä")
+    for kind, read in (
+        ("glb", bpy.ops.import_scene.gltf),
+        ("fbx", bpy.ops.import_scene.fbx),
+        ("usd", bpy.ops.wm.usd_import),
+        ("bvh", bpy.ops.import_anim.bvh),
+    ):
+        bpy.ops.wm.read_factory_settings(use_empty=True)
+        read(filepath=str(files[kind]))
+        (rig,) = [item for item in bpy.data.objects if item.type == "ARMATURE"]
+        assert rig.name.startswith("歩く"), kind
+
+
 def test_what_a_format_cannot_hold(toy_category, wild):
     zooming = plan_scene(toy_category, wild, clip_path=None)
     assert len(losses(zooming, ["glb"])) == 2 and not losses(zooming, ["fbx", "blend"])

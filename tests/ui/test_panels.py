@@ -20,9 +20,11 @@ from toy import toy_motion
 import dasr_blender
 from dasr_blender.scene import build_scene, plan_scene
 from dasr_blender.scene.request import category_problem
-from dasr_blender.ui import corrections, operators, panels
+from dasr_blender.scene.views import find_rig, known_frames
+from dasr_blender.ui import corrections, operators, panels, properties, retarget, telling
 from dasr_blender.ui.retarget import follow
 from dasr_blender.ui.waiting import waiting
+from dasr_blender.ui.wrapping import wrapped
 
 
 @pytest.fixture
@@ -98,12 +100,12 @@ def test_messages_fill_the_panel_and_no_line_is_cut_off():
     blf.size(0, 11.0)
     text = "16 frames reconstructed; bvh, fbx written to /a/folder/whose/name/is/longer/than/any/panel/is/wide."
     for width in (120, 230, 2000):
-        lines = panels.wrapped(text, width)
+        lines = wrapped(text, width)
         assert "".join(lines).replace(" ", "") == text.replace(" ", "")
         assert all(blf.dimensions(0, line)[0] <= width for line in lines)
     assert len(lines) == 1
-    assert len(panels.wrapped(text, 230)) <= blf.dimensions(0, text)[0] / 230 * 1.25 + 1
-    assert panels.wrapped(text, -5)  # a sidebar that is hardly there
+    assert len(wrapped(text, 230)) <= blf.dimensions(0, text)[0] / 230 * 1.25 + 1
+    assert wrapped(text, -5)  # a sidebar that is hardly there
 
 
 def test_a_search_of_menus_finds_what_the_tab_does(settings):
@@ -117,6 +119,26 @@ def test_a_search_of_menus_finds_what_the_tab_does(settings):
     dasr_blender.unregister()
     assert panels._menu not in shown
     dasr_blender.register()
+
+
+def test_blender_translates_no_word_of_the_panel_into_another_meaning(settings):
+    layout = MagicMock()
+    panels._draw(SimpleNamespace(layout=layout), bpy.context)
+    (row,) = [call for call in layout.column().prop.call_args_list if call.args[1] == "source"]
+    assert row.kwargs["text"] == "Clip" and row.kwargs["text_ctxt"] == "MovieClip"
+    assert "Still" not in [item.name for item in settings.bl_rna.properties["camera"].enum_items]
+
+
+def test_blender_translates_neither_names_of_joints_nor_what_is_being_done(settings):
+    layout, joint = MagicMock(), SimpleNamespace(name="Tail")
+    settings.retarget.target = bpy.data.objects.new("hero", bpy.data.armatures.new("hero"))
+    retarget.DASR_UL_bones.draw_item(None, bpy.context, layout, None, joint, 0, None, "")
+    status = bpy.context.window_manager.dasr
+    status.running, status.text = True, "Starting"
+    panels._draw(SimpleNamespace(layout=layout), bpy.context)
+    labels = [*layout.split().label.call_args_list, *layout.label.call_args_list]
+    said = {call.kwargs["text"]: call.kwargs.get("translate", True) for call in labels}
+    assert said == {"Tail": False, "Starting": False, "Esc cancels": True}
 
 
 def test_buttons_of_the_clip_editor_are_seen_in_the_3d_view_with_what_to_do(settings):
@@ -173,3 +195,66 @@ def test_render_over_clip_says_what_it_lacks_and_what_it_did(settings, toy_categ
     assert "over walk" in status.message and not status.failed and built.scene.render.film_transparent
     built.camera.data.background_images.clear()
     assert not bpy.ops.dasr.render_over_clip.poll()
+
+
+def test_a_message_goes_and_comes_back_with_what_it_tells_of(settings, toy_category):
+    built = reconstruct(toy_category)
+    settings.retarget.target = own_character(built.armature)
+    bpy.ops.ed.undo_push(message="before")
+    bpy.ops.dasr.retarget()
+    bpy.ops.ed.undo_push(message="retarget")
+    bpy.ops.object.empty_add()
+    bpy.ops.ed.undo_push(message="add")
+    seen = [telling.shown(bpy.context)]
+    for step in (bpy.ops.ed.undo, bpy.ops.ed.undo, bpy.ops.ed.redo):
+        step()
+        seen.append(telling.shown(bpy.context))
+    assert "moves" in seen[0] and seen == [seen[0], seen[0], "", seen[0]]
+    bpy.ops.ed.undo()
+    bpy.context.scene.dasr.retarget.pairs[0].bone = "none"
+    with pytest.raises(RuntimeError, match="no bone 'none'"):
+        bpy.ops.dasr.retarget()
+    assert "no bone 'none'" in telling.shown(bpy.context)  # which left nothing to be undone
+
+
+def test_output_comes_last_and_none_of_its_rows_repeats_its_name(settings):
+    for place in ("DASR_PT_view3d", "DASR_PT_clip"):
+        below = [part.bl_label for part in panels.CLASSES if getattr(part, "bl_parent_id", "") == place]
+        assert below[-1] == "Output" and len(below) == len(set(below))
+    layout = MagicMock()
+    panels._draw_output(SimpleNamespace(layout=layout), bpy.context)
+    rows = [settings.bl_rna.properties[call.args[1]].name for call in layout.prop.call_args_list]
+    assert len(rows) == 2 and "Output" not in rows
+
+
+def test_a_format_that_cannot_be_written_says_why(settings, monkeypatch):
+    words = {kind: what for kind, _, what in properties.export_choices()}
+    monkeypatch.setattr(properties, "can_write", lambda kind: kind != "usd")
+    lacking = {kind: what for kind, _, what in properties.export_choices()}
+    assert lacking.pop("usd") == f"{words.pop('usd')}; this Blender was built without it" and lacking == words
+
+
+def test_undo_takes_a_views_keys_back_and_its_button_says_that_the_file_stays(settings, tmp_path):
+    frames = tmp_path / "walk"
+    frames.mkdir()
+    cv2.imwrite(str(frames / "0001.png"), np.full((20, 32, 3), 90, np.uint8))
+    settings.category, settings.filepath = "toy", str(frames)
+    bpy.ops.dasr.add_template()
+    bpy.ops.ed.undo_push(message="template")
+    bpy.ops.dasr.save_view()
+    bpy.ops.ed.undo_push(message="view")
+    bpy.ops.ed.undo()
+    rig = find_rig(bpy.context)
+    assert rig.animation_data is None and known_frames(rig) == [0]
+    assert "a file beside the clip, which Undo leaves alone" in bpy.ops.dasr.save_view.get_rna_type().description
+
+
+def test_where_masks_come_from_is_read_whole_in_a_sidebar_as_it_opens(settings):
+    settings.masks = "/masks"
+    layout = MagicMock()
+    shown = SimpleNamespace(system=SimpleNamespace(ui_scale=1.0), ui_styles=bpy.context.preferences.ui_styles)
+    context = bpy.context.copy() | {"region": SimpleNamespace(width=250), "preferences": shown}
+    corrections.draw(SimpleNamespace(layout=layout), SimpleNamespace(**context))
+    lines = [call.kwargs["text"] for call in layout.column().label.call_args_list]
+    assert " ".join(lines) == "Masks come from a folder: change them there"
+    assert len(lines) > 1 and all(blf.dimensions(0, line)[0] < 250 - 66 for line in lines)
