@@ -10,13 +10,13 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from ..core.category import Category, load_category
+from ..core.category import BODY, Category, load_category
 from ..core.errors import DasrError
 from ..core.files import written_atomically
 from . import export
@@ -74,6 +74,28 @@ class AblateConfig:
     """Steps of the first stage instead of its time."""
     clip_steps: int = 0
     """Steps of the second stage instead of its time."""
+
+
+_OF_THE_RUN = ("out", "rows", "seeds", "threads")  # settings in which the rows of one table may differ
+
+
+def refuse_others(config: AblateConfig, category: Category) -> None:
+    """Keep what all rows in a folder are made with, and raise TrainingError where it is something else now."""
+    path = config.out / "settings.json"
+    now = {k: str(v) for k, v in asdict(config).items() if k not in _OF_THE_RUN}
+    now |= {"shard": str(config.shard.resolve()), "body": category.hashes.get(BODY, "")}
+    try:
+        before = dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else now
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"{path}: not readable settings ({error}); take it away") from error
+    for name, value in now.items():
+        if (was := before.get(name, value)) != value:
+            raise TrainingError(
+                f"The rows in {config.out} are made with another {name.replace('_', ' ')} ({was}, now {value}), and "
+                "those of one table have to be alike: choose another --out"
+            )
+    with written_atomically(path) as temporary:
+        temporary.write_text(json.dumps(now, indent=1), encoding="utf-8")
 
 
 def plan(config: AblateConfig) -> list[tuple[str, int]]:
@@ -178,6 +200,7 @@ def ablate(config: AblateConfig) -> list[str]:
     config.out.mkdir(parents=True, exist_ok=True)
     facts_path, failed, begun = config.out / "ablation.json", [], time.monotonic()
     rows = plan(config)
+    refuse_others(config, category)
     open_sources(settled(row_config(config, *rows[0])), category)  # what no row can be trained with is said once
     for number, (name, seed) in enumerate(rows, 1):
         label = f"{name}@{seed}"

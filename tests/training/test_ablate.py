@@ -133,3 +133,18 @@ def test_a_row_that_fails_does_not_stop_the_others(
     chosen = replace(setting, out=tmp_path, rows=("winner", "softmax"))
     assert ablate.ablate(chosen) == ["winner@0: no memory"]
     assert set(json.loads((tmp_path / "ablation.json").read_text())) == {"softmax@0"}
+
+
+def test_rows_that_are_made_otherwise_do_not_come_into_one_table(
+    setting: ablate.AblateConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[str] = []
+    monkeypatch.setattr(ablate, "make_row", lambda *row: made.append(row[2]) or {"row": row[2]})
+    first = replace(setting, out=tmp_path, rows=("softmax",))
+    assert ablate.ablate(first) == []
+    with pytest.raises(TrainingError, match=r"another frame steps \(1, now 2\).*choose another --out"):
+        ablate.ablate(replace(first, rows=("winner",), frame_steps=2))
+    with pytest.raises(TrainingError, match="another shard"):
+        ablate.ablate(replace(first, shard=tmp_path))
+    assert ablate.ablate(replace(first, rows=("winner",), seeds=1, threads=1)) == []
+    assert made == ["softmax", "winner"]

@@ -176,7 +176,9 @@ def test_starts_are_made_worse_and_the_truth_is_not(toy_category: Category) -> N
     assert all(torch.allclose(kept[k], state[k], atol=1e-6) for k in POSE)
 
 
-def test_training_mends_what_it_is_shown(settings: train.RefinerTraining, tmp_path: Path) -> None:
+def test_training_mends_what_it_is_shown(
+    settings: train.RefinerTraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Clips that start at the truth but for bent joints end nearer to it."""
     category = load_category(settings.category)
     blank = train.make_refiner(category)
@@ -188,6 +190,7 @@ def test_training_mends_what_it_is_shown(settings: train.RefinerTraining, tmp_pa
         np.savez(tmp_path / "answers" / f"00{number:04d}.npz", **{k: v.numpy() for k, v in state.items()})
     still = learn.Mistakes(untouched=1.0)
     config = replace(settings, out=tmp_path, steps=40, rate=4e-3, mistakes=still, validation_every=0)
+    monkeypatch.setattr(train, "collect", lambda *_: 4)  # no student gave these answers
     trainer = train.RefinerTrainer(config)
     trainer.run()
     trainer.answers.validation = trainer.answers.training
@@ -270,6 +273,31 @@ def test_answers_are_kept_and_split(settings: train.RefinerTraining, trained: Pa
     assert answers.drawn(1, 3, seed=0) == drawn[1]
     with pytest.raises(TrainingError, match="no clip has 99 frames"):
         Answers([settings.out / "answers"], 99, [0])
+
+
+def test_answers_of_other_clips_or_networks_are_not_kept(settings: train.RefinerTraining, tmp_path: Path) -> None:
+    category = load_category(settings.category)
+    clips, out = tmp_path / "set", tmp_path / "answers"
+    write_clips(category, clips, 3, frames=6, seed=20)
+
+    def made(by: Category) -> dict[str, tuple[int, bytes]]:
+        collect(clips, by, category.body.vertices[:9], out)
+        return {f.stem: (f.stat().st_mtime_ns, f.read_bytes()) for f in out.glob("*.npz")}
+
+    first = made(category)
+    names = sorted(first)
+    assert made(category) == first
+    write_clips(category, tmp_path / "other", 3, frames=6, seed=21)
+    shutil.rmtree(clips / names[0])
+    shutil.copytree(sorted((tmp_path / "other").iterdir())[0], clips / names[0])  # another clip of this name
+    shutil.rmtree(clips / names[1])
+    second = made(category)
+    assert sorted(second) == [names[0], names[2]]
+    assert second[names[0]][1] != first[names[0]][1] and second[names[2]] == first[names[2]]
+    retrained = load_category(settings.category)
+    retrained.hashes = {**retrained.hashes, "predictor.onnx": "another"}
+    again = made(retrained)
+    assert all(again[name][0] != second[name][0] for name in second)
 
 
 def test_frames_of_no_quality_teach_nothing(toy_category: Category) -> None:

@@ -255,6 +255,11 @@ def test_generation_is_whole_seeded_and_goes_on_where_it_stopped(renderer, tmp_p
     assert not list(settings.out.glob(".*"))
     assert (first / "frames" / "00002.jpg").read_bytes() == before[1]
     assert np.array_equal(Motion.load(first / "motion.npz").camera_from_root[0].shape, (4, 4))
+    # more clips of the same settings, made by other workers, go beside them; those of others do not
+    assert clips.generate(replace(settings, clips=4, workers=1, gl="auto")) == 1
+    with pytest.raises(TrainingError, match=r"00000. was made with other settings: choose another --out"):
+        clips.generate(replace(settings, blur_share=0.1))
+    assert clips.generate(replace(settings, blur_share=0.1, first=10, clips=1)) == 1
 
 
 def test_a_clip_of_one_frame_may_be_blurred_too(renderer, category, tmp_path):

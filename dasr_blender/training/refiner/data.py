@@ -2,11 +2,13 @@
 """Clips as the refiner learns from them: what the student and tracking made of each, and the truth.
 
 One `.npz` a clip: the arrays of `predict.refine_inputs`, in half precision where a thousandth of the crop is enough,
-the true pose under the same names with `true_` before them, and `quality` (T,), how far a frame's labels are believed.
+the true pose under the same names with `true_` before them, `quality` (T,), how far a frame's labels are believed, and
+`made_from`, a hash of the clip's labels and of the networks that answered.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
@@ -17,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.category import Category, load_category
-from ...core.files import written_atomically
+from ...core.category import BODY, LANDMARKS, PREDICTOR, Category, load_category
+from ...core.files import sha256_of, written_atomically
 from ...predict import Landmarks, Student
 from ...predict.refine_inputs import read_evidence, read_pose
 from ..clip_folder import clip_folders
@@ -75,18 +77,41 @@ def _one(folder: Path, out: Path) -> None:
     scene = read_scene(folder, _work[0].category)
     if scene is not None:
         with written_atomically(out) as temporary, open(temporary, "wb") as file:
-            np.savez(file, **answers_to(scene, *_work))  # pyright: ignore[reportArgumentType]
+            arrays = answers_to(scene, *_work)
+            np.savez(file, **arrays, made_from=_made_from(_work[0].category, folder))  # pyright: ignore[reportArgumentType]
+
+
+def _made_from(category: Category, folder: Path) -> str:
+    """Hash of what a clip's answers depend on."""
+    whole = hashlib.sha256()
+    for name in (BODY, PREDICTOR, LANDMARKS):
+        whole.update(f"{name} {category.hashes.get(name)} ".encode())
+    for path in (folder / "motion.npz", folder / "meta.json"):
+        whole.update(f"{path.name} {sha256_of(path) if path.exists() else None} ".encode())
+    return whole.hexdigest()
+
+
+def _is_made_from(file: Path, wanted: str) -> bool:
+    """Whether a file of answers is there and is of this clip and these networks."""
+    if not file.exists():
+        return False
+    stored = read_npz(file, POSE, "take it away, so that it is collected again")
+    return str(stored.get("made_from")) == wanted
 
 
 def collect(clips: Path, category: Category, points: Array, out: Path, workers: int = 1) -> int:
-    """Answers to every labelled clip folder of `clips`, one file each in `out`; those that are there are kept.
+    """Answers to every labelled clip folder of `clips`, one file each in `out`.
 
+    Those that are there are kept, if they are of these clips and of this category's networks; others are made anew, and
+    those of clips that are gone are taken away.
     points (V, 3): see `answers_to`. Returns how many there are; clips whose masks show nothing are left out.
     Raises TrainingError when there are no labelled clips, and what reading them raises.
     """
     folders = clip_folders(clips)
     out.mkdir(parents=True, exist_ok=True)
-    left = [f for f in folders if not (out / f"{f.name}.npz").exists()]
+    for file in set(out.glob("*.npz")) - {out / f"{f.name}.npz" for f in folders}:
+        file.unlink()
+    left = [f for f in folders if not _is_made_from(out / f"{f.name}.npz", _made_from(category, f))]
     assert category.path is not None
     if left:
         begin = (category.path, points)
@@ -130,6 +155,7 @@ class Answers:
             first, measured = len(self.clips), np.float32(number == 0)
             for file in sorted(folder.glob("*.npz")):
                 stored = read_npz(file, POSE, "take it away, so that it is collected again")
+                stored.pop("made_from", None)
                 if len(stored["translation"]) >= length:
                     stored.setdefault("quality", np.ones(len(stored["translation"]), np.float32))
                     stored["measured"] = np.full(len(stored["translation"]), measured)

@@ -7,6 +7,7 @@ be stopped and gone on with, and split between any number of workers without cha
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -26,7 +27,7 @@ from ...core.category import Category, load_category
 from ...core.files import sha256_of
 from ...core.motion import Motion
 from ...core.rotation import make_continuous
-from ..clip_folder import write_clip_folder
+from ..clip_folder import read_meta, write_clip_folder
 from ..errors import TrainingError
 from ..interrupt import deaf_children
 from ..settings import above_zero, at_least, shares
@@ -38,6 +39,7 @@ from .render import NormalSolver, Renderer, random_light
 from .species import hair_lengths
 from .subjects import Subject, losable_limbs
 
+_OF_THE_RUN = ("out", "clips", "first", "workers", "gl", "sheet")  # settings on which no single clip depends
 HELD_OUT = ("KhronosFox_textured", "sketchfab_rabbit", "Husky", "Suit")
 
 
@@ -116,7 +118,7 @@ def make_clip(
         subject = maker(rng, config, category, rigs)
         clip = _film(rng, subject, config, category, renderer, normals if normals is not None else {})
         if clip is not None:
-            clip.meta.update(split=config.split, seed=config.seed, number=number)
+            clip.meta.update(split=config.split, seed=config.seed, number=number, made_with=_made_with(config))
             return clip
     raise TrainingError(
         f"clip {number}: no visible subject in 20 draws; check the rigs and the camera settings"
@@ -266,6 +268,25 @@ def _clear_leftovers(out: Path, numbers: range) -> None:
             shutil.rmtree(stale, ignore_errors=True)
 
 
+def _made_with(config: SynthConfig) -> str:
+    """Hash of the settings on which a clip of a given number depends."""
+    paths = {name: str(path.resolve()) for name in ("rigs", "motions") if (path := getattr(config, name)) is not None}
+    settings = {k: v for k, v in asdict(config).items() if k not in _OF_THE_RUN} | paths
+    return hashlib.sha256(json.dumps(settings, default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _refuse_others(config: SynthConfig, numbers: range) -> None:
+    """Raise TrainingError where clips of these numbers are there that were made with other settings."""
+    wanted = _made_with(config)
+    for number in numbers:
+        folder = clip_folder(config.out, number)
+        if folder.exists() and read_meta(folder).get("made_with", wanted) != wanted:
+            raise TrainingError(
+                f"{folder} was made with other settings: choose another --out, number these clips on with --first, or "
+                "take the old ones away"
+            )
+
+
 def generate(config: SynthConfig) -> int:
     """Write every clip that is not there yet, with a progress bar; returns how many were written.
 
@@ -284,6 +305,7 @@ def generate(config: SynthConfig) -> int:
     body = config.out / "body.npz"
     if body.exists() and sha256_of(body) != category.hashes["body.npz"]:
         raise TrainingError(f"{config.out} was begun with another body of {category.name}; choose a new folder.")
+    _refuse_others(config, numbers)
     if category.path is not None:
         shutil.copyfile(category.path / "body.npz", body)
     settings = json.dumps(asdict(config), default=str, indent=1)
