@@ -16,7 +16,7 @@ import numpy as np
 
 from ..clip.crop import crop_boxes, sample_square
 from ..core.camera import crop_info, encode_root
-from ..core.category import Category, load_category
+from ..core.category import BODY, Category, load_category
 from ..core.files import sha256_of, written_atomically
 from ..core.motion import Motion
 from ..core.skeleton import mirror_rotations
@@ -24,7 +24,7 @@ from .clip_folder import clip_folders, mask_boxes, read_clip_folder, read_origin
 from .errors import TrainingError
 from .proportions import nearest_morphology
 from .settings import at_least
-from .student.data import read_index, record_type, stored_side
+from .student.data import is_of_body, read_index, record_type, stored_side
 from .student.surface import CELL, NOTHING, surface_grid
 
 
@@ -121,6 +121,7 @@ def pack(
     index: dict[str, Any] = {
         "category": category.name,
         "version": category.version,
+        "body": category.hashes.get(BODY),
         "joints": len(category.skeleton),
         "morphology": len(category.morphology),
         "crop": crop,
@@ -139,6 +140,8 @@ def pack(
             raise TrainingError(f"{out}: holds crops or targets of another shape; pack into another folder")
         if index.get("category", category.name) != category.name:
             raise TrainingError(f"{out}: holds clips of '{index['category']}'; pack into another folder")
+        if not is_of_body(index, category):
+            raise TrainingError(f"{out}: was packed for another body of '{category.name}'; pack into another folder")
     known = {clip["name"]: clip.get("labels") for clip in index["clips"]}
     found = sorted(p.parent for p in dataset.glob("*/motion.npz") if not p.parent.name.startswith("."))
     for folder in found:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from ..core.category import Category
+from ..core.errors import counted
 from .errors import TrainingError
 from .student.data import Batch, Shard
 from .student.scores import TEACHER
@@ -34,7 +35,14 @@ class Source:
     def __str__(self) -> str:
         origins = Counter(str(clip.get("origin", "unknown")) for clip in self.shard.clips)
         words = ", ".join(f"{origin} {count}" for origin, count in origins.most_common())
-        return f"{self.shard.folder}: {self.shard.rows} frames of {len(self.shard.clips)} clips ({words})"
+        count, every = len(self.shard.validation_clips), self.shard.validation_every
+        kept = f"{counted(count, 'clip')} kept for validation"
+        if not count:
+            kept = f"none kept for validation, which each {every}th clip is" if every else "none kept for validation"
+        return f"{self.shard.folder}: {self.shard.rows} frames of {len(self.shard.clips)} clips ({words}), {kept}"
+
+
+_VALIDATION = 25  # each n-th synthetic clip
 
 
 def open_sources(config: TrainConfig, category: Category) -> tuple[Source, ...]:
@@ -43,7 +51,17 @@ def open_sources(config: TrainConfig, category: Category) -> tuple[Source, ...]:
     Raises TrainingError for shares that are not one to a teacher or leave nothing to the rest, and for shards that do
     not go together, are damaged or of another category, OSError for missing ones.
     """
-    own = _opened(config.shard, category, 25)
+    sources = _sources(config, category)
+    if config.patience and not any(len(source.shard.validation_rows) for source in sources):
+        raise TrainingError(
+            f"--patience {config.patience} goes by clips kept for validation, each {_VALIDATION}th of a shard, and "
+            f"{config.shard} has none: pack more clips into it, or leave --patience out"
+        )
+    return sources
+
+
+def _sources(config: TrainConfig, category: Category) -> tuple[Source, ...]:
+    own = _opened(config.shard, category, _VALIDATION)
     if not config.teacher:
         return (Source(own),)
     rest, *shares = shares_of(config.teacher, config.teacher_share, "one shard alone, give it with --shard")

@@ -29,9 +29,12 @@ from dasr_blender.training import ablate, distill
 from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.interrupt import deaf_children
 from dasr_blender.training.npz import read_npz
+from dasr_blender.training.pack import pack
 from dasr_blender.training.picture import write_picture
+from dasr_blender.training.sources import open_sources
 from dasr_blender.training.student.checkpoint import load_student, read
 from dasr_blender.training.student.data import Shard, stored_side
+from dasr_blender.training.train_config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -201,6 +204,34 @@ def test_a_shard_of_another_body_is_refused(home: Path, tmp_path: Path, toy_cate
     less = replace(toy_category, morphology=toy_category.morphology[:-1])
     with pytest.raises(TrainingError, match="another body of 'toy'"):
         Shard(tmp_path / "shard").check(less)
+
+
+def test_a_body_of_the_same_sizes_with_other_vertices_is_refused_too(
+    home: Path, tmp_path: Path, toy_category: Category
+) -> None:
+    shutil.copytree(home / "shard", tmp_path / "shard")
+    body = replace(toy_category.body, vertices=1.1 * toy_category.body.vertices)
+    grown = load_category(save_category(replace(toy_category, body=body), tmp_path / "grown"))
+    shard = Shard(tmp_path / "shard")
+    shard.check(toy_category)
+    with pytest.raises(TrainingError, match=r"packed for another body\.npz than that of 'toy' now"):
+        shard.check(grown)
+    with pytest.raises(TrainingError, match="was packed for another body of 'toy'"):
+        pack(home / "clips", tmp_path / "shard", grown)
+
+
+def test_what_is_kept_for_validation_is_said(
+    home: Path, tmp_path: Path, toy_category: Category, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TrainConfig(shard=home / "shard", out=tmp_path)
+    (source,) = open_sources(config, toy_category)
+    assert str(source).endswith("none kept for validation, which each 25th clip is")
+    source.shard.validation_every = 2
+    source.shard.rows = 0
+    source.shard.refresh()
+    assert str(source).endswith(f"{len(source.shard.clips) // 2} clip kept for validation")
+    with pytest.raises(TrainingError, match="--patience 3 goes by clips kept for validation"):
+        open_sources(replace(config, patience=3), toy_category)
 
 
 def test_a_damaged_shard_is_named(home: Path, tmp_path: Path) -> None:

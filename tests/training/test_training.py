@@ -19,7 +19,7 @@ from tiny_training import three_steps, weights
 from toy_clips import write_clips
 
 from dasr_blender.core import Category
-from dasr_blender.training import distill, export
+from dasr_blender.training import distill, export, sources
 from dasr_blender.training.errors import TrainingError
 from dasr_blender.training.pack import pack
 from dasr_blender.training.parallel import Precision, Team, join
@@ -210,6 +210,7 @@ def test_a_stage_ends_when_validation_no_longer_falls(
     config: distill.TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     setting = replace(config, out=tmp_path, frame_steps=50, checkpoint_minutes=-1.0, patience=2)
+    monkeypatch.setattr(sources, "_VALIDATION", 2)  # of clips as few as these, too
     trainer = distill.Trainer(setting, distill.load_category(config.category))
     results = iter([3.0, 1.0, 2.0, 2.0, 5.0, 4.0, 6.0])
     kept: list[dict[str, torch.Tensor]] = []

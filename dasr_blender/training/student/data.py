@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...core.category import Category
+from ...core.category import BODY, Category
 from ..errors import TrainingError
 from .rotation import ray_rotation
 from .surface import CELL, NOTHING
@@ -102,6 +102,13 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def is_of_body(index: dict[str, Any], category: Category) -> bool:
+    """Whether a shard, of which index.json says this, was packed for a category's body, as far as both say. Targets
+    name its vertices."""
+    packed, own = index.get("body"), category.hashes.get(BODY)
+    return packed is None or own is None or packed == own
+
+
 class Shard:
     """A packed dataset: rows of crops and targets, split into training and validation clips."""
 
@@ -124,6 +131,7 @@ class Shard:
             index["crop"],
             index["stored"],
         )
+        self.index = index
         self.category, self.sizes = index.get("category"), (index["joints"], index["morphology"], index["crop"])
         dtype = record_type(index["joints"], index["morphology"], index.get("quality", False))
         shape = (self.rows, 4, self.stored, self.stored)
@@ -156,6 +164,10 @@ class Shard:
             raise TrainingError(
                 f"{self.folder}: was packed for another body of '{known}', of {self.sizes[0]} joints and "
                 f"{self.sizes[1]} proportions, not {own[0]} and {own[1]}; pack the clips again"
+            )
+        if not is_of_body(self.index, category):
+            raise TrainingError(
+                f"{self.folder}: was packed for another body.npz than that of '{known}' now; pack the clips again"
             )
 
     def clip_rows(self, clip: int) -> np.ndarray:
