@@ -196,7 +196,10 @@ def _real(config: ReportConfig, rows: Sequence[Row]) -> dict[str, Any]:
     from .evaluate.real import evaluate_real
 
     asked = EvaluateConfig(out=config.out, real=config.real, frames=config.frames)
-    clips = evaluate_real(asked, rows, lambda text, done, total: None)
+    failed: list[str] = []
+    clips = evaluate_real(asked, rows, lambda text, done, total: None, failed)
+    if failed:
+        raise TrainingError(failed[0])
     each = {row.label: {clip["name"]: clip["rows"][row.label] for clip in clips} for row in rows}
     return {
         "clips": len(clips),

@@ -25,6 +25,7 @@ from ...clip import (
 )
 from ...core.camera import default_focal, project
 from ...core.category import LANDMARKS, Category
+from ...core.errors import DasrError
 from ...core.listing import folder_images
 from ...core.motion import Motion
 from ...overlay import OverlayPainter, contact_sheet
@@ -175,30 +176,44 @@ def evaluate_real(
     config: EvaluateConfig,
     rows: Sequence[Row],
     report: Callable[[str, int, int], None],
+    failed: list[str],
 ) -> list[dict[str, Any]]:
-    """Scores of each real clip; writes `real-<clip>.jpg`, frames with the body over them and from another side."""
+    """Scores of each real clip; writes `real-<clip>.jpg`, frames with the body over them and from another side.
+
+    failed: gets a sentence for each clip that cannot be scored, which ends none of the others. Raises TrainingError
+    where none can.
+    """
     found = find_clips(config.real, config.only)
     out: list[dict[str, Any]] = []
     for n, real in enumerate(found):
-        clip = in_shots(load_clip(real.source, end=config.frames or None))
-        masks, source = find_masks(real, clip, config.out / "masks", rows[0].category)
-        scene = real_scene(real, clip, masks)
-        keypoints = _keypoints(real, clip)
-        moved = seen_jitter(scene.frames, [m > 127 for m in scene.masks], scene.cuts)
-        scores: dict[str, dict[str, float]] = {}
-        for row in rows:
-            answer = row.answer(scene)
-            if answer is None:
-                continue
-            scores[row.label] = real_scores(row.category, answer.motion, masks, keypoints)
-            if np.isfinite(moved):
-                scores[row.label]["jitter_seen_percent"] = round(moved, 4)
-            if row.name != SINGLE:
-                own = "" if row.label == rows[0].label else f"-{row.label}"
-                _picture(config.out / f"real-{real.name}{own}.jpg", clip, row.category, answer.motion)
-        out.append({"name": real.name, "masks": source, "fps": clip.fps, "rows": scores})
+        try:
+            out.append(_scored(config, rows, real))
+        except DasrError as error:
+            failed.append(f"{real.name}: {error}")
         report("real clips", n + 1, len(found))
+    if not out:
+        raise TrainingError(failed[0])
     return out
+
+
+def _scored(config: EvaluateConfig, rows: Sequence[Row], real: RealClip) -> dict[str, Any]:
+    clip = in_shots(load_clip(real.source, end=config.frames or None))
+    masks, source = find_masks(real, clip, config.out / "masks", rows[0].category)
+    scene = real_scene(real, clip, masks)
+    keypoints = _keypoints(real, clip)
+    moved = seen_jitter(scene.frames, [m > 127 for m in scene.masks], scene.cuts)
+    scores: dict[str, dict[str, float]] = {}
+    for row in rows:
+        answer = row.answer(scene)
+        if answer is None:
+            continue
+        scores[row.label] = real_scores(row.category, answer.motion, masks, keypoints)
+        if np.isfinite(moved):
+            scores[row.label]["jitter_seen_percent"] = round(moved, 4)
+        if row.name != SINGLE:
+            own = "" if row.label == rows[0].label else f"-{row.label}"
+            _picture(config.out / f"real-{real.name}{own}.jpg", clip, row.category, answer.motion)
+    return {"name": real.name, "masks": source, "fps": clip.fps, "rows": scores}
 
 
 def _picture(path: Path, clip: Clip, category: Category, motion: Motion) -> None:

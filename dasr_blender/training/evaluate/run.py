@@ -15,6 +15,7 @@ import numpy as np
 
 from ...clip import load_clip
 from ...core.category import Category, load_category, save_category
+from ...core.errors import DasrError
 from ...core.files import written_atomically
 from ..clip_folder import clip_folders
 from ..errors import TrainingError
@@ -22,7 +23,7 @@ from ..settings import at_least
 from .options import EvaluateConfig
 from .rendered import score, sum_up
 from .rows import FIT, OURS, Row, make_rows
-from .scene import read_scene
+from .scene import Scene, read_scene
 from .table import table
 
 Progress = Callable[[str, int, int], None]  # what is looked at, how many are done, of how many
@@ -31,7 +32,9 @@ Progress = Callable[[str, int, int], None]  # what is looked at, how many are do
 def evaluate(config: EvaluateConfig, category: Category, progress: Progress | None = None) -> dict[str, Any]:
     """Everything that `config` asks for. Writes the pictures of real clips; the caller writes the rest.
 
-    Raises TrainingError when nothing, or what cannot be meant, is asked for, and what reading the clips raises.
+    Under `failed` the result has a sentence for each clip that could not be scored.
+    Raises TrainingError when nothing, or what cannot be meant, is asked for, and what reading the models and AMA's
+    sequences raises.
     """
     check(config, category)
     rows = make_rows(category, config.rows, config.baselines, config.quality)
@@ -40,15 +43,16 @@ def evaluate(config: EvaluateConfig, category: Category, progress: Progress | No
         "version": category.version,
         "predictor": category.hashes.get("predictor.onnx", ""),
         "asked": {k: str(v) for k, v in vars(config).items()},
+        "failed": [],
     }
     report = progress or (lambda text, done, total: None)
     if config.dataset is not None:
-        result["rendered"] = rendered(config, config.dataset, category, rows, report)
+        result["rendered"] = rendered(config, config.dataset, category, rows, report, result["failed"])
         result |= _main_row(result["rendered"])
     if config.real:
         from .real import evaluate_real
 
-        result["real"] = evaluate_real(config, rows, report)
+        result["real"] = evaluate_real(config, rows, report, result["failed"])
     if config.rigged is not None:
         from .rigged import evaluate_rigged
 
@@ -91,21 +95,31 @@ def check(config: EvaluateConfig, category: Category) -> None:
 
 
 def rendered(
-    config: EvaluateConfig, dataset: Path, category: Category, rows: list[Row], report: Progress
+    config: EvaluateConfig, dataset: Path, category: Category, rows: list[Row], report: Progress, failed: list[str]
 ) -> dict[str, Any]:
-    """Scores of a dataset of rendered clips."""
+    """Scores of a dataset of rendered clips. failed: gets a sentence for each that cannot be read."""
     folders = clip_folders(dataset)
     if config.clips:
         chosen = np.unique(np.linspace(0, len(folders) - 1, config.clips).round().astype(int))
         folders = [folders[i] for i in chosen]
     done = iter(range(1, len(folders) + 1))
+
+    def read(folder: Path) -> Scene | None:
+        try:
+            return read_scene(folder, category, config.rigs)
+        except DasrError as error:
+            failed.append(f"{folder.name}: {error}")
+            return None
+
     results = score(
-        (read_scene(folder, category, config.rigs) for folder in folders),
+        map(read, folders),
         rows,
         lambda: report("rendered clips", next(done), len(folders)),
     )
     if not results.splits:
-        raise TrainingError(f"{dataset}: no clip shows its subject; make or choose another dataset")
+        raise TrainingError(
+            failed[0] if failed else f"{dataset}: no clip shows its subject; make or choose another dataset"
+        )
     return {"dataset": dataset.name, **sum_up(results, rows)}
 
 
@@ -189,8 +203,13 @@ def main(argv: list[str] | None = None) -> int:
 
         result = evaluate(config, category, show)
     write(result, config.out)
-    if config.publish:
+    failed = result["failed"]
+    if config.publish and not failed:
         publish(category, result)
     print(table(result))
     print(f"\nwritten to {config.out}")
-    return 0
+    for reason in failed:
+        print(f"evaluate: not scored: {reason}", file=sys.stderr)
+    if config.publish and failed:
+        print("evaluate: not published, since not all clips were scored", file=sys.stderr)
+    return 1 if failed else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -207,6 +208,32 @@ def test_what_cannot_be_done_is_said_before_anything_is_scored(tiny: Category, c
     with pytest.raises(TrainingError, match="no network of its own"):
         run.evaluate(replace(usual, publish=True), replace(tiny, predictor_path=None))
     assert not said
+
+
+def test_a_clip_that_cannot_be_scored_ends_none_of_the_others(
+    tiny: Category, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    dataset = Path(shutil.copytree(clips / "rendered", tmp_path / "rendered"))
+    first, *others = sorted(folder.name for folder in dataset.iterdir())
+    (dataset / first / "masks" / "00000.png").write_bytes(b"no picture")
+    real = tmp_path / "real"
+    for name in ("a", "b"):
+        shutil.copytree(clips / "real" / "toy", real / name)
+    for path in (real / "b" / "masks").iterdir():
+        cv2.imwrite(str(path), np.zeros(cv2.imread(str(path)).shape, np.uint8))
+    usual = ["evaluate", "--category", str(tiny.path), "--quality", "draft", "--no-baselines"]
+    asked = [*usual, "--out", str(tmp_path / "scores"), "--dataset", str(dataset), "--real", str(real), "--publish"]
+    published = (tiny.path / "category.json").read_bytes()
+    assert cli.main(asked) == 1
+    said = capsys.readouterr().err
+    assert f"not scored: {first}: " in said and "not scored: b: " in said and "not published" in said
+    assert (tiny.path / "category.json").read_bytes() == published
+    result = run.read(tmp_path / "scores" / "scores.json")
+    assert result["clips"] == len(others) and [clip["name"] for clip in result["real"]] == ["a"]
+    assert len(result["failed"]) == 2 and (tmp_path / "scores" / "table.md").is_file()
+    shutil.rmtree(real / "a")
+    assert cli.main([*usual, "--out", str(tmp_path / "none"), "--real", str(real)]) == 1
+    assert "evaluate: b: " in capsys.readouterr().err and not (tmp_path / "none").exists()
 
 
 def test_a_surface_beside_the_clip_is_the_truth(tiny: Category, clips: Path):
