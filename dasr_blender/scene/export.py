@@ -253,27 +253,30 @@ _WRITERS: dict[str, Callable[[Cast, Path], None]] = {
 
 @contextlib.contextmanager
 def _textures_beside(cast: Cast, folder: Path) -> Iterator[str]:
-    """How USD's writer is to take textures: those whose files lie in the folder that is written to ("KEEP") are named
-    there, for which they must not be packed into the .blend; of others it writes files ("NEW")."""
+    """How USD's writer is to take textures: where all lie in the folder that is written to they are named there
+    ("KEEP"), for which they must not be packed into the .blend; else it writes files of its own ("NEW")."""
     meshes = [item.data for item in cast.objects if item.type == "MESH"]
-    nodes = [node for mesh in meshes for material in mesh.materials if material for node in material.node_tree.nodes]
-    images = {node.image for node in nodes if node.type == "TEX_IMAGE" and node.image is not None}
-    beside = [image for image in images if image.packed_file]
-    if not all(_is_in(folder, image) for image in beside):
+    trees = [material.node_tree for mesh in meshes for material in mesh.materials if material and material.node_tree]
+    nodes = [node for tree in trees for node in tree.nodes if node.type == "TEX_IMAGE"]
+    images = {node.image for node in nodes if node.image is not None}
+    if not images or not all(_is_in(folder, image) for image in images):
         yield "NEW"
         return
-    for image in beside:
+    for image in images:
         image.unpack(method="REMOVE")
     try:
         yield "KEEP"
     finally:
-        for image in beside:
+        for image in images:
             image.pack()
 
 
 def _is_in(folder: Path, image: bpy.types.Image) -> bool:
+    """Whether what is packed of an image is a file in a folder."""
+    if image.packed_file is None or image.library is not None:
+        return False
     file = Path(bpy.path.abspath(image.filepath))
-    return file.is_file() and file.resolve().parent == folder.resolve()
+    return file.is_file() and file.resolve().parent == folder.resolve() and file.read_bytes() == image.packed_file.data
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ def write_mesh(
 def _load_texture(plan: MeshPlan) -> bpy.types.Image:
     """The texture as a part of the .blend; OSError where Blender cannot read it."""
     image = bpy.data.images.load(str(plan.texture), check_existing=False)
-    if not image.has_data and not image.size[0]:
+    if not image.size[0]:
         raise OSError(f"{plan.texture} is no picture")
     image.name = plan.name
     image.pack()

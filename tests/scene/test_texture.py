@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from toy import toy_motion
 
-from dasr_blender.scene import ScenePlanError, build_scene, compat, plan_scene
+from dasr_blender.scene import ScenePlanError, build_scene, compat, export_scene, plan_scene
 from dasr_blender.scene.standalone import write_files
 
 
@@ -92,6 +92,23 @@ def test_usd_carries_a_texture_that_lies_elsewhere(toy_category, texture, tmp_pa
     out = tmp_path / "out"
     out.mkdir()
     files = written(toy_category, texture, out, ["usd"])
+    texture.unlink()
+    bpy.ops.wm.read_factory_settings(use_empty=True)
+    bpy.ops.wm.usd_import(filepath=str(files["usd"]))
+    assert pixels(shown()[1])[10, 30] == pytest.approx([30.5 / 64, 10.5 / 64, 0.2], abs=0.01)
+
+
+def test_usd_touches_no_picture_that_is_packed_otherwise_than_its_file(toy_category, texture, tmp_path):
+    if not compat.can_write("usd"):
+        pytest.skip("this Blender was built without USD")
+    motion = toy_motion(toy_category, 3, image_size=(64, 48))
+    built = build_scene(plan_scene(toy_category, motion, clip_path=None, texture=texture))
+    texture.write_bytes(b"another picture since")
+    built.mesh.data.materials.append(None)
+    built.mesh.data.materials.append(bpy.data.materials.new("plain"))  # without nodes, in Blender 4.5
+    files = export_scene(built, tmp_path, ["usd"], "walk")
+    _, image = shown()
+    assert image.packed_file and pixels(image)[10, 30] == pytest.approx([30.5 / 64, 10.5 / 64, 0.2], abs=0.01)
     texture.unlink()
     bpy.ops.wm.read_factory_settings(use_empty=True)
     bpy.ops.wm.usd_import(filepath=str(files["usd"]))
