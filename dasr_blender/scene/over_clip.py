@@ -9,7 +9,7 @@ from ..core import DasrError
 from . import compat
 from .camera import frame_method, images_behind, render_aspect
 
-_MARK = "dasr_over_clip"  # on the node that lays the picture over the clip
+_MARK = "dasr_over_clip"  # on the nodes that are put there, which part each plays
 _FAITHFUL = "Standard"  # the view transform that shows a clip's colours as they were filmed
 
 
@@ -48,17 +48,16 @@ def render_over_clip(scene: bpy.types.Scene) -> str:
         raise OverClipError(
             f"The compositor's nodes, {tree.name}, are linked from another file: make them local"
         )
-    over = next((node for node in tree.nodes if _MARK in node), None)
-    if over is None:
-        over = _laid_over(picture, scene)
+    over = _own(tree, "over") or _laid_over(picture, scene)
     background, _ = compat.alpha_over_sockets(over)
-    size = _feeding(background, "CompositorNodeScale", -200, -220)
+    size = _own(tree, "size") or _put_before(background, "CompositorNodeScale", -200, -220, "size")
+    source = _own(tree, "clip") or _put_before(size.inputs[0], "CompositorNodeMovieClip", -300, 0, "clip")
     clip, across = images_behind(camera)[0].clip, render_aspect(scene)
     fit = camera.data.sensor_fit
     if fit == "AUTO":
         fit = "HORIZONTAL" if across >= 1 else "VERTICAL"
     compat.scale_to_render(size, frame_method(fit, clip.size[0] / max(clip.size[1], 1), across))
-    _feeding(size.inputs[0], "CompositorNodeMovieClip", -300, 0).clip = clip
+    source.clip = clip
     scene.render.use_compositing = True
     scene.render.film_transparent = True
     return f"Renders (F12) show the scene over {clip.name}{_faithful(scene)}"
@@ -68,28 +67,27 @@ def _laid_over(picture: bpy.types.NodeSocket, scene: bpy.types.Scene) -> bpy.typ
     """A node that lays what `picture`, the compositor's output, showed so far over something."""
     tree, output = picture.id_data, picture.node
     if not picture.links:
-        _feeding(picture, "CompositorNodeRLayers", -300, 0).scene = scene
+        _put_before(picture, "CompositorNodeRLayers", -300, 0).scene = scene
     shown = picture.links[0].from_socket
     output.location.x += 600
-    over = _put_before(picture, "CompositorNodeAlphaOver", -250, 0)
-    over[_MARK] = True
+    over = _put_before(picture, "CompositorNodeAlphaOver", -250, 0, "over")
     _, foreground = compat.alpha_over_sockets(over)
     tree.links.new(shown, foreground)
     return over
 
 
-def _feeding(socket: bpy.types.NodeSocket, kind: str, x: float, y: float) -> bpy.types.Node:
-    """The node of a kind that a socket takes its picture from: where there is another or none, a new one, `x` and `y`
-    away."""
-    if socket.links and socket.links[0].from_node.bl_idname == kind:
-        return socket.links[0].from_node
-    return _put_before(socket, kind, x, y)
+def _own(tree: bpy.types.NodeTree, part: str) -> bpy.types.Node | None:
+    """The node that was put there for something before, wherever it is linked now."""
+    return next((node for node in tree.nodes if node.get(_MARK) == part), None)
 
 
-def _put_before(socket: bpy.types.NodeSocket, kind: str, x: float, y: float) -> bpy.types.Node:
-    """A new node that a socket takes its picture from."""
+def _put_before(
+    socket: bpy.types.NodeSocket, kind: str, x: float, y: float, part: str = ""
+) -> bpy.types.Node:
+    """A new node that a socket takes its picture from, `x` and `y` away; part: what `_own` finds it by."""
     tree, beside = socket.id_data, socket.node
     node = tree.nodes.new(kind)
+    node[_MARK] = part
     node.location = (beside.location.x + x, beside.location.y + y)
     tree.links.new(node.outputs[0], socket)
     return node

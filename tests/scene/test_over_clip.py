@@ -85,6 +85,12 @@ def test_asked_twice_it_takes_the_present_cameras_clip(built, toy_category, tmp_
     scene = built.scene
     render_over_clip(scene)
     nodes = compat.compositor_picture(scene).id_data.nodes
+    over = next(node for node in nodes if node.bl_idname == "CompositorNodeAlphaOver")
+    size = next(node for node in nodes if node.bl_idname == "CompositorNodeScale")
+    blur = nodes.new("CompositorNodeBlur")  # the artist's
+    links = compat.compositor_picture(scene).id_data.links
+    links.new(size.outputs[0], blur.inputs[0])
+    links.new(blur.outputs[0], compat.alpha_over_sockets(over)[0])
     count = len(nodes)
     other = tmp_path / "run"
     other.mkdir()
@@ -93,7 +99,7 @@ def test_asked_twice_it_takes_the_present_cameras_clip(built, toy_category, tmp_
     motion = toy_motion(toy_category, 2, image_size=SIZE)
     build_scene(plan_scene(toy_category, motion, clip_path=other, set_scene=True))
     assert "run" in render_over_clip(scene) and "view transform" not in render_over_clip(scene)
-    assert len(nodes) == count
+    assert len(nodes) == count and compat.alpha_over_sockets(over)[0].links[0].from_node == blur
     assert beside(rendered(scene, 1, tmp_path), (255, 255, 255))[:2].all()
 
 
