@@ -200,8 +200,8 @@ def ablate(config: AblateConfig) -> list[str]:
     config.out.mkdir(parents=True, exist_ok=True)
     facts_path, failed, begun = config.out / "ablation.json", [], time.monotonic()
     rows = plan(config)
-    refuse_others(config, category)
     open_sources(settled(row_config(config, *rows[0])), category)  # what no row can be trained with is said once
+    refuse_others(config, category)
     for number, (name, seed) in enumerate(rows, 1):
         label = f"{name}@{seed}"
         facts = known(facts_path)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -141,10 +142,13 @@ def test_rows_that_are_made_otherwise_do_not_come_into_one_table(
     made: list[str] = []
     monkeypatch.setattr(ablate, "make_row", lambda *row: made.append(row[2]) or {"row": row[2]})
     first = replace(setting, out=tmp_path, rows=("softmax",))
+    with pytest.raises(FileNotFoundError, match="there is no shard"):
+        ablate.ablate(replace(first, shard=tmp_path / "mistyped"))  # which settles nothing
     assert ablate.ablate(first) == []
     with pytest.raises(TrainingError, match=r"another frame steps \(1, now 2\).*choose another --out"):
         ablate.ablate(replace(first, rows=("winner",), frame_steps=2))
+    shutil.copytree(setting.shard, tmp_path / "other")
     with pytest.raises(TrainingError, match="another shard"):
-        ablate.ablate(replace(first, shard=tmp_path))
+        ablate.ablate(replace(first, shard=tmp_path / "other"))
     assert ablate.ablate(replace(first, rows=("winner",), seeds=1, threads=1)) == []
     assert made == ["softmax", "winner"]

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -294,6 +295,11 @@ def test_answers_of_other_clips_or_networks_are_not_kept(settings: train.Refiner
     second = made(category)
     assert sorted(second) == [names[0], names[2]]
     assert second[names[0]][1] != first[names[0]][1] and second[names[2]] == first[names[2]]
+    for mask in (clips / names[2] / "masks").iterdir():
+        cv2.imwrite(str(mask), np.zeros(cv2.imread(str(mask)).shape[:2], np.uint8))  # which shows nothing any more
+    assert sorted(made(category)) == [names[0]]
+    shutil.rmtree(clips / names[2])
+    second = made(category)
     retrained = load_category(settings.category)
     retrained.hashes = {**retrained.hashes, "predictor.onnx": "another"}
     again = made(retrained)

@@ -82,12 +82,14 @@ def _one(folder: Path, out: Path) -> None:
 
 
 def _made_from(category: Category, folder: Path) -> str:
-    """Hash of what a clip's answers depend on."""
+    """Hash of what a clip's answers depend on; of its pictures and masks the sizes of their files."""
     whole = hashlib.sha256()
     for name in (BODY, PREDICTOR, LANDMARKS):
         whole.update(f"{name} {category.hashes.get(name)} ".encode())
     for path in (folder / "motion.npz", folder / "meta.json"):
         whole.update(f"{path.name} {sha256_of(path) if path.exists() else None} ".encode())
+    pictures = (path for kind in ("frames", "masks") for path in sorted((folder / kind).glob("*")))
+    whole.update(repr([(path.name, path.stat().st_size) for path in pictures]).encode())
     return whole.hexdigest()
 
 
@@ -113,6 +115,8 @@ def collect(clips: Path, category: Category, points: Array, out: Path, workers: 
         file.unlink()
     left = [f for f in folders if not _is_made_from(out / f"{f.name}.npz", _made_from(category, f))]
     assert category.path is not None
+    for folder in left:
+        (out / f"{folder.name}.npz").unlink(missing_ok=True)  # of a clip that shows nothing now, none is made
     if left:
         begin = (category.path, points)
         with ProcessPoolExecutor(workers, get_context("spawn"), _begin, begin) as pool:
